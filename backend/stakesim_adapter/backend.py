@@ -30,6 +30,7 @@ from stakesim_adapter.errors import as_backend_error
 from stakesim_adapter.payments import AT_ONCE, InProcessGateway, ScenarioPayments
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn
 from stakesim_adapter.services import ServicesSession
+from stakesim_adapter.temporary_schema import TemporarySchema
 
 if TYPE_CHECKING:
     from stakesim_adapter.api import ApiClient, ApiSession
@@ -103,14 +104,12 @@ class EventStakeBackend:
     ) -> None:
         logging.getLogger("app").addHandler(logging.NullHandler())  # expected errors would fill the terminal
         self._event_run_service, self._booking_service, self._payment_service = event_runs, bookings, payments
-        self._schema = f"scenarios_{uuid.uuid4().hex}"
         self.services: Services | None = None
         self.api: ApiClient | None = None
         with as_backend_error():
             shared_engine = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
-        with shared_engine.begin() as connection:
-            connection.exec_driver_sql(f"CREATE SCHEMA {self._schema}")
-        options = f"-csearch_path={self._schema} -csynchronous_commit=off"  # rows need not survive a crash
+        self._schema = TemporarySchema(shared_engine, "scenarios")
+        options = f"-csearch_path={self._schema.name} -csynchronous_commit=off"  # rows need not survive a crash
         self.database = Database(open_engine(shared_engine.url.update_query_dict({"options": options})))
         try:
             with as_backend_error():
@@ -118,16 +117,13 @@ class EventStakeBackend:
         except BaseException:
             self.close()
             raise
-        finally:
-            shared_engine.dispose()
 
     def close(self) -> None:
         """Drops the schema. An embedded database server keeps running for later commands."""
         if self.api is not None:
             self.api.close()
-        with self.database.transaction() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
         self.database.engine.dispose()
+        self._schema.drop()
 
     def start(self, setup: ScenarioSetup, driver: str) -> ServicesSession | ApiSession:
         """Starts a scenario on empty tables, with one of `drivers`.

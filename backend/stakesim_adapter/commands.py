@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 import typer
+from stakesim.evm.hardfork import Hardfork
 
 from stakesim_adapter import commands_operations, commands_payments
 from stakesim_adapter.command_options import DEFAULT_ENV_FILE, FINDINGS, Command, EnvFile
@@ -38,6 +39,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
     block_time: Annotated[int, typer.Option(help="Seconds between two blocks of the local testnet.", min=1)] = 1,
+    hardfork: Annotated[Hardfork, typer.Option(help="Rules of the local testnet: Sepolia has Osaka's.")] = "osaka",
     env_file: EnvFile = DEFAULT_ENV_FILE,
     variables: Annotated[
         Path | None,
@@ -47,7 +49,7 @@ def serve(
     """Serve the HTTP API on the network of the settings, or on a local testnet if they have no BLOCKCHAIN_RPC_URL."""
     from stakesim_adapter.serve import serve
 
-    serve(host, port, block_time, env_file, variables, typer.echo)
+    serve(host, port, block_time, env_file, variables, typer.echo, hardfork)
 
 
 @cli.command(cls=Command)
@@ -99,9 +101,14 @@ def doctor(
     starts_in: StartsIn = 60,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
-    """Check settings, network, contract, wallet, database and price; say what to do about what fails."""
+    """Check settings, network, contract, wallet, database and price; say what to do about what fails.
+
+    Also says how the network's rules differ from those that scenarios run on.
+    """
     from app.bootstrap.check import Check, NotReady
     from app.bootstrap.checks import check_deployment, read_settings
+
+    from stakesim_adapter.rules_check import check_rules
 
     checks: list[Check] = []
 
@@ -119,6 +126,8 @@ def doctor(
     report(Check("settings", True, "All required settings are there."))
     for check in check_deployment(settings):
         report(check)
+    if rules := check_rules(settings.rpc_urls):
+        report(rules)
     if live and not any(check.fatal and not check.ok for check in checks):
         _run_smoke_test(settings, starts_in, thorough=True)
     failed = sum(not check.ok for check in checks)

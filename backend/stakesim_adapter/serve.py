@@ -13,7 +13,6 @@ import shlex
 import signal
 import socket
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -42,14 +41,18 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import insert
 from stakesim.evm.anvil import start_anvil
 from stakesim.evm.contract_file import production_contract
+from stakesim.evm.hardfork import Hardfork
 from stakesim.gate.release import deploy, plan
 from stakesim.paths import state_dir
 from stakesim.scenario.actions import Terms
 from web3.types import RPCEndpoint
 
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, delivering, serve_stand_in
+from stakesim_adapter.temporary_schema import TemporarySchema
 
 SEPOLIA_CHAIN_ID = 11_155_111
+SEPOLIA_HARDFORK: Hardfork = "osaka"
+"""Rules of Sepolia since October 2025."""
 PLATFORM_BALANCE = 1_000 * 10**18
 """Wei that the platform's wallet has on a local testnet."""
 YEAR_S = 365 * 24 * 3600
@@ -64,7 +67,13 @@ DEMO_ROLES: dict[str, Role] = {"platform": "platform", "host": "host", "attendee
 
 
 def serve(
-    host: str, port: int, block_time: int, env_file: Path, variables_file: Path | None, echo: Callable[[str], None]
+    host: str,
+    port: int,
+    block_time: int,
+    env_file: Path,
+    variables_file: Path | None,
+    echo: Callable[[str], None],
+    hardfork: Hardfork = SEPOLIA_HARDFORK,
 ) -> None:
     """Serves the API until Ctrl-C or SIGTERM.
 
@@ -75,6 +84,7 @@ def serve(
         env_file: File with the settings. Without a BLOCKCHAIN_RPC_URL in it or the environment, starts a local testnet.
         variables_file: Where to write shell variables for the local testnet; `DEFAULT_VARIABLES_FILE` if None.
         echo: Shows a line to the user.
+        hardfork: Rules of the local testnet.
 
     Raises:
         AppError: A setting, or a fatal check of network, contract or database, failed.
@@ -88,7 +98,7 @@ def serve(
         is_local = not (os.environ.get("BLOCKCHAIN_RPC_URL") or dotenv_values(env_file).get("BLOCKCHAIN_RPC_URL"))
         if is_local:
             payments = stack.enter_context(_local_payments(url, env_file))
-            settings = stack.enter_context(local_testnet(block_time, env_file, **payments))
+            settings = stack.enter_context(local_testnet(block_time, env_file, hardfork, **payments))
         else:
             settings = read_settings(env_file)
         services = connect_verified_services(settings)
@@ -173,19 +183,23 @@ def _local_payments(url: str, env_file: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def local_testnet(block_time: float, env_file: Path | None = None, **overrides: Any) -> Iterator[Settings]:
+def local_testnet(
+    block_time: float, env_file: Path | None = None, hardfork: Hardfork = SEPOLIA_HARDFORK, **overrides: Any
+) -> Iterator[Settings]:
     """Starts an anvil with Sepolia's chain id, and deploys a contract for a new, funded platform wallet.
 
     Args:
         block_time: Seconds between two blocks.
         env_file: File with the settings other than node, contract and keys.
+        hardfork: The network's rules.
         overrides: Settings by name; they override those in the file and the environment.
 
     Yields:
         Settings of this network and contract. Both are deleted at the end.
     """
     with ExitStack() as stack:
-        url, stop_anvil = start_anvil("--chain-id", str(SEPOLIA_CHAIN_ID), "--block-time", str(block_time))
+        options = ("--chain-id", str(SEPOLIA_CHAIN_ID), "--block-time", str(block_time))
+        url, stop_anvil = start_anvil(*options, hardfork=hardfork)
         stack.callback(stop_anvil)
         w3, platform = connect_web3([url]), Account.create()
         w3.manager.request_blocking(RPCEndpoint("anvil_setLoggingEnabled"), [False])
@@ -251,16 +265,12 @@ def temporary_schema() -> Iterator[str]:
         URL of the database with this schema as search path.
     """
     engine = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
-    schema = f"serve_{uuid.uuid4().hex}"
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    schema = TemporarySchema(engine, "serve")
     try:
-        url = engine.url.update_query_dict({"options": f"-csearch_path={schema}"})
+        url = engine.url.update_query_dict({"options": f"-csearch_path={schema.name}"})
         yield url.render_as_string(hide_password=False)
     finally:
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-        engine.dispose()
+        schema.drop()
 
 
 def create_demo_users(database: Database, settings: Settings) -> dict[str, str]:

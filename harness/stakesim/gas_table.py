@@ -1,6 +1,7 @@
 """The gas table: what each kind of transaction of the contract costs, measured, and compared with a reviewed file.
 
-The file, `tests/gas.json` in this repository, is committed and reviewed like code.
+The file, `tests/gas.json` in this repository, is committed and reviewed like code. It has a table for the rules of each
+hard fork that was measured.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from stakesim.errors import StakesimError
 from stakesim.evm.compiler import compiler_version
+from stakesim.evm.hardfork import DEFAULT_HARDFORK, Hardfork
+from stakesim.evm.rules import network_rules
 from stakesim.project import current_project
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_run import run_scenario
@@ -182,6 +185,12 @@ def measure(environment: Environment) -> dict[str, int]:
     return gas_by_transaction
 
 
+def measured_hardfork(environment: Environment) -> Hardfork:
+    """The hard fork whose rules the environment's chain has; the default one if it does not say."""
+    rules = network_rules(environment.engine.w3)
+    return rules.hardfork if rules and rules.hardfork else DEFAULT_HARDFORK
+
+
 def _used(actors: Mapping[str, Actor], actions: Sequence[Action]) -> dict[str, Actor]:
     names = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
     return {name: actor for name, actor in actors.items() if name in names}
@@ -193,8 +202,13 @@ def table_file() -> Path:
     return project.gas or project.root / "gas.json"
 
 
-def reviewed(file: Path | None = None) -> dict[str, int]:
-    """Reviewed gas by description of the transaction. Empty if there is no file, or one of another compiler.
+def reviewed(file: Path | None = None, hardfork: Hardfork = DEFAULT_HARDFORK) -> dict[str, int]:
+    """Reviewed gas by description of the transaction, under the rules of one hard fork; see `reviewed_tables`."""
+    return reviewed_tables(file).get(hardfork, {})
+
+
+def reviewed_tables(file: Path | None = None) -> dict[str, dict[str, int]]:
+    """Reviewed gas by hard fork and description of the transaction. Empty without a file, or with another compiler's.
 
     Args:
         file: By default `table_file()`.
@@ -208,24 +222,34 @@ def reviewed(file: Path | None = None) -> dict[str, int]:
     try:
         table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         gas, compiler = table["gas"], table["compiler"]
-        gas_by_transaction = {str(description): int(units) for description, units in gas.items()}
+        if all(isinstance(value, int) for value in gas.values()):  # from before there were several tables
+            gas = {DEFAULT_HARDFORK: gas}
+        tables = {
+            str(hardfork): {str(description): int(units) for description, units in table.items()}
+            for hardfork, table in gas.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise GasError(f"{file} is no gas table: remove it, then `stakesim gas --write` writes one.") from None
-    return gas_by_transaction if compiler == compiler_version() else {}
+    return tables if compiler == compiler_version() else {}
 
 
-def write(gas: Mapping[str, int], file: Path | None = None) -> None:
-    """Writes the gas table.
+def write(gas: Mapping[str, int], file: Path | None = None, hardfork: Hardfork = DEFAULT_HARDFORK) -> None:
+    """Writes the gas table of one hard fork, and keeps the others.
 
     Args:
         gas: Gas by description of the transaction.
         file: By default `table_file()`.
+        hardfork: Whose rules it was measured under.
+
+    Raises:
+        GasError: The file is there, and is no gas table.
     """
+    tables = reviewed_tables(file) | {hardfork: dict(gas)}
     table = {
         "unit": "gas used by the transaction",
         "compiler": compiler_version(),
         "tolerance_bps": TOLERANCE_BPS,
-        "gas": dict(gas),
+        "gas": {name: tables[name] for name in get_args(Hardfork) if name in tables},
     }
     (file or table_file()).write_text(json.dumps(table, indent=2) + "\n")
 

@@ -73,7 +73,7 @@ class Project:
 
     @property
     def failures(self) -> Path:
-        """Default folder for shrunk failures."""
+        """Folder of the regressions that `stakesim run --keep` saves."""
         return self.root / "reports" / "failures" if self.scenarios is None else self.scenarios / "regressions"
 
     def load(self, name: str) -> Any:

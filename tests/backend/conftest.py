@@ -23,7 +23,7 @@ def nothing_kept() -> None:
 
 @pytest.fixture(scope="session", params=["in process", pytest.param("anvil", marks=pytest.mark.slow)])
 def contracts_on_each_engine(request: pytest.FixtureRequest, engine_name: str) -> Iterator[DeployedContracts]:
-    deployed_contracts = deploy_contracts("anvil" if request.param == "anvil" else engine_name)
+    deployed_contracts = deploy_contracts("anvil:osaka" if request.param == "anvil" else engine_name)
     yield deployed_contracts
     deployed_contracts.engine.close()
 

@@ -277,6 +277,18 @@ def test_the_reason_of_a_revert_is_read_with_its_gas_limit(backend: BackendEnvir
     assert (operation.state, operation.error["name"]) == ("failed", "InsufficientGas")
 
 
+def test_a_gas_limit_never_exceeds_that_of_a_transaction(backend_on_each_engine: BackendEnvironment) -> None:
+    """Nodes refuse more since Osaka (EIP-7825). Settling the largest run takes 15,646,930 gas."""
+    backend = backend_on_each_engine
+    booking = backend.bookings.book(backend.open_run().id, backend.ids["attendee"], 1)
+    operation = backend.bookings.prepare_cancel(booking.id)
+    costly = Web3(backend.engine.w3.provider, [answering("eth_estimateGas", hex(15_646_930))])
+    operation = impatient(backend, costly).step(operation)
+    assert operation.attempts[0].gas_limit == 16_777_216
+    assert backend.sender.step(operation).error is None
+    assert backend.bookings.get(booking.id).status == "cancelled"
+
+
 def test_stepping_an_old_copy_returns_the_current_operation(backend: BackendEnvironment) -> None:
     run = backend.open_run(seats=1)
     operation = backend.bookings.prepare_book(run.id, backend.ids["attendee"], 2)

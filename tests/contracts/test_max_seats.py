@@ -3,9 +3,18 @@
 docs/decisions/0008-largest-run.md has a table of the figures that this module measures.
 """
 
+from contextlib import closing
+
 import pytest
+from stakesim.evm.client import open_client
+from stakesim.evm.compiler import compile_contracts
+from stakesim.evm.engines import open_engine
+from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rules import MAX_SEATS
+from web3.exceptions import Web3RPCError
 from web3.logs import DISCARD
+
+from tests.contracts.conftest import Chain
 
 TRANSACTION_GAS_CAP = 16_777_216
 """Largest gas limit of a transaction under EIP-7825: 2^24."""
@@ -29,9 +38,14 @@ def gas_to_settle(chain, settlement: str, seats: int, *, delegated: bool) -> int
     receivers = [hostile_receiver(chain, delegated=delegated) for _ in range(1 + seats)]
     run_id = chain.create_run(contract, host=receivers.pop(), seats=seats)
     bookings = [chain.book(contract, run_id, attendee=receiver) for receiver in receivers]
+    return settle_all_deferred(chain, contract, run_id, bookings, settlement)
+
+
+def settle_all_deferred(chain, contract, run_id: int, bookings: list[int], settlement: str) -> int:
+    """Settles a run of hostile people, checks that nobody took a payment, and returns the gas used."""
     receipt = chain.settle(contract, run_id, settlement, attended=bookings)
     deferred = contract.events.PaymentDeferred().process_receipt(receipt, errors=DISCARD)
-    assert len(deferred) == seats + (settlement != "expire")
+    assert len(deferred) == len(bookings) + (settlement != "expire")
     return receipt.gasUsed
 
 
@@ -53,3 +67,28 @@ def test_largest_run_settles_below_the_gas_cap(chain, settlement, delegated, pro
         gas = gas_to_settle(chain, settlement, MAX_SEATS, delegated=delegated)
         print(f"{settlement}: {gas} gas of {TRANSACTION_GAS_CAP}")  # noqa: T201 - a figure of that table
     assert gas < TRANSACTION_GAS_CAP
+
+
+@pytest.mark.slow
+def test_largest_run_settles_on_a_node_that_enforces_the_gas_cap(profile):
+    """A node with Osaka's rules, as Sepolia has them, takes no transaction with more gas than the cap."""
+    with closing(open_engine("anvil:osaka")) as engine:
+        chain, client, abi = Chain(engine, compile_contracts()), open_client(engine, direct=False), stake_abi()
+        platform, contract = chain.platform, chain.deploy_event_stake()
+        init_code = bytes.fromhex(chain.artifacts[HOSTILE].bytecode.removeprefix("0x"))
+        receivers = [client.transact(platform, None, init_code).contract_address for _ in range(1 + MAX_SEATS)]
+        if profile == "deep":
+            receivers = [chain.delegate(receiver) for receiver in receivers]
+        run_id = chain.create_run(contract, host=receivers.pop(), seats=MAX_SEATS)
+        cost = contract.functions.calculateBookingCost(run_id, 1).call()[2]
+        for receiver in receivers:
+            booking = abi.encode("bookEventFor", receiver, run_id, 1)
+            assert client.transact(platform, contract.address, booking, cost).ok
+        full, bookings = engine.snapshot(), contract.functions.getEventBookings(run_id).call()
+        assert len(bookings) == MAX_SEATS
+        for settlement in ("complete", "cancel", "expire"):
+            engine.revert(full)
+            assert settle_all_deferred(chain, contract, run_id, bookings, settlement) < TRANSACTION_GAS_CAP
+        engine.revert(full)
+        with pytest.raises(Web3RPCError, match="tx_gas_limit_cap"):
+            chain.send(contract.functions.cancelEvent(run_id), platform, gas=TRANSACTION_GAS_CAP + 1)

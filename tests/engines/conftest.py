@@ -1,4 +1,4 @@
-"""Tests that take `engine` run on each engine. `rpc` is the engine on a URL, that of an anvil."""
+"""Tests that take `engine` run on each engine. `rpc` is the engine on a URL, that of an anvil with Osaka's rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NODES = [pytest.param(name, marks=pytest.mark.slow) for name in ("anvil", "rpc")
 def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Contract]]:
     with ExitStack() as stack:
         if request.param == "rpc":
-            node = stack.enter_context(closing(open_engine("anvil")))
+            node = stack.enter_context(closing(open_engine("anvil:osaka")))
             engine = stack.enter_context(closing(open_engine(f"rpc:{node.w3.provider.endpoint_uri}")))
         else:
             if request.param == "revm":

@@ -1,10 +1,16 @@
 """Gas estimates suffice and are not wasteful; fees and balances are exact to the wei."""
 
-import pytest
-from stakesim.evm.in_process.node import CALLER_SLACK
-from web3.exceptions import Web3RPCError
+from contextlib import closing
 
-from tests.engines.transactions import MAX_FEE, TIP, send
+import pytest
+from stakesim.evm.engines import open_engine
+from stakesim.evm.in_process.node import CALLER_SLACK
+from web3.exceptions import ContractLogicError, Web3RPCError
+
+from tests.engines.transactions import MAX_FEE, TIP, deploy, send
+
+TRANSACTION_GAS_CAP = 16_777_216
+"""Highest gas limit of a transaction (EIP-7825)."""
 
 CALLS = {
     "a write": lambda probe: probe.functions.recordTime(),
@@ -78,4 +84,28 @@ def test_pending_base_fee_is_the_next_blocks(engine, probe):
 
 
 def test_block_has_room_for_a_transaction_at_the_eip_7825_cap(engine, probe):
-    assert send(engine, probe.functions.recordTime(), gas=16_777_216)["status"] == 1
+    assert send(engine, probe.functions.recordTime(), gas=TRANSACTION_GAS_CAP)["status"] == 1
+
+
+def test_a_transaction_above_the_eip_7825_cap_is_refused(engine, probe):
+    """By the engines in this process and by a node with Osaka's rules. One with Prague's has no cap."""
+    call, account = probe.functions.recordTime(), engine.accounts[0].address
+    before = engine.w3.eth.get_transaction_count(account)
+    if engine.name == "anvil":
+        assert send(engine, call, gas=TRANSACTION_GAS_CAP + 1)["status"] == 1
+        return
+    with pytest.raises(
+        Web3RPCError, match=r"gas limit too high \(cap: 16777216, |gas_limit > env.cfg.tx_gas_limit_cap"
+    ):
+        send(engine, call, gas=TRANSACTION_GAS_CAP + 1)
+    assert engine.w3.eth.get_transaction_count(account) == before
+
+
+@pytest.mark.parametrize("name", ["py-evm", "revm"])
+def test_an_estimate_never_exceeds_the_eip_7825_cap(name):
+    """A node's own search ends there, too: geth's with `gas required exceeds allowance (16777216)`."""
+    with closing(open_engine(name)) as engine:
+        probe, sender = deploy(engine), {"from": engine.accounts[0].address}
+        assert probe.functions.needGas(16_000_000).estimate_gas(sender) <= TRANSACTION_GAS_CAP
+        with pytest.raises(ContractLogicError, match="too little gas"):
+            probe.functions.needGas(17_000_000).estimate_gas(sender)

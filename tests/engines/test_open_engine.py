@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import stakesim.evm.anvil
 from eth_account import Account
-from stakesim.evm.engines import open_engine
+from stakesim.evm.engines import engine_with_rules, open_engine
 from stakesim.evm.errors import EngineError, NotSupported
 
 from tests.engines.transactions import deploy, send
@@ -38,6 +38,20 @@ def stops_answering(url, seconds=5.0):
 def test_unknown_engine_error_lists_the_choices(name):
     with pytest.raises(EngineError, match="choose py-evm, revm, anvil, or rpc:http://"):
         open_engine(name)
+
+
+def test_unknown_rules_error_lists_the_choices():
+    with pytest.raises(EngineError, match="no rules 'london': choose cancun, prague, osaka"):
+        open_engine("anvil:london")
+
+
+def test_only_an_anvil_that_is_started_here_can_have_other_rules():
+    assert engine_with_rules(None, None) is None
+    assert engine_with_rules("revm", None) == "revm"
+    assert engine_with_rules(None, "osaka") == engine_with_rules("anvil", "osaka") == "anvil:osaka"
+    for engine in ("py-evm", "revm", "rpc:http://127.0.0.1:9"):
+        with pytest.raises(EngineError, match=f"The engine {engine} has rules of its own: leave out --hardfork"):
+            engine_with_rules(engine, "osaka")
 
 
 @pytest.mark.parametrize("prefix", ["", "rpc:"])

@@ -64,6 +64,7 @@ def test_py_evm_is_deterministic(on_py_evm):
 def test_anvil_is_deterministic_and_equals_py_evm(on_py_evm):
     assert observe_transactions("anvil") == on_py_evm
     assert observe_transactions("anvil") == on_py_evm
+    assert observe_transactions("anvil:osaka") == on_py_evm
 
 
 @pytest.mark.slow

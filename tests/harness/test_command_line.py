@@ -1,5 +1,6 @@
 """The command line and the pytest plugin."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,12 @@ def test_run_runs_files_and_profiles_and_writes_a_report(stakesim, tmp_path, pro
     assert "PASS" in finished.stdout
     assert (tmp_path / "out" / "summary.md").read_text().startswith("# Pass")
     assert (tmp_path / "out" / "ledger.csv").read_text().startswith("run,scenario,seed,step,time,action,actor,outcome")
+
+
+def test_run_goes_on_for_a_time_and_says_how_many_it_drew(stakesim):
+    finished = stakesim("run", "calm", "--driver", "contract", "--for", "1s")
+    assert re.match(r"\d+ scenarios drawn in \d+ s\n", finished.stdout)
+    assert stakesim("run", "calm", "--for", "soon").returncode == 2
 
 
 @pytest.mark.slow

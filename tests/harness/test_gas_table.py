@@ -40,6 +40,22 @@ def test_gas_of_another_compiler_is_not_compared(tmp_path, measured):
     assert gas_table.reviewed(tmp_path / "gas.json") == {}
 
 
+def test_each_hard_fork_has_a_table_of_its_own(tmp_path):
+    file = tmp_path / "gas.json"
+    gas_table.write({"a run is opened": 7}, file, "osaka")
+    gas_table.write({"a run is opened": 5}, file)
+    assert gas_table.reviewed_tables(file) == {"prague": {"a run is opened": 5}, "osaka": {"a run is opened": 7}}
+    assert list(gas_table.reviewed_tables(file)) == ["prague", "osaka"]
+    assert gas_table.reviewed(file) == {"a run is opened": 5}
+    assert gas_table.reviewed(file, "osaka") == {"a run is opened": 7}
+
+
+def test_a_file_from_before_there_were_several_tables_is_that_of_the_default_rules(tmp_path):
+    table = {"compiler": compiler_version(), "gas": {"a run is opened": 5}}
+    (tmp_path / "gas.json").write_text(json.dumps(table))
+    assert gas_table.reviewed_tables(tmp_path / "gas.json") == {"prague": {"a run is opened": 5}}
+
+
 @pytest.mark.parametrize("text", ["", "[1]", '{"gas": 5, "compiler": "0"}', '{"gas": {"a": "b"}, "compiler": "0"}'])
 def test_a_file_that_is_no_table_gives_one_sentence(tmp_path, text):
     (tmp_path / "gas.json").write_text(text)
@@ -59,10 +75,26 @@ def test_without_a_table_the_gas_is_shown_with_how_to_write_one(monkeypatch, tmp
     assert CliRunner().invoke(cli, ["gas", "--engine", engine_name]).exit_code == 0
 
 
+def test_each_transaction_costs_what_was_reviewed_under_the_rules_of_sepolia():
+    """Measured on a node with Osaka's rules, and shown beside what it costs under Prague's."""
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, ["gas", "--hardfork", "osaka"])
+    assert result.exit_code == 0, result.output
+    header = next(line for line in result.stdout.splitlines() if "transaction" in line)
+    assert [cell.strip() for cell in header.split("┃")[1:-1]] == [
+        "transaction",
+        "reviewed (prague)",
+        "reviewed (osaka)",
+        "now (osaka)",
+        "change",
+    ]
+    tables = gas_table.reviewed_tables()
+    assert tables["osaka"] == tables["prague"]
+
+
 def test_a_change_fails_and_is_shown(monkeypatch, engine_name):
     reviewed = gas_table.reviewed()
     first = next(iter(reviewed))
-    monkeypatch.setattr(gas_table, "reviewed", lambda: reviewed | {first: reviewed[first] * 2})
+    monkeypatch.setattr(gas_table, "reviewed_tables", lambda: {"prague": reviewed | {first: reviewed[first] * 2}})
     result = CliRunner().invoke(cli, ["gas", "--engine", engine_name])
     assert result.exit_code == 1
     assert "-50.00%" in result.stdout

@@ -218,8 +218,21 @@ def test_doctor_passes_on_a_good_network(stakesim, env):
     """The embedded server has one user, a superuser; another database is one with a role for the service."""
     done = stakesim("doctor", "--env-file", env(payments="manual"))
     assert re.findall("^FAIL +(.*?)  ", done.stdout, re.MULTILINE) == ["database user"]
-    assert done.stdout.splitlines()[-1] == "1 of 16 checks failed"
+    assert done.stdout.splitlines()[-1] == "1 of 17 checks failed"
     assert done.returncode == 1, done.stdout
+
+
+@pytest.mark.slow
+def test_doctor_says_how_the_rules_of_the_network_differ(stakesim, env):
+    """The local testnet has Sepolia's, which are Osaka's."""
+    done = stakesim("doctor", "--env-file", env(payments="manual"))
+    (line,) = re.findall("^ok +rules +(.*)$", done.stdout, re.MULTILINE)
+    assert line == (
+        "The network has the rules of Osaka, the engines that scenarios run on those of Prague; what differs: a "
+        "transaction may use at most 16,777,216 gas (EIP-7825), MODEXP takes less, and costs more (EIP-7823 and "
+        "EIP-7883), the instruction CLZ (EIP-7939), the precompile P256VERIFY (EIP-7951). `stakesim run --hardfork "
+        "osaka` runs them on the network's."
+    )
 
 
 @pytest.mark.slow

@@ -4,13 +4,14 @@ import csv
 import json
 import os
 from contextlib import closing
+from itertools import count
 
 import pytest
 import stakesim
 from app.db.database import connect, create_database, drop_database
 from sqlalchemy import text
 from stakesim import Scenario, run
-from stakesim.campaign import campaign, execution
+from stakesim.campaign import campaign, execution, selection
 from stakesim.campaign.report import replayable, save_failures
 from stakesim.campaign.result import CampaignResult
 from stakesim.evm.compiler import CONTRACTS, compile_sources
@@ -18,7 +19,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.paths import checkout, shipped, state_dir
 from stakesim.runner import ledger, scenario_files
 from stakesim.runner.environment import open_environment
-from stakesim.runner.narrative import narrate
+from stakesim.runner.narrative import narrate, narratives
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import dump, load, loads
 from stakesim.schema.errors import InputError
@@ -62,6 +63,17 @@ def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile):
 
 
 @pytest.mark.slow
+def test_every_scripted_scenario_holds_under_the_rules_of_sepolia(profile):
+    """On a node with Osaka's rules: the same ledger as in this process, to the wei and the unit of gas."""
+    files = sorted(SCENARIOS.glob("*.yaml"))
+    for driver in ("contract", "services") if profile == "deep" else ("contract",):
+        here, osaka = run(files, driver=driver), run(files, "anvil:osaka", driver=driver)
+        assert narratives(osaka.findings) == []
+        assert {result.engine for result in osaka.results} == {"anvil:osaka"}
+        assert [row._replace(tx_hash=None) for row in osaka.rows] == [row._replace(tx_hash=None) for row in here.rows]
+
+
+@pytest.mark.slow
 def test_random_scenarios_hold_on_anvil_too(profile):
     result = run(list(PROFILES.glob("*.yaml")) and ["hostile", "flaky"], "anvil", runs=1 if profile == "quick" else 10)
     assert [f for f in result.findings if f.id != "VACUOUS"] == []
@@ -84,6 +96,31 @@ def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monke
     finally:
         shared.dispose()
         drop_database(server, f"shared_{os.getpid()}")
+
+
+def test_for_a_time_scenarios_are_drawn_from_each_profile_in_turn(profile):
+    """Those that a number of runs would draw, until the time is up; only what failed is kept whole."""
+    first = run(["no-show", "calm", "hostile"], driver="contract", runs=1, seed=3)
+    for jobs, seconds in ((1, 0.7), (2, 6)) if profile == "deep" else ((1, 0.7),):
+        result = run(["no-show", "calm", "hostile"], driver="contract", seconds=seconds, seed=3, jobs=jobs)
+        assert [r.reached for r in result.results[:3]] == [r.reached for r in first.results]
+        names = [result.scenario.name for result in result.results]
+        turns = [name for index in range(len(names)) for name in (f"calm-3-{index}", f"hostile-3-{index}")]
+        assert names == ["no-show", *turns[: len(names) - 1]]
+        assert {row.scenario for row in result.rows} == {"no-show"}
+
+
+def test_no_scenario_is_drawn_once_the_time_is_up(monkeypatch):
+    """Each look at the clock takes a second, also the first one."""
+    draws = [lambda seed, index, name=name: f"{name}-{seed}-{index}" for name in ("calm", "hostile")]
+    monkeypatch.setattr(selection.time, "monotonic", count().__next__)
+    drawn = list(selection.Selection([], 0, draws).draw_for(6, seed=7))
+    assert drawn == ["calm-7-0", "hostile-7-0", "calm-7-1", "hostile-7-1", "calm-7-2"]
+
+
+def test_for_a_time_there_must_be_something_to_draw_from():
+    with pytest.raises(InputError, match="nothing to draw scenarios from for a time: name a profile or a population"):
+        run("no-show", driver="contract", seconds=1)
 
 
 @pytest.mark.slow

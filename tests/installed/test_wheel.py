@@ -72,7 +72,7 @@ def test_the_starters_adapter_runs_and_has_findings(installed, project):
     installed(project, "init")
     pyproject = project / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace("# backend", "backend"))
-    ran = installed(project, "run", "stakesim-scenarios/one-no-show.yaml")
+    ran = installed(project, "run", "stakesim-scenarios/one-no-show.yaml", "--keep")
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "run 1: the model says" in ran.stdout
     assert "driver services" in ran.stdout

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from stakesim.campaign.execution import Progress, Setup, run_all
 from stakesim.campaign.result import CampaignResult
-from stakesim.campaign.selection import Item, select
+from stakesim.campaign.selection import Item, is_drawn, select
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.required_abi import missing_extension, own_transactions
@@ -59,6 +60,7 @@ def run(
     terms: Terms | None = None,
     dask: str | None = None,
     probing: bool = True,
+    seconds: float | None = None,
 ) -> CampaignResult:
     """Runs scenarios, and diagnoses and shrinks those that fail.
 
@@ -78,9 +80,11 @@ def run(
         terms: Terms of the contract in drawn scenarios.
         dask: Address of a Dask scheduler, whose workers run the scenarios instead (docs/CLUSTER.md).
         probing: Of another contract than `EventStake`, also try its own functions and its largest run.
+        seconds: Draw from each profile and population for this time, instead of `runs` scenarios. The ledger has drawn
+            scenarios only if they fail.
 
     Raises:
-        InputError: A file can't be read, or there is no such profile.
+        InputError: A file can't be read, there is no such profile, or there is none to draw from for a time.
         EngineError: The engine or the workers can't be had, or the contract can't be driven.
         ProjectError: There is no such driver, or the backend that `[tool.stakesim]` names can't be loaded.
         BackendError: The backend can't be opened.
@@ -89,18 +93,22 @@ def run(
     if contract is None and (project_contract := current_project().contract):
         contract = load_contract(project_contract)
     items = [what] if isinstance(what, str | Path | Scenario) else list(what)
-    scenarios, drawn = select(items, runs=runs, seed=seed, steps=steps, terms=terms)
+    selection = select(items, runs=runs if seconds is None else 0, seed=seed, steps=steps, terms=terms)
+    scenarios, drawn = selection.scenarios, selection.drawn
     probing = probing and contract is not None
     if contract and probing:
         scenarios += function_probes(own_transactions(contract.abi))
     results = run_all(
-        scenarios,
+        scenarios if seconds is None else chain(scenarios, selection.draw_for(seconds, seed)),
         Setup(engine, contract, driver),
         jobs=jobs,
         dask=dask,
         progress=progress,
         probes_largest_run=probing,
+        keeps_all=seconds is None,
     )
+    if seconds is not None:
+        drawn = sum(is_drawn(each.scenario) for each in results)
     result = CampaignResult(results, shortest_findings(results))
     for scenario_result in results:
         result.reached += scenario_result.reached

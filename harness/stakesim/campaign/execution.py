@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from typing import NamedTuple, TypeAlias
 
 from stakesim.backend import BackendError
+from stakesim.campaign.selection import is_drawn
 from stakesim.evm.compiler import Artifact
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.findings import Finding
@@ -23,6 +27,8 @@ from stakesim.workers.pool import worker_pool
 
 BATCH = 4
 """Scenarios that a worker takes at a time."""
+CLUSTER_BATCHES = 1_000
+"""Batches that a cluster of any size is given at a time."""
 
 Progress: TypeAlias = Callable[[ScenarioResult], None]
 """Called with each result, in the order in which scenarios finish."""
@@ -38,54 +44,93 @@ class Setup(NamedTuple):
     driver: str | None
 
 
+class Environments:
+    """The environment that a worker runs scenarios in, and another one once something in it never ended."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Opens the first one.
+
+        Raises:
+            StakesimError: See `open_environment`.
+        """
+        self._setup = setup
+        self._environment = open_environment(*setup)
+
+    def current(self) -> Environment:
+        """Returns the environment for the next scenario."""
+        if (last := self._environment).hangs:
+            last.close()
+            self._environment = open_environment(*self._setup)
+            self._environment.scenarios_run = last.scenarios_run
+            self._environment.known_weaknesses = last.known_weaknesses
+        return self._environment
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._environment.close()
+
+
 def run_all(
-    scenarios: Sequence[Scenario],
+    scenarios: Iterable[Scenario],
     setup: Setup,
     *,
     jobs: int,
     dask: str | None,
     progress: Progress | None,
     probes_largest_run: bool,
+    keeps_all: bool = True,
 ) -> list[ScenarioResult]:
     """Runs scenarios.
 
     Args:
-        scenarios: Numbered in this order.
+        scenarios: Numbered in this order. Taken one by one as they are run: there may be more than can be run.
         setup: What they are run in.
         jobs: Number of processes.
         dask: Address of a Dask scheduler, whose workers run them instead.
         progress: Called with each result.
         probes_largest_run: Also run the largest run that the contract opens.
+        keeps_all: Keep actions and ledger of drawn scenarios that pass, too: 100,000 of them fill a machine's memory.
 
     Returns:
         Results in the order of the scenarios.
     """
-    numbered, progress = list(enumerate(scenarios)), progress or _ignore
-    if dask or (jobs > 1 and len(scenarios) > BATCH):
-        results = _run_in_pool(numbered, setup, jobs, dask, progress, probes_largest_run=probes_largest_run)
+    progress, numbered = progress or _ignore, enumerate(scenarios)
+    batches = iter(lambda: list(islice(numbered, BATCH)), [])
+    first = list(islice(batches, 2)) if dask or jobs > 1 else []
+    if dask or len(first) > 1:
+        results = _run_in_pool(
+            chain(first, batches), setup, jobs, dask, progress, probes_largest_run=probes_largest_run
+        )
     else:
-        results = _run_here(numbered, setup, progress, probes_largest_run=probes_largest_run)
-    return [result for _, result in sorted(results, key=lambda numbered: numbered[0])]
+        results = _run_here(chain(*first, numbered), setup, progress, probes_largest_run=probes_largest_run)
+    kept = ((number, result if keeps_all else _without_details(result)) for number, result in results)
+    return [result for _, result in sorted(kept, key=lambda numbered: numbered[0])]
 
 
 def _ignore(result: ScenarioResult) -> None:
     pass
 
 
+def _without_details(result: ScenarioResult) -> ScenarioResult:
+    if not result.ok or not is_drawn(result.scenario):
+        return result
+    return replace(result, rows=[], scenario=result.scenario.model_copy(update={"actions": (), "actors": {}}))
+
+
 def _run_here(
-    numbered: Sequence[tuple[int, Scenario]], setup: Setup, progress: Progress, *, probes_largest_run: bool
+    numbered: Iterable[tuple[int, Scenario]], setup: Setup, progress: Progress, *, probes_largest_run: bool
 ) -> Iterator[Numbered]:
-    with closing(open_environment(*setup)) as environment:
+    with closing(Environments(setup)) as environments:
         for number, scenario in numbered:
-            result = _run_and_diagnose(environment, scenario, number)
+            result = _run_and_diagnose(environments.current(), scenario, number)
             progress(result)
             yield number, result
         if probes_largest_run:
-            yield from _probe_largest_run(environment, len(numbered))
+            yield _probe_largest_run(environments)
 
 
 def _run_in_pool(
-    numbered: Sequence[tuple[int, Scenario]],
+    batches: Iterator[Sequence[tuple[int, Scenario]]],
     setup: Setup,
     jobs: int,
     dask: str | None,
@@ -93,20 +138,23 @@ def _run_in_pool(
     *,
     probes_largest_run: bool,
 ) -> Iterator[Numbered]:
-    batches = [numbered[i : i + BATCH] for i in range(0, len(numbered), BATCH)]
-    with worker_pool(min(jobs, len(batches)), dask=dask, open_resource=partial(open_environment, *setup)) as submit:
-        calls = [submit(_run_batch, batch) for batch in batches]
-        if probes_largest_run:
-            calls.append(submit(_probe_largest_run, len(numbered)))
-        for call in as_completed(calls):
-            for number, result in call.result():
-                if number < len(numbered):  # not the probe
+    first = list(islice(batches, 2 * jobs if dask is None else CLUSTER_BATCHES))  # there may be more without end
+    with worker_pool(min(jobs, len(first)), dask=dask, open_resource=partial(Environments, setup)) as submit:
+        probe = submit(_probe_largest_run) if probes_largest_run else None
+        running: set[Future[list[Numbered]]] = {submit(_run_batch, batch) for batch in first}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {submit(_run_batch, batch) for batch in islice(batches, len(done))}
+            for call in done:
+                for number, result in call.result():
                     progress(result)
-                yield number, result
+                    yield number, result
+        if probe is not None:
+            yield probe.result()
 
 
-def _run_batch(environment: Environment, batch: Sequence[tuple[int, Scenario]]) -> list[Numbered]:
-    return [(number, _run_and_diagnose(environment, scenario, number)) for number, scenario in batch]
+def _run_batch(environments: Environments, batch: Sequence[tuple[int, Scenario]]) -> list[Numbered]:
+    return [(number, _run_and_diagnose(environments.current(), scenario, number)) for number, scenario in batch]
 
 
 def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int) -> ScenarioResult:
@@ -122,7 +170,7 @@ def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int)
             raise
         return _backend_crash(environment, scenario, error)
     environment.scenarios_run += 1
-    if result.ok:
+    if result.ok or environment.hangs:
         return result
     if environment.network is not None:
         result = diagnose_backend(environment, result, environment.known_weaknesses)
@@ -130,7 +178,7 @@ def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int)
             return result
     if environment.foreign:
         return diagnose_contract(environment, result, environment.known_weaknesses)
-    if scenario.origin and "index" in scenario.origin:
+    if is_drawn(scenario):
         return shrink(environment, result)
     return result
 
@@ -141,8 +189,10 @@ def _backend_crash(environment: Environment, scenario: Scenario, error: BackendE
     return ScenarioResult(scenario, environment.engine.name, environment.driver, findings=[finding])
 
 
-def _probe_largest_run(environment: Environment, number: int) -> list[Numbered]:
+def _probe_largest_run(environments: Environments) -> Numbered:
+    """Runs the largest run that the contract opens, as the last of all scenarios."""
+    environment = environments.current()
     result = largest_run_probe(environment)
-    if result.findings:
+    if result.findings and not environment.hangs:
         result = diagnose_contract(environment, result, environment.known_weaknesses)
-    return [(number, result)]
+    return sys.maxsize, result

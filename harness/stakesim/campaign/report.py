@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from stakesim.campaign.campaign import unsupported
 from stakesim.campaign.result import CampaignResult
+from stakesim.campaign.selection import is_drawn
 from stakesim.runner import ledger
 from stakesim.runner.narrative import describe_action, format_time, format_wei, narratives
 from stakesim.runner.scenario_result import ScenarioResult
@@ -58,22 +59,31 @@ class _Group(NamedTuple):
         return sum(len(result.findings) for result in self.results)
 
 
-def save_failures(result: CampaignResult, folder: Path, contract: str | None = None) -> None:
+def save_failures(
+    result: CampaignResult,
+    folder: Path,
+    contract: str | None = None,
+    *,
+    only: Callable[[ScenarioResult], bool] = lambda failure: True,
+    change: Callable[[Scenario], Scenario] = lambda scenario: scenario,
+) -> None:
     """Saves each failing scenario up to its failing step, and notes the file in its findings.
 
     Args:
         result: Its findings are replaced by those with the file.
         folder: Where the scenarios are saved; made if it is not there.
         contract: Value of `--contract` that replays them; None for the project's own contract.
+        only: Which failures to save.
+        change: What to change in a scenario before it is saved.
 
     Raises:
         OSError: A file can't be written.
     """
     reported = {id(finding) for finding in result.findings}
     for failure in result.results:
-        if reported.isdisjoint(map(id, failure.findings)):
+        if reported.isdisjoint(map(id, failure.findings)) or not only(failure):
             continue
-        scenario = replayable(failure)
+        scenario = change(replayable(failure))
         path = folder / f"{scenario.name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dump(scenario), encoding="utf-8")
@@ -87,7 +97,7 @@ def save_failures(result: CampaignResult, folder: Path, contract: str | None = N
 def replayable(failure: ScenarioResult) -> Scenario:
     """The scenario up to the step that failed, named after the failure; its `origin` says where it comes from."""
     finding, scenario = failure.findings[0], failure.scenario
-    name = f"{finding.id.lower()}-{scenario.name}"
+    name = f"{finding.id.lower()}-{scenario.name.removeprefix(f'{finding.id.lower()}-')}"
     if finding.weakness:
         name = re.sub(r"\W+", "-", finding.weakness.replace("'", "").lower())
     origin = {**(scenario.origin or {}), "scenario": scenario.name, "finding": finding.id, "engine": finding.engine}
@@ -159,8 +169,8 @@ def _groups(result: CampaignResult) -> list[_Group]:
     groups: dict[str, list[ScenarioResult]] = {}
     for scenario_result in result.results:
         scenario = scenario_result.scenario
-        profile = (scenario.origin or {}).get("profile")
-        groups.setdefault(f"random: {profile}" if profile else scenario.name, []).append(scenario_result)
+        name = f"random: {(scenario.origin or {}).get('profile')}" if is_drawn(scenario) else scenario.name
+        groups.setdefault(name, []).append(scenario_result)
     return [_Group(name, results) for name, results in groups.items()]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -22,10 +24,40 @@ Draw: TypeAlias = Callable[[int, int], Scenario]
 
 
 class Selection(NamedTuple):
-    """The scenarios of a campaign, in order, and how many of them were drawn at random."""
+    """The scenarios of a campaign.
+
+    Attributes:
+        scenarios: In order.
+        drawn: How many of them were drawn at random.
+        draws: What draws more of them, by profile and population.
+    """
 
     scenarios: list[Scenario]
     drawn: int
+    draws: list[Draw]
+
+    def draw_for(self, seconds: float, seed: int) -> Iterator[Scenario]:
+        """Draws the first scenario of each profile and population, then the second of each, and so on, for this time.
+
+        Raises:
+            InputError: There is no profile or population.
+        """
+        if not self.draws:
+            raise InputError("there is nothing to draw scenarios from for a time: name a profile or a population")
+        return self._draw_until(time.monotonic() + seconds, seed)
+
+    def _draw_until(self, moment: float, seed: int) -> Iterator[Scenario]:
+        for index in count():
+            for draw in self.draws:
+                if time.monotonic() >= moment:
+                    return
+                yield draw(seed, index)
+
+
+def is_drawn(scenario: Scenario) -> bool:
+    """Whether a scenario was drawn at random, and is no saved failure of one that was."""
+    origin = scenario.origin or {}
+    return "index" in origin and "scenario" not in origin
 
 
 def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, terms: Terms | None) -> Selection:
@@ -42,7 +74,7 @@ def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, te
         InputError: A file can't be read, or nothing has that name.
     """
     scenarios: list[Scenario] = []
-    drawn = 0
+    draws: list[Draw] = []
     for item in items:
         if isinstance(item, Scenario):
             scenarios.append(item)
@@ -51,8 +83,8 @@ def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, te
         else:
             draw = _generator(str(item), steps, terms)
             scenarios += [draw(seed, index) for index in range(runs)]
-            drawn += runs
-    return Selection(scenarios, drawn)
+            draws.append(draw)
+    return Selection(scenarios, runs * len(draws), draws)
 
 
 def _generator(name: str, steps: int | None, terms: Terms | None) -> Draw:

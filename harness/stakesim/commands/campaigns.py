@@ -25,20 +25,39 @@ def suspend_garbage_collection() -> None:
     gc.disable()
 
 
-def run_campaign(items: list[str], *, runs: int, contract: str | None, **options: Any) -> CampaignResult:
+def run_campaign(
+    items: list[str],
+    *,
+    runs: int,
+    contract: str | None,
+    driver: str | None,
+    seconds: int | None = None,
+    **options: Any,
+) -> CampaignResult:
     """Runs a campaign with a progress bar.
+
+    One that draws scenarios replays the user's kept failures first.
 
     Args:
         items: Scenario files or names, profiles and populations.
         runs: Scenarios to draw from each profile or population.
         contract: As `--contract`.
+        driver: As `--driver`.
+        seconds: Draw for this time instead of `runs` scenarios.
         options: More of `stakesim.campaign.campaign.run`.
     """
     from stakesim.campaign import campaign
+    from stakesim.campaign.failure_cache import FailureCache
+    from stakesim.campaign.selection import is_drawn
     from stakesim.runner import scenario_files
 
     artifact = load_artifact(contract)
-    total = sum(1 if scenario_files.find_scenario_file(item) else runs for item in items)
+    draws = [item for item in items if not scenario_files.find_scenario_file(item)]
+    failures = FailureCache(contract, driver).scenarios() if draws else []
+    if failures:
+        console().print(f"{len(failures)} kept failures are replayed first")
+    drawn = len(draws) * runs
+    total = len(failures) + len(items) - len(draws) + drawn if seconds is None else None
     with progress_bar("running", total) as advance:
 
         def scenario_finished(scenario_result: ScenarioResult) -> None:
@@ -47,7 +66,19 @@ def run_campaign(items: list[str], *, runs: int, contract: str | None, **options
                 gc.enable()
             advance(description=scenario_result.scenario.name[:28])
 
-        return campaign.run(items, runs=runs, contract=artifact, progress=scenario_finished, **options)
+        result = campaign.run(
+            [*failures, *items],
+            runs=runs,
+            contract=artifact,
+            driver=driver,
+            progress=scenario_finished,
+            seconds=seconds,
+            **options,
+        )
+    if seconds is not None:
+        drawn = sum(is_drawn(each.scenario) for each in result.results)
+        console().print(f"{drawn} scenarios drawn in {result.seconds:.0f} s\n")
+    return result
 
 
 def load_artifact(contract: str | None) -> Artifact | None:
@@ -57,25 +88,42 @@ def load_artifact(contract: str | None) -> Artifact | None:
     return load_contract(contract) if contract else None
 
 
-def report(result: CampaignResult, out: Path | None, *, command: str, contract: str | None) -> NoReturn:
+def report(
+    result: CampaignResult,
+    out: Path | None,
+    *,
+    command: str,
+    contract: str | None,
+    driver: str | None = None,
+    keeps: bool = False,
+) -> NoReturn:
     """Shows the result, saves failing scenarios, writes the report, and ends the command.
 
     Args:
         result: Of the campaign.
-        out: Folder for the report. None: only failing scenarios are saved, where the project keeps them.
+        out: Folder for the report. None: failing scenarios are kept for the next run, and nothing else is written.
         command: Command that gives the same result again.
         contract: As `--contract`. Failing scenarios of another contract do not belong to the project.
+        driver: As `--driver`.
+        keeps: Make regressions of the project of the failing scenarios.
     """
+    from stakesim.campaign.failure_cache import FailureCache, keep
     from stakesim.campaign.report import save_failures, show, write_report
     from stakesim.project import current_project
 
-    failures = Path("reports/failures") if contract else current_project().failures
     code = ExitCode.PASS if result.ok else ExitCode.FINDINGS
+    mended: list[str] = []
     try:
-        save_failures(result, out / "failures" if out else failures, contract)
+        mended = FailureCache(contract, driver).update(result)
+        if out:
+            save_failures(result, out / "failures", contract)
+        if keeps:
+            keep(result, current_project().failures)
     except OSError as error:  # the findings are shown all the same
         print_error(f"the failing scenarios can't be saved: {error}")
     show(result, console())
+    for name in mended:
+        console().print(f"fails no longer, and is forgotten: {name}", markup=False)
     try:
         if out:
             write_report(result, out, command + option_text(contract=contract))

@@ -11,7 +11,7 @@ import gc
 import signal
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -126,6 +126,15 @@ def main() -> None:
         cli()
     except (StakesimError, OSError) as error:
         print_error(error)
-        sys.exit(ExitCode.TROUBLE)
+        _exit(ExitCode.TROUBLE)
+    except SystemExit as end:
+        _exit(end.code)
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
+
+
+def _exit(code: Any) -> NoReturn:
+    """Ends the process, also if something that never ended has left threads."""
+    if time_limit := sys.modules.get("stakesim.workers.time_limit"):
+        time_limit.leave_if_threads_hang(int(code or 0))
+    sys.exit(code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stakesim.commands.options import Jobs
+from stakesim.commands.options import For, Jobs, duration
 from stakesim.commands.terminal import console, finish, progress_bar
 
 if TYPE_CHECKING:
@@ -36,17 +36,15 @@ def faults(
         list[str] | None,
         typer.Option(help="Run only this episode, as network:3 or kill:7, and show its log. Repeatable."),
     ] = None,
-    duration: Annotated[
-        str | None, typer.Option("--for", help="Run for this time, as 90s, 10m or 2h, instead of a number of episodes.")
-    ] = None,
+    for_: For = None,
     replay: Annotated[
         Path | None, typer.Option(help="Run the episode of a file that a campaign saved, and show its log.")
     ] = None,
 ) -> None:
     """Inject faults between service, node and database, and check that nothing is lost or paid twice.
 
-    A violation is shrunk to the fewest faults that show it, and saved as a file that --replay runs again. Ctrl-C ends
-    the campaign, and shows what was found so far.
+    A violation is shrunk to the fewest faults that show it, and saved as a file that --replay runs again. An episode
+    that has not ended after 5 minutes is one, too. Ctrl-C ends the campaign, and shows what was found so far.
     """
     from stakesim.faults import campaign
 
@@ -56,7 +54,7 @@ def faults(
     output = console()
     seed = secrets.randbits(FRESH_SEED_BITS) if seed is None else seed
     output.print(f"seed {seed}")
-    result = _run(project_campaign, runs, seed, jobs, only, _seconds(duration))
+    result = _run(project_campaign, runs, seed, jobs, only, duration(for_))
     if only:
         for episode in result.episodes:
             output.print(f"{episode.name} of seed {seed}", *episode.log, sep="\n  ", markup=False)
@@ -91,28 +89,15 @@ def _run(
         )
 
 
-def _seconds(duration: str | None) -> int | None:
-    from stakesim.schema.fields import parse_time
-
-    if duration is None:
-        return None
-    try:
-        seconds = parse_time(duration)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}.") from None
-    if seconds <= 0:
-        raise typer.BadParameter(f"{duration!r} is no time to run for: give 90s, 10m or 2h.")
-    return seconds
-
-
 def _replay(file: Path, project_campaign: FaultCampaign) -> None:
     from stakesim.faults import regressions
+    from stakesim.faults.limited_runner import statements
 
     result = regressions.replay_file(file, project_campaign)
     output = console()
     output.print(f"{file}", *result.log, sep="\n  ", markup=False)
     for violation in result.violations:
-        statement = project_campaign.statements[violation.invariant]
+        statement = statements(project_campaign)[violation.invariant]
         output.print(f"{violation.invariant} ({statement}): {violation.message}", markup=False)
     output.print(f"{result.counts.total()} faults: {'violated' if result.violations else 'no violation'}")
     finish(ok=not result.violations)

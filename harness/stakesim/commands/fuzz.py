@@ -2,38 +2,149 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from stakesim.commands.campaigns import report, run_campaign, suspend_garbage_collection
-from stakesim.commands.options import CampaignOut, Contract, Dask, Driver, EngineOfDriver, Jobs, Seed, option_text
+from stakesim.commands.options import Contract, contract_or_default
+from stakesim.commands.terminal import ExitCode, console, finish, print_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stakesim.evm.compiler import Artifact
+    from stakesim.lane.search import LaneFinding, LaneSearch
+
+_REFRESH_S = 0.5
+"""Seconds between two updates of the live view."""
 
 
 def fuzz(
-    profile: Annotated[str, typer.Option(help="Profile with the people, terms, market and mischief.")] = "hostile",
-    steps: Annotated[int, typer.Option(help="Actions in each walk.", min=1)] = 30,
-    runs: Annotated[int, typer.Option(help="Number of walks.", min=1)] = 100,
-    engine: EngineOfDriver = None,
-    seed: Seed = 0,
-    jobs: Jobs = 1,
-    dask: Dask = None,
-    out: CampaignOut = None,
-    driver: Driver = None,
+    for_: Annotated[str, typer.Option("--for", help="How long to search, as 90s, 10m or 2h.")] = "1m",
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of all random choices.", min=0, show_default="from the clock")
+    ] = None,
     contract: Contract = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the sequences to begin with, and to keep.", show_default="the state directory"),
+    ] = None,
+    most: Annotated[int | None, typer.Option("--findings", help="Stop after so many findings.", min=1)] = None,
+    sequences: Annotated[int | None, typer.Option(help="Stop after so many sequences.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for each story, as a scenario and as a test.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each finding as a line of JSON.")] = False,
 ) -> None:
-    """Run long random walks over all possible actions, and shrink each failure to the shortest scenario."""
-    suspend_garbage_collection()
-    result = run_campaign(
-        [profile],
-        engine=engine,
-        runs=runs,
-        seed=seed,
-        jobs=jobs,
-        dask=dask,
-        driver=driver,
-        steps=steps,
-        contract=contract,
+    """Search the contract for anything that breaks the rules: every function, by everybody, at every edge.
+
+    Thousands of calls a second are compared with the reference model. What shows something new is kept, changed and
+    gone on from. The search goes on after a finding, and tells each distinct cause once, in the shortest story, which
+    is played once more with all invariants.
+    """
+    from stakesim.evm.compiler import compile_contracts
+    from stakesim.evm.contract_file import load_contract
+    from stakesim.search.contract_search import corpus_folder, open_search, save_corpus
+
+    given = contract_or_default(contract)
+    artifact = load_contract(given) if given else compile_contracts()["EventStake"]
+    seconds = duration(for_)
+    seed = time.time_ns() % 2**32 if seed is None else seed
+    folder = corpus or corpus_folder(artifact)
+    search = open_search(artifact, seed, folder)
+    with _live_view(search, as_json=as_json) as update:
+
+        def watch() -> bool:
+            update()
+            return most is None or len(search.findings) < most
+
+        search.run(seconds=seconds, sequences=sequences, watch=watch)
+    try:
+        save_corpus(search, folder)
+    except OSError as error:
+        print_error(f"the corpus can't be kept: {error}")
+    _report(search, artifact, seed, out, given, as_json=as_json)
+
+
+@contextmanager
+def _live_view(search: LaneSearch, *, as_json: bool) -> Iterator[Any]:
+    """Shows figures and findings while a search runs; without a terminal, only the findings."""
+    from rich.live import Live
+
+    told = 0
+    with Live(console=console(stderr=True), transient=True, auto_refresh=False) as live:
+        last = 0.0
+
+        def update() -> None:
+            nonlocal told, last
+            findings = list(search.findings.values())
+            for finding in findings[told:]:
+                told += 1
+                if as_json:
+                    typer.echo(json.dumps(_as_json(finding)))
+                elif not live.is_terminal:
+                    typer.echo(_line(finding), err=True)
+            if live.is_terminal and search.seconds - last > _REFRESH_S:
+                last = search.seconds
+                live.update("\n".join([_figures(search), *map(_line, findings)]), refresh=True)
+
+        update()
+        yield update
+
+
+def _figures(search: LaneSearch) -> str:
+    rate = search.moves / max(search.seconds, 0.001)
+    return (
+        f"{search.seconds:.0f} s, {search.moves:,} actions checked ({rate:,.0f}/s), {search.sequences:,} sequences, "
+        f"{len(search.corpus):,} kept, {search.signals:,} signals, {len(search.findings)} findings"
     )
-    command = f"stakesim fuzz --profile {profile} --steps {steps} --runs {runs} --seed {seed}"
-    report(result, out, command=command + option_text(engine=engine, driver=driver), contract=contract)
+
+
+def _line(finding: LaneFinding) -> str:
+    return f"  {finding.seconds:7.1f} s  {len(finding.moves)} actions: {finding.difference.text[:160]}"
+
+
+def _as_json(finding: LaneFinding) -> dict[str, Any]:
+    kind, function, detail = finding.difference.cause
+    return {
+        "name": " ".join(part for part in (kind, function, detail) if part),
+        "seconds": round(finding.seconds, 3),
+        "actions": len(finding.moves),
+        "world": finding.world.name,
+        "text": finding.difference.text,
+    }
+
+
+def _report(
+    search: LaneSearch, artifact: Artifact, seed: int, out: Path | None, contract: str | None, *, as_json: bool
+) -> NoReturn:
+    """Plays the findings as scenarios, tells them, and ends the command."""
+    from stakesim.runner.narrative import narrate
+    from stakesim.search.contract_search import confirm, export
+
+    found = confirm(artifact, list(search.findings.values()), seed)
+    files: list[Path] = []
+    if out is not None:
+        try:
+            files = export(found, out)
+        except OSError as error:
+            print_error(f"the stories can't be written: {error}")
+    if as_json:
+        figures = {"seed": seed, "seconds": round(search.seconds, 1), "actions": search.moves}
+        typer.echo(json.dumps({**figures, "sequences": search.sequences, "findings": len(found), "skipped": search.skipped}))
+        raise typer.Exit(ExitCode.FINDINGS if found else ExitCode.PASS)
+    screen = console()
+    for finding in found:
+        screen.print(narrate(finding.findings), markup=False)
+        if not finding.confirmed:
+            screen.print("  (the invariants hold when it is played as a scenario)", markup=False)
+        screen.print()
+    for file in files:
+        screen.print(f"written: {file}", markup=False)
+    for world, reason in search.skipped.items():
+        screen.print(f"not tried: {world}, as {reason}", markup=False)
+    again = f"stakesim fuzz --seed {seed} --sequences {search.sequences} --for 24h"
+    screen.print(f"{_figures(search)}\nagain: {again}{f' --contract {contract}' if contract else ''}", markup=False)
+    finish(ok=not found)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stakesim.evm import hardfork
+
 if TYPE_CHECKING:
     from stakesim.scenario.actions import Terms as ContractTerms
 
@@ -17,6 +19,17 @@ EngineOfDriver = Annotated[
     str | None, typer.Option(help=_ENGINE, show_default="py-evm; with --driver contract revm, if it is installed")
 ]
 """Engine whose default depends on the driver."""
+EngineOrPyEvm = Annotated[str | None, typer.Option(help=_ENGINE, show_default="py-evm")]
+"""Engine that may be left out, as beside `Hardfork`."""
+Hardfork = Annotated[
+    hardfork.Hardfork | None,
+    typer.Option(
+        help="Run on an anvil with the rules of this hard fork. Sepolia has Osaka's, with at most 16,777,216 gas a "
+        "transaction (EIP-7825).",
+        show_default=hardfork.DEFAULT_HARDFORK,
+    ),
+]
+"""With `EngineOfDriver` or `EngineOrPyEvm`: `stakesim.evm.engines.engine_with_rules` joins the two."""
 Driver = Annotated[
     str | None,
     typer.Option(
@@ -61,6 +74,11 @@ Dask = Annotated[
     ),
 ]
 CampaignOut = Annotated[Path | None, typer.Option(help="Folder for the ledger, the summary and failing scenarios.")]
+For = Annotated[
+    str | None,
+    typer.Option("--for", help="Go on for this time, as 90s, 10m or 2h, instead of a number of scenarios or episodes."),
+]
+"""`duration` reads it."""
 Rpc = Annotated[str, typer.Option(help="URL of the node, http:// or https://.")]
 
 
@@ -88,6 +106,25 @@ def parse_terms(arguments: list[str] | None) -> ContractTerms:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise typer.BadParameter(f"{name}: {first['msg']}; terms are {', '.join(Terms.model_fields)}.") from None
+
+
+def duration(text: str | None) -> int | None:
+    """The argument of `--for` in seconds; None without one.
+
+    Raises:
+        typer.BadParameter: It is no time, or none that one can go on for.
+    """
+    from stakesim.schema.fields import parse_time
+
+    if text is None:
+        return None
+    try:
+        seconds = parse_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    if seconds <= 0:
+        raise typer.BadParameter(f"{text!r} is no time to run for: give 90s, 10m or 2h.")
+    return seconds
 
 
 def option_text(**options: str | None) -> str:

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from stakesim.commands.campaigns import load_artifact, suspend_garbage_collection
-from stakesim.commands.options import Contract, Driver, EngineOfDriver
+from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork
 from stakesim.commands.terminal import console, finish
 
 
 def replay(
     file: Annotated[Path, typer.Argument(help="Scenario file.")],
     engine: EngineOfDriver = None,
+    hardfork: Hardfork = None,
     driver: Driver = None,
     contract: Contract = None,
 ) -> None:
@@ -22,7 +23,9 @@ def replay(
     suspend_garbage_collection()
     from stakesim.campaign import campaign
     from stakesim.campaign.report import show_steps
+    from stakesim.evm.engines import engine_with_rules
 
+    engine = engine_with_rules(engine, hardfork)
     result = campaign.run(file, engine=engine, driver=driver, contract=load_artifact(contract), probing=False)
     show_steps(result, console())
     finish(ok=result.ok)

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from stakesim.commands.campaigns import report, run_campaign, suspend_garbage_collection
-from stakesim.commands.options import CampaignOut, Contract, Dask, Driver, EngineOfDriver, Jobs, Seed, option_text
+from stakesim.commands.options import (
+    CampaignOut,
+    Contract,
+    Dask,
+    Driver,
+    EngineOfDriver,
+    For,
+    Hardfork,
+    Jobs,
+    Seed,
+    duration,
+    option_text,
+)
 
 
 def run(
@@ -20,16 +32,30 @@ def run(
         ),
     ] = None,
     engine: EngineOfDriver = None,
+    hardfork: Hardfork = None,
     runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile or population.", min=1)] = 5,
+    for_: For = None,
     seed: Seed = 0,
     jobs: Jobs = 1,
     dask: Dask = None,
     out: CampaignOut = None,
     driver: Driver = None,
     contract: Contract = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Make regressions of failures: files in the project, which are tests.")
+    ] = False,
 ) -> None:
-    """Run scenarios, and check every payout to the wei."""
+    """Run scenarios, and check every payout to the wei.
+
+    Failures are kept outside the project, and replayed first when scenarios are drawn the next time. An action that has
+    not ended after 2 minutes is a finding.
+    """
+    if keep and contract:
+        raise typer.BadParameter("--keep is for failures of the project's own contract: leave out --contract.")
     suspend_garbage_collection()
+    from stakesim.evm.engines import engine_with_rules
+
+    engine = engine_with_rules(engine, hardfork)
     result = run_campaign(
         items or _all_items(driver),
         engine=engine,
@@ -39,9 +65,18 @@ def run(
         dask=dask,
         driver=driver,
         contract=contract,
+        seconds=duration(for_),
     )
-    options = f"--runs {runs} --seed {seed}{option_text(engine=engine, driver=driver)}"
-    report(result, out, command=f"stakesim run {' '.join(items or [])} {options}", contract=contract)
+    how_many = f"--for {for_}" if for_ else f"--runs {runs}"
+    options = f"{how_many} --seed {seed}{option_text(engine=engine, driver=driver)}"
+    report(
+        result,
+        out,
+        command=f"stakesim run {' '.join(items or [])} {options}",
+        contract=contract,
+        driver=driver,
+        keeps=keep,
+    )
 
 
 def _all_items(driver: str | None) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TextIO
 from stakesim.evm.chain_spec import BLOCK_GAS_LIMIT, CHAIN_ID, GENESIS_TIMESTAMP, INITIAL_BASE_FEE
 from stakesim.evm.compiler import node_modules
 from stakesim.evm.errors import EngineError
+from stakesim.evm.hardfork import DEFAULT_HARDFORK, Hardfork
 from stakesim.evm.remote import RemoteEngine
 
 KEPT_STATES = 20_000
@@ -39,17 +40,20 @@ class AnvilEngine(RemoteEngine):
     anvil logs nothing and listens on a free local port. It ends with `close()` or with this process, however that ends.
     """
 
-    name = "anvil"
-
-    def __init__(self) -> None:
+    def __init__(self, hardfork: Hardfork = DEFAULT_HARDFORK) -> None:
         """Starts anvil.
+
+        Args:
+            hardfork: The chain's rules. The name of the engine says which, unless they are the default ones.
 
         Raises:
             EngineError: anvil is not installed, or does not start.
         """
+        self.name = "anvil" if hardfork == DEFAULT_HARDFORK else f"anvil:{hardfork}"
         url, stop = start_anvil(
             *("--timestamp", str(GENESIS_TIMESTAMP), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)),
             *("--block-base-fee-per-gas", str(INITIAL_BASE_FEE)),
+            hardfork=hardfork,
         )
         self._stop = weakref.finalize(self, stop)
         try:
@@ -72,12 +76,15 @@ class AnvilEngine(RemoteEngine):
         self._request("hardhat_setNextBlockBaseFeePerGas", hex(INITIAL_BASE_FEE * 7 // 8))
 
 
-def start_anvil(*options: str, accounts: int = 0) -> tuple[str, Callable[[], None]]:
+def start_anvil(
+    *options: str, accounts: int = 0, hardfork: Hardfork = DEFAULT_HARDFORK
+) -> tuple[str, Callable[[], None]]:
     """Starts an anvil on a free local port. It ends at the latest with this process.
 
     Args:
         options: More command line options for anvil.
         accounts: Number of funded accounts whose keys it has.
+        hardfork: The chain's rules.
 
     Returns:
         Its URL, and a function that stops it.
@@ -86,7 +93,9 @@ def start_anvil(*options: str, accounts: int = 0) -> tuple[str, Callable[[], Non
         EngineError: anvil is not installed, or does not start.
     """
     binary, folder = _find_anvil(), Path(tempfile.mkdtemp(prefix="stakesim-anvil-"))
-    command = [binary, "--port", "0", "--color", "never", "--accounts", str(accounts), "--hardfork", "prague"]
+    command = [binary, "--port", "0", "--color", "never", "--accounts", str(accounts), "--hardfork", hardfork]
+    if hardfork == "osaka":
+        command.append("--enable-tx-gas-limit")  # its cap on a transaction's gas (EIP-7825) is off in anvil 1.7.1
     command += ["--cache-path", str(folder), "--prune-history", str(KEPT_STATES), *options]
     with (folder / "output").open("w") as output, (folder / "output").open() as output_reader:
         process = subprocess.Popen(

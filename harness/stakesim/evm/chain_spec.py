@@ -11,6 +11,9 @@ from eth_utils.crypto import keccak
 GENESIS_TIMESTAMP = 4_102_444_800
 """Timestamp of the genesis block: 2100-01-01T00:00:00Z, in seconds since 1970."""
 
+EPOCH = GENESIS_TIMESTAMP + 86_400
+"""Time 0 of every scenario, in seconds since 1970. The deployments before it have earlier times."""
+
 CHAIN_ID = 131_277_322_940_537
 """The EIP-155 chain id: eth-tester's, as py-evm is set up by eth-tester."""
 
@@ -18,7 +21,7 @@ BLOCK_GAS_LIMIT = 30_000_000
 """Gas limit of a block: enough for one transaction of `TRANSACTION_GAS_CAP`."""
 
 TRANSACTION_GAS_CAP = 16_777_216
-"""Highest gas limit of one transaction (EIP-7825)."""
+"""Highest gas limit of one transaction. The rule is Osaka's (EIP-7825); the engines in this process have it, too."""
 
 INITIAL_BASE_FEE = 10**9
 """Base fee of the genesis block, in wei per gas."""

@@ -19,7 +19,7 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from stakesim.evm.abi import Log, checksummed
 from stakesim.evm.engine import Engine
-from stakesim.evm.errors import CallReverted
+from stakesim.evm.errors import CallReverted, EngineError
 from stakesim.evm.in_process.engine import InProcessEngine
 from stakesim.evm.in_process.evm import Message, UnsignedTransaction, contract_address
 
@@ -32,6 +32,8 @@ MAX_FEE_PER_GAS = 10**11
 MAX_PRIORITY_FEE_PER_GAS = 10**9
 """Priority fee that the client's transactions offer, in wei per gas."""
 _POLL_S = 0.001
+_MINING_LIMIT_S = 60
+"""Seconds within which a node mines a transaction."""
 
 
 class TransactionReceipt(NamedTuple):
@@ -159,8 +161,12 @@ class RpcClient:
             fields["to"] = to
         signed = sender.sign_transaction(fields)
         self._request("eth_sendRawTransaction", signed.raw_transaction.to_0x_hex())
-        tx_hash = signed.hash.to_0x_hex()
+        tx_hash, deadline = signed.hash.to_0x_hex(), time.monotonic() + _MINING_LIMIT_S
         while (receipt := self._request("eth_getTransactionReceipt", tx_hash)) is None:
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"The node does not mine {tx_hash}: look whether it mines at all, and start it again."
+                )
             time.sleep(_POLL_S)
         return _decode_receipt(receipt)
 

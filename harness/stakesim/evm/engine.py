@@ -1,8 +1,10 @@
 """The `Engine` protocol: a chain to run scenarios on.
 
 Every engine passes one conformance suite (`tests/engines`): the same calls give the same errors, receipts and
-timestamps. `py-evm`, `revm` and `anvil` also run the same fork (Prague) from the same genesis (`chain_spec`), so
-transaction hashes, contract addresses, gas and fees agree between them.
+timestamps. `py-evm`, `revm` and `anvil` also start from the same genesis (`chain_spec`) and have the same rules, as far
+as the contracts here use them: transaction hashes, contract addresses, gas and fees agree. py-evm has Prague's rules,
+revm those of Cancun with Prague's price of data; both also have Osaka's cap on the gas of a transaction. anvil has
+Prague's, or those of the hard fork in its name, as `anvil:osaka`.
 """
 
 from __future__ import annotations

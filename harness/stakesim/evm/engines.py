@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from stakesim.evm.engine import Engine
 from stakesim.evm.errors import EngineError
+from stakesim.evm.hardfork import DEFAULT_HARDFORK, Hardfork
 
 if TYPE_CHECKING:
     from stakesim.evm.in_process.trace import ExecutionTrace
@@ -22,7 +23,8 @@ def open_engine(name: str, *, keys: Sequence[str] = (), trace: ExecutionTrace | 
     """Starts an engine, or connects to one.
 
     Args:
-        name: `py-evm`, `revm`, `anvil`, or a node's URL, with or without the prefix `rpc:`.
+        name: `py-evm`, `revm`, `anvil`, or a node's URL, with or without the prefix `rpc:`. `anvil:osaka` is an anvil
+            with the rules of that hard fork.
         keys: Private keys of the accounts on a node behind a URL, in hex.
         trace: Records which instructions run. Only py-evm can do this.
 
@@ -32,7 +34,8 @@ def open_engine(name: str, *, keys: Sequence[str] = (), trace: ExecutionTrace | 
     """
     url = name.removeprefix("rpc:")
     is_url = url.startswith(("http://", "https://"))
-    if name not in ("py-evm", "revm", "anvil") and not is_url:
+    program, _, hardfork = name.partition(":")
+    if not is_url and name not in ("py-evm", "revm", "anvil") and program != "anvil":
         raise EngineError(f"Unknown engine {name!r}: choose py-evm, revm, anvil, or rpc:http://HOST:PORT.")
     if keys and not is_url:
         raise EngineError(f"The engine {name} has accounts of its own: leave out the keys, or give a node's URL.")
@@ -42,10 +45,34 @@ def open_engine(name: str, *, keys: Sequence[str] = (), trace: ExecutionTrace | 
         from stakesim.evm.remote import RemoteEngine
 
         return RemoteEngine(url, keys)
-    if name == "anvil":
+    if program == "anvil":
         from stakesim.evm.anvil import AnvilEngine
 
-        return AnvilEngine()
+        return AnvilEngine(_hardfork(hardfork) if hardfork else DEFAULT_HARDFORK)
     from stakesim.evm.in_process.engine import InProcessEngine
 
     return InProcessEngine(name, trace)
+
+
+def engine_with_rules(engine: str | None, hardfork: str | None) -> str | None:
+    """Returns the name of an engine with the rules of a hard fork.
+
+    Args:
+        engine: Name of the engine; None for the default one.
+        hardfork: Name of the hard fork; None: `engine` is returned as it is.
+
+    Raises:
+        EngineError: Only an anvil that is started here can have them.
+    """
+    if hardfork is None:
+        return engine
+    if engine not in (None, "anvil"):
+        raise EngineError(f"The engine {engine} has rules of its own: leave out --hardfork, or take --engine anvil.")
+    return f"anvil:{_hardfork(hardfork)}"
+
+
+def _hardfork(name: str) -> Hardfork:
+    for hardfork in get_args(Hardfork):
+        if hardfork == name:
+            return hardfork  # type: ignore[no-any-return]
+    raise EngineError(f"There are no rules {name!r}: choose {', '.join(get_args(Hardfork))}.")

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count, islice
 
 from stakesim.evm.errors import EngineError
 from stakesim.faults.contract_actions import SURROUNDINGS
+from stakesim.faults.limited_runner import LimitedRunner, statements
 from stakesim.faults.protocol import EpisodeResult, EpisodeRunner, FaultCampaign
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.project import ProjectError, current_project
@@ -63,14 +65,14 @@ class FaultCampaignResult:
 
     def narratives(self) -> Iterator[str]:
         """For each episode with violations: its log, the violations, and the command that runs it again."""
-        statements = self.campaign.statements
+        texts = statements(self.campaign)
         for episode in self.episodes:
             if episode.violations:
                 yield "\n".join(
                     [
                         f"{episode.name} of seed {self.seed}",
                         *(f"    {line}" for line in episode.log),
-                        *(f"  {v.invariant} ({statements[v.invariant]}): {v.message}" for v in episode.violations),
+                        *(f"  {v.invariant} ({texts[v.invariant]}): {v.message}" for v in episode.violations),
                         f"  again: stakesim faults --seed {self.seed} --only {episode.name}",
                     ]
                 )
@@ -177,11 +179,11 @@ def _check_name(name: str, campaign: FaultCampaign) -> None:
 def _run_all(campaign: FaultCampaign, names: Iterator[str], seed: int, jobs: int) -> Iterator[EpisodeResult]:
     first = list(islice(names, 2 * jobs if jobs > 1 else 0))  # never more than that wait, as names may have no end
     if len(first) <= 1:
-        with closing(campaign.open()) as runner:
+        with closing(LimitedRunner(campaign)) as runner:
             for name in chain(first, names):
                 yield _run_episode(runner, name, seed)
         return
-    with worker_pool(min(jobs, len(first)), open_resource=campaign.open) as submit:
+    with worker_pool(min(jobs, len(first)), open_resource=partial(LimitedRunner, campaign)) as submit:
         running = {submit(_run_episode, name, seed) for name in first}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -10,6 +10,9 @@ number of the episode and the seed of the campaign determine everything random i
 alone. The library provides the testbed (`stakesim.faults.testbed`) and faults of requests (`rpc_faults`) and of the
 chain (`chain_actions`). An episode whose random choices are all made by an `EventSource` is also a script: it can be
 replayed without random numbers, and shrunk.
+
+An episode that takes longer than `limited_runner.EPISODE_LIMIT_S` is stopped, and is a violation; its runner is closed,
+and another one is opened.
 """
 
 from __future__ import annotations

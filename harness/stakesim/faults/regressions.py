@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stakesim.faults.campaign import FaultCampaignResult
 from stakesim.faults.episode_script import EpisodeScript, load_script, save_script
+from stakesim.faults.limited_runner import LimitedRunner
 from stakesim.faults.protocol import EpisodeResult, EpisodeRunner, FaultCampaign
 from stakesim.faults.shrink_script import MAX_REPLAYS, shrink
 from stakesim.project import current_project
@@ -50,7 +51,7 @@ def save_violations(
             first.setdefault(violation.invariant, episode)
     if not first:
         return
-    with closing(result.campaign.open()) as runner:
+    with closing(LimitedRunner(result.campaign)) as runner:
         for invariant, episode in list(first.items())[:MAX_FILES]:
             progress(f"shrinking {episode.name} to the fewest faults that violate {invariant}")
             script = shrunk(episode, invariant, result.seed, runner, max_replays)
@@ -89,7 +90,7 @@ def replay_file(file: Path, campaign: FaultCampaign) -> EpisodeResult:
         StakesimError: See `FaultCampaign.open`.
     """
     script = load_script(file)
-    with closing(campaign.open()) as runner:
+    with closing(LimitedRunner(campaign)) as runner:
         return replay(script, runner)
 
 

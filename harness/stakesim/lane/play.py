@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
-from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
+from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.required_abi import missing_extension, own_transactions
 from stakesim.lane.arena import FUNDS, Arena, Executed
@@ -34,7 +34,6 @@ from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_eth
 from stakesim.model.state import ContractCall, Effects, RefusedError, initial_state
 from stakesim.model.views import ExpectedView, expected_views
 from stakesim.scenario.actions import Terms
-from stakesim.units import DAY
 
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
@@ -57,7 +56,7 @@ class World(NamedTuple):
 
     name: str
     terms: Terms = Terms()
-    time: int = GENESIS_TIMESTAMP + DAY
+    time: int = EPOCH
     moves: tuple[Move, ...] = ()
 
 
@@ -106,6 +105,7 @@ class Player:
     Attributes:
         world: The world.
         own_functions: Names and argument types of functions that only this contract has.
+        spoiled_by: The world's first moves that already show a difference; empty as a rule.
         state: The model's state.
         played: How many moves were played.
     """
@@ -131,17 +131,19 @@ class Player:
         self.state = initial_state(
             self.world.terms, ACTORS, self.world.time, full_interface=self._full, takes_payments=False
         )
-        self.prelude: list[Difference] = []
+        self.spoiled_by: tuple[Move, ...] = ()
         self._moves: list[Move] = []
         self._encoded_calls: dict[tuple[Any, ...], bytes] = {}
         self._encoded_results: dict[tuple[Any, ...], bytes] = {}
-        for index, move in enumerate(self.world.moves):
-            self.prelude += self.play(move, index - len(self.world.moves)).differences
-        self._moves.clear()
-        self._start = self.state
-        self._mark = self.arena.snapshot()
         self._sequences = 0
-        self.state = self._start.copy()
+        self._start, self._mark = self.state.copy(), self.arena.snapshot()
+        for position, move in enumerate(self.world.moves, start=1):
+            last = position == len(self.world.moves)
+            if self.play(move, position).differences or (last and self.check_state(position, after=move.function)):
+                self.spoiled_by = self.world.moves[:position]
+                return
+        self._start, self._mark = self.state.copy(), self.arena.snapshot()
+        self._moves.clear()
 
     def restart(self) -> None:
         """Begins another sequence. Now and then the EVM is built anew, as its journal grows."""

@@ -91,6 +91,7 @@ class LaneSearch:
 
     def __post_init__(self) -> None:
         self._rng = Random(self.seed)
+        self._waiting: list[tuple[str, tuple[Move, ...]]] = []
         self._hits: Counter[Hashable] = Counter()
         self._players: dict[str, Player] = {}
         self._storage: StorageSignals | None = None
@@ -102,12 +103,19 @@ class LaneSearch:
             except EngineError as error:
                 self.skipped[world.name] = str(error)
                 continue
+            if player.spoiled_by:
+                self.skipped[world.name] = "the moves that lead there already show a finding"
+                plain = Player(self.contract, World("plain", world.terms, world.time))
+                self._report_state(plain, (), player.spoiled_by)
+                continue
             self._players[world.name] = player
             self._storage = self._storage or StorageSignals(player.arena)
-            for difference in player.prelude:
-                self._report(player, difference, ())
 
         self._spent: dict[str, float] = dict.fromkeys(self._players, 0.0)
+
+    def begin_with(self, sequences: Sequence[tuple[str, tuple[Move, ...]]]) -> None:
+        """Plays these sequences first, each in the world of this name."""
+        self._waiting = [(world, moves) for world, moves in sequences if world in self._players]
 
     @property
     def moves(self) -> int:
@@ -124,21 +132,28 @@ class LaneSearch:
         """How many distinct signals were seen."""
         return len(self._hits)
 
-    def run(self, *, seconds: float | None = None, sequences: int | None = None, watch: Callable[[], None]) -> None:
+    def run(self, *, seconds: float | None = None, sequences: int | None = None, watch: Callable[[], bool]) -> None:
         """Searches until the time is up, or so many sequences were played.
 
         Args:
             seconds: When to stop, since the search began; None: only by `sequences`.
             sequences: How many sequences to play; None: only by `seconds`.
-            watch: Called after each sequence.
+            watch: Called after each sequence; says whether to go on.
         """
         while (seconds is None or self.seconds < seconds) and (sequences is None or self.sequences < sequences):
             self.play_one()
-            watch()
+            if not watch():
+                return
 
     def play_one(self) -> None:
         """Plays one sequence."""
         rng = self._rng
+        if self._waiting:
+            world, moves = self._waiting.pop(0)
+            self._players[world].restart()
+            self.sequences += 1
+            self._play(self._players[world], moves, 0)
+            return
         draw = rng.random()
         entry = self._choose() if self.corpus and draw < 0.8 else None
         world = entry.world if entry else self._choose_world()
@@ -249,14 +264,17 @@ class LaneSearch:
         found = LaneFinding(difference, player.world, tuple(moves), self.seconds, self.sequences)
         self.findings[difference.cause] = found  # before it is shrunk, so that a second one is not
         if moves:
-            short, shown = shrink(self.contract, player.world, moves, difference)
-            self.findings[difference.cause] = LaneFinding(shown, player.world, short, found.seconds, found.sequences)
+            world, short, shown = shrink(self.contract, player.world, moves, difference)
+            self.findings[difference.cause] = LaneFinding(shown, world, short, found.seconds, found.sequences)
 
     def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:
         """Finds the move after which the state differs, and reports how."""
         player.restart()
         for position, move in enumerate(moves):
-            player.play(move, position)
+            if result := player.play(move, position).differences:
+                for difference in result:
+                    self._report(player, difference, moves[: position + 1])
+                return
             if found := player.check_state(position, after=move.function):
                 for difference in found:
                     self._report(player, difference, moves[: position + 1])

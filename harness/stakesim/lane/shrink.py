@@ -9,12 +9,14 @@ from stakesim.lane.moves import Move, When
 from stakesim.lane.play import Difference, Player, World
 
 _MOST_TRIES = 600
+_FEW = 20
+"""Of sequences shorter than this any two moves are left out together."""
 
 
 def shrink(
     contract: Artifact, world: World, moves: Sequence[Move], difference: Difference
-) -> tuple[tuple[Move, ...], Difference]:
-    """Leaves moves out, and makes arguments ordinary, as long as the same difference shows.
+) -> tuple[World, tuple[Move, ...], Difference]:
+    """Leaves moves out, and makes arguments and the world ordinary, as long as the same difference shows.
 
     Args:
         contract: The contract.
@@ -23,12 +25,27 @@ def shrink(
         difference: What it shows.
 
     Returns:
-        The shortest sequence that was found, and the difference that it shows.
+        The world, the shortest sequence that was found, and the difference that it shows.
     """
-    player = Player(contract, world)
-    best, shown, tries = tuple(moves), difference, 0
+    best, shown = _shortest(Player(contract, world), tuple(moves), difference, _MOST_TRIES)
+    for simpler in (World("plain"), World("plain", world.terms), World("plain", world.terms, world.time)):
+        if simpler[1:] == world[1:]:
+            break
+        player = Player(contract, simpler)
+        candidate = (*world.moves, *best)
+        found = first_difference(player, candidate, difference.cause)
+        if found is not None:
+            candidate = candidate[: found.position + 1]
+            return simpler, *_shortest(player, candidate, found, _MOST_TRIES)
+    return world, best, shown
+
+
+def _shortest(
+    player: Player, moves: tuple[Move, ...], difference: Difference, most: int
+) -> tuple[tuple[Move, ...], Difference]:
+    best, shown, tries = moves, difference, 0
     improved = True
-    while improved and tries < _MOST_TRIES:
+    while improved and tries < most:
         improved = False
         for candidate in _simpler(best):
             tries += 1
@@ -36,7 +53,7 @@ def shrink(
             if found is not None:
                 best, shown, improved = candidate[: found.position + 1], found, True
                 break
-            if tries >= _MOST_TRIES:
+            if tries >= most:
                 break
     return best, shown
 
@@ -62,7 +79,7 @@ def _simpler(moves: tuple[Move, ...]) -> Iterator[tuple[Move, ...]]:
         for start in range(0, len(moves) - size, size):
             yield moves[:start] + moves[start + size :]
         size //= 2
-    for first in range(len(moves)):
+    for first in range(len(moves) if len(moves) < _FEW else 0):
         for second in range(first + 2, len(moves)):
             yield (*moves[:first], *moves[first + 1 : second], *moves[second + 1 :])
     for position, move in enumerate(moves):

@@ -13,7 +13,10 @@ from stakesim.evm.errors import CallReverted
 from stakesim.project import ProjectError, current_project
 from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.drivers.backend import USE_CASES
+from stakesim.workers.time_limit import NeverEnds, time_limit
 
+BACKEND_LIMIT_S = 60
+"""Seconds within which a backend is opened, starts a scenario, and is closed."""
 _log = logging.getLogger(__name__)
 
 
@@ -74,9 +77,10 @@ def start_session(backend: Backend, setup: ScenarioSetup, driver: str) -> Backen
 def close_backend(backend: Any) -> None:
     """Closes a backend. If that fails, the error is logged, so that no results are lost."""
     try:
-        if hasattr(backend, "close"):
-            backend.close()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code; it is logged
+        with time_limit(BACKEND_LIMIT_S):
+            if hasattr(backend, "close"):
+                backend.close()
+    except (Exception, SystemExit, NeverEnds) as error:  # noqa: BLE001 - somebody else's code; it is logged
         _log.error("the backend can't be closed: %s: %s%s", type(error).__name__, error, place_of(error))
 
 
@@ -105,9 +109,12 @@ def _drivers(backend: Any) -> tuple[str, ...]:
 
 @contextmanager
 def _as_backend_error(failure: str) -> Iterator[None]:
-    """Turns any exception of a backend into a `BackendError` that says where it was raised."""
+    """Turns any exception of a backend, and a call that never ends, into a `BackendError` that says where it is."""
     try:
-        yield
+        with time_limit(BACKEND_LIMIT_S):
+            yield
+    except NeverEnds as error:
+        raise BackendError(f"{failure}: {error}.") from None
     except (Exception, SystemExit) as error:
         if isinstance(error, StakesimError) and not isinstance(error, Refused | CallReverted):
             raise  # its message is such a sentence already

@@ -35,6 +35,7 @@ from stakesim.runner.parties import Parties
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
 from stakesim.scenario.actions import CallFunction, ForceEther, SetIds
 from stakesim.scenario.scenario import Scenario
+from stakesim.workers.time_limit import expirations
 
 
 class Environment:
@@ -75,6 +76,7 @@ class Environment:
         self.foreign = contract is not None
         self.known_weaknesses: set[str] = set()
         self.scenarios_run = 0
+        self._expirations = expirations()
         self._deployer = Deployer(engine, self.chain, contract)
 
     def close(self) -> None:
@@ -82,6 +84,11 @@ class Environment:
         if self.backend is not None:
             close_backend(self.backend)
         self.engine.close()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether something in it never ended, and may still be going on: no other scenario can be run in it."""
+        return expirations() != self._expirations
 
     @property
     def contract(self) -> StakeContract:
@@ -135,6 +142,7 @@ class Environment:
     def _fund(self, scenario: Scenario, parties: Parties) -> None:
         """Gives everybody more than they start with, if the scenario's calls send more."""
         sent = sum(action.value for action in scenario.actions if isinstance(action, CallFunction))
+        sent += sum(abs(getattr(action, "value_off", 0)) for action in scenario.actions)
         sent += sum(action.wei for action in scenario.actions if isinstance(action, ForceEther))
         if 2 * sent > INITIAL_BALANCE and "balance" in self.engine.capabilities:
             for address in parties.addresses.values():

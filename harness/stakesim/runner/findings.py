@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         id: The invariant's id; or EXPECTATION for what the scenario itself expects, CRASH for an unexpected exception,
-            VACUOUS for a campaign that reached too little.
+            HANG for an action that never ends, VACUOUS for a campaign that reached too little.
         statement: What must hold.
         message: What is wrong.
         scenario: The scenario that failed; None for a finding about a whole campaign.

@@ -18,11 +18,14 @@ from stakesim.runner.legacy_interface import adapt_action, adapt_scenario
 from stakesim.runner.observer import Observer, TimedAction
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.session import EPOCH
-from stakesim.runner.step_findings import exception_finding, receipt_findings, step_findings
+from stakesim.runner.step_findings import exception_finding, not_run_finding, receipt_findings, step_findings
 from stakesim.scenario.actions import Action, Wait
 from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario
+from stakesim.workers.time_limit import NeverEnds, time_limit
 
+ACTION_LIMIT_S = 120
+"""Seconds within which an action ends; no engine takes a tenth of that for the largest one."""
 PRICE_SWING = Decimal("1.10")
 """A price has swung when the highest rate in a scenario is at least this many times the lowest."""
 
@@ -36,13 +39,16 @@ def run_scenario(environment: Environment, scenario: Scenario, number: int = 0) 
         number: Number of the scenario within its campaign, for the ledger.
 
     Returns:
-        Ledger, counts and findings. It has no findings if everything that must hold held.
+        Ledger, counts and findings. It has no findings if everything that must hold held. An action that never ends is
+        a finding; `environment.hangs` is true from then on, and all later scenarios in it fail at once.
 
     Raises:
         EngineError: The engine can't do what the scenario needs.
         BackendError: The backend can't start the scenario.
     """
     began = time.perf_counter()
+    if environment.hangs:
+        return ScenarioResult(scenario, environment.engine.name, environment.driver, [not_run_finding(scenario)])
     run = ScenarioRun(environment, scenario, number)
     timeline = scenario.timeline()
     for index, (at, action) in enumerate(timeline, start=1):
@@ -147,10 +153,11 @@ class ScenarioRun:
         """Carries out an action, and the pending one before it. Findings of both are reported at the later one."""
         step_number = self.result.steps + (1 if pending is None else 2)
         try:
-            if pending is None:
-                steps = [self._observer.step(timed, last=last)]
-            else:
-                steps = self._observer.steps_with_pending(pending, timed, last=last)
+            with time_limit(ACTION_LIMIT_S):
+                if pending is None:
+                    steps = [self._observer.step(timed, last=last)]
+                else:
+                    steps = self._observer.steps_with_pending(pending, timed, last=last)
             rates = [self._quoted_rate(step.model, timed) for step in steps]
             findings = [
                 finding
@@ -159,7 +166,7 @@ class ScenarioRun:
             ]
         except EngineError:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it becomes a finding
+        except (Exception, SystemExit, NeverEnds) as error:  # noqa: BLE001 - whatever it is, it becomes a finding
             rate = self._quoted_rate(self.model, timed)
             self.result.findings.append(exception_finding(self.result, error, step_number, rate))
             return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from stakesim.evm.abi import ContractAbi, Log
-from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
+from stakesim.evm.chain_spec import EPOCH as EPOCH
 from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
@@ -15,10 +15,6 @@ from stakesim.runner.drivers import Driver
 from stakesim.runner.network import Network
 from stakesim.runner.observe import ROLE_VIEWS, StateReader
 from stakesim.runner.parties import Parties
-from stakesim.units import DAY
-
-EPOCH = GENESIS_TIMESTAMP + DAY
-"""Time 0 of every scenario, in seconds since 1970. The deployments before it have earlier times."""
 
 _ADMINISTRATION = ("setOperator", "pause", "unpause", "transferOwnership", "acceptOwnership")
 

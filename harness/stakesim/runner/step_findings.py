@@ -15,9 +15,11 @@ from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import Action
 from stakesim.scenario.scenario import Scenario
+from stakesim.workers.time_limit import NeverEnds
 
 _EXPECTATION = ("EXPECTATION", "the scenario's own expectations are met")
 _CRASH = ("CRASH", "whatever fails, fails with a typed error")
+_HANG = ("HANG", "every operation ends")
 
 
 def step_findings(result: ScenarioResult, step: Step, number: int, rate: Decimal) -> Iterator[Finding]:
@@ -51,7 +53,8 @@ def exception_finding(result: ScenarioResult, error: BaseException, number: int,
     Args:
         result: Of the scenario.
         error: `MistakenCall` is the scenario file's mistake, `CallReverted` and `AbiError` are views that the contract
-            does not answer; anything else is a crash of the system under test.
+            does not answer, `NeverEnds` is an action that takes too long; anything else is a crash of the system under
+            test.
         number: Number of the step, from 1.
         rate: INR per ETH.
     """
@@ -60,8 +63,15 @@ def exception_finding(result: ScenarioResult, error: BaseException, number: int,
     if isinstance(error, CallReverted | AbiError):
         violation = Violation(f"the contract does not say what it holds, a view fails: {error}")
         return result.finding(*_statement(INVARIANTS["INV-16"]), violation, step=number, rate=rate)
+    if isinstance(error, NeverEnds):
+        return result.finding(*_HANG, Violation(f"the action never ends: {error}"), step=number, rate=rate)
     violation = Violation(f"{type(error).__name__}: {error}{place_of(error)}")
     return result.finding(*_CRASH, violation, step=number, rate=rate)
+
+
+def not_run_finding(scenario: Scenario) -> Finding:
+    """Makes a finding of a scenario that can't be run, as something in its environment never ended."""
+    return Finding(*_HANG, "it is not run: an action of an earlier scenario in this environment never ended", scenario)
 
 
 def _statement(invariant: Invariant) -> tuple[str, str]:

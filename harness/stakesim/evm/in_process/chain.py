@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from eth_utils.exceptions import ValidationError
+
+from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.evm.in_process.evm import Evm, Header, Receipt, Transaction
 
 
@@ -65,8 +68,11 @@ class Chain:
         """Mines one block of these transactions.
 
         Raises:
-            eth_utils.ValidationError: A transaction is invalid. No block is mined.
+            eth_utils.ValidationError: A transaction is invalid, or has more gas than `TRANSACTION_GAS_CAP`. No block is
+                mined.
         """
+        if any(transaction.gas > TRANSACTION_GAS_CAP for transaction in transactions):
+            raise ValidationError(f"a transaction's gas limit is above {TRANSACTION_GAS_CAP}")
         header, receipts = self.evm.mine(self.pending, transactions)
         self.blocks.append(Block(header, header.hash, transactions, receipts))
         self._block_numbers.update((transaction.hash, header.block_number) for transaction in transactions)

@@ -18,7 +18,7 @@ from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from stakesim.evm.chain_spec import SUGGESTED_PRIORITY_FEE
+from stakesim.evm.chain_spec import SUGGESTED_PRIORITY_FEE, TRANSACTION_GAS_CAP
 from stakesim.evm.in_process import rpc_encoding
 from stakesim.evm.in_process.chain import Block, Chain
 from stakesim.evm.in_process.evm import CallResult, Header, Message, Transaction
@@ -171,6 +171,8 @@ class InProcessNode(BaseProvider):
             return "insufficient funds for gas * price + value"
         if tx.gas > pending.gas_limit:
             return "exceeds block gas limit"
+        if tx.gas > TRANSACTION_GAS_CAP:
+            return f"transaction gas limit too high (cap: {TRANSACTION_GAS_CAP}, tx: {tx.gas})"
         return None
 
     def _execute(self, request: CallRequest, block: BlockParameter, gas: int) -> CallResult:
@@ -209,7 +211,7 @@ class InProcessNode(BaseProvider):
         3. If that fails, a binary search finds a limit to within 1/64. Each try costs as much time as the transaction
            itself, and unused gas costs nothing.
         """
-        cap = self._gas_cap(request)
+        cap = min(self._gas_cap(request), TRANSACTION_GAS_CAP)
         result = self._execute(request, block, cap)
         raise_if_failed(result)
         if not result.runs_code:  # a plain transfer

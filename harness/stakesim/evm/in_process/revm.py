@@ -11,7 +11,7 @@ Limits of pyrevm 0.3.7, which has the rules of Cancun:
   or carry blobs.
 - BASEFEE is 0. GASPRICE is 0 in a constructor, or if the sender has less than twice the fee. BLOCKHASH is no hash of
   this chain.
-- In a call whose sender is a contract, that contract has no code.
+- In a call whose sender is a contract, that contract has no code. A call that creates a contract returns nothing.
 - Block hashes and state roots are identifiers made here, not those of a real chain.
 """
 

@@ -1,0 +1,234 @@
+"""Exports what the lane found: as a scenario, and as a test for pytest.
+
+A move becomes the action that people would write where there is one (`create_run`, `book`, ...), and a `call` of the
+function with its arguments where there is none. The market's rate is 10^18 INR per ETH, so that prices in INR are wei.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from stakesim.evm.chain_spec import EPOCH
+from stakesim.evm.compiler import Artifact
+from stakesim.lane.moves import (
+    ACTORS,
+    FORCE_ETHER,
+    LEAST,
+    PARTIES,
+    SCRIPT,
+    SET_IDS,
+    Move,
+    absolute_args,
+    due,
+    script_of,
+    time_of,
+)
+from stakesim.lane.play import Difference, Player, World
+from stakesim.model.rules import MAX_PRICE
+from stakesim.model.state import State
+from stakesim.prices.price_models import Constant
+from stakesim.scenario.actions import (
+    ACTOR_FIELDS,
+    Action,
+    Book,
+    CallFunction,
+    CallWhilePaid,
+    CancelBooking,
+    CancelRun,
+    Complete,
+    CreateRun,
+    Expire,
+    ForceEther,
+    ScriptReceiver,
+    SetIds,
+    Withdraw,
+    WithdrawFees,
+)
+from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
+from stakesim.scenario.scenario import Scenario
+from stakesim.units import DAY
+
+WEI_PRICES = Constant(inr_per_eth=Decimal(10**18))
+"""Under this rate an INR is a wei."""
+_MOST_SEATS = 2**32
+_LATEST = 36_500 * DAY
+"""Seats and start beyond which a run is no longer an ordinary one."""
+_ORDINARY = "a"
+"""The experience of runs that the scenario's own stands for."""
+
+
+def to_scenario(
+    contract: Artifact, world: World, moves: Sequence[Move], difference: Difference, *, name: str, seed: int = 0
+) -> Scenario:
+    """Makes a scenario of a sequence of moves in a world.
+
+    Args:
+        contract: The contract; what its ids and times are is seen by playing on it.
+        world: The world, whose own moves come first.
+        moves: The sequence.
+        difference: What it shows.
+        name: The scenario's name.
+        seed: The seed of the search.
+    """
+    player = Player(contract, World(world.name, world.terms, world.time))
+    writer = _Writer(player)
+    for position, move in enumerate((*world.moves, *moves)):
+        writer.add(move, position)
+    actions = writer.actions
+    named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
+    named |= {arg for action in actions for arg in _arguments(action) if isinstance(arg, str)}
+    return Scenario(
+        name=name,
+        story=difference.text,
+        terms=world.terms,
+        price=WEI_PRICES,
+        seed=seed,
+        strict=False,
+        actors={party: actor for party, actor in ACTORS.items() if party in named},
+        actions=tuple(actions),
+        origin={"lane": " ".join(difference.cause).strip(), "seed": seed},
+    )
+
+
+def _arguments(action: Action) -> tuple[Any, ...]:
+    if isinstance(action, ScriptReceiver):
+        return action.calls.args if action.calls else ()
+    return action.args if isinstance(action, CallFunction) else ()
+
+
+class _Writer:
+    """Writes moves as actions, while it plays them."""
+
+    def __init__(self, player: Player) -> None:
+        self.actions: list[Action] = []
+        self._player = player
+        self._runs: dict[int, str] = {}  # labels of runs and bookings that an action with a label made
+        self._bookings: dict[int, str] = {}
+        self._count = 0
+
+    def add(self, move: Move, position: int) -> None:
+        state = self._player.state
+        state_before = (state.last_run_id, state.last_booking_id)
+        now = state.now
+        state.now = time_of(state, move.when)
+        at = state.now - EPOCH
+        action = self._preparation(move, state) or self._ordinary(move, state) or self._call(move, state)
+        state.now = now
+        self.actions.append(action.model_copy(update={"at": at}))
+        self._player.play(move, position)
+        state = self._player.state
+        if isinstance(action, CreateRun) and state.last_run_id > state_before[0]:
+            self._runs[state.last_run_id] = action.run
+        if isinstance(action, Book) and state.last_booking_id > state_before[1]:
+            self._bookings[state.last_booking_id] = action.booking
+
+    def _preparation(self, move: Move, state: State) -> Action | None:
+        if move.function == FORCE_ETHER:
+            return ForceEther(by=move.by, wei=move.args[0])
+        if move.function == SET_IDS:
+            return SetIds(runs=move.args[0], bookings=move.args[1])
+        if move.function != SCRIPT:
+            return None
+        script = script_of(state, move)
+        call = script.call
+        nested = None if call is None else CallWhilePaid(function=call.function, args=call.args, value=call.value)
+        return ScriptReceiver(by=move.by, how=script.how, calls=nested)
+
+    def _call(self, move: Move, state: State) -> Action:
+        args = absolute_args(state, move.function, move.args)
+        value = max(0, due(state, move.function, args) + move.value_off)
+        gas: Any = "least" if move.gas == LEAST else move.gas
+        return CallFunction(function=move.function, args=args, by=move.by, value=value, gas=gas, signed_by=move.origin)
+
+    def _ordinary(self, move: Move, state: State) -> Action | None:
+        """The action that people would write; None where there is none."""
+        if move.gas is not None or move.origin is not None:
+            return None
+        if move.function in ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor"):
+            return self._paying(move, state)
+        if move.value_off:
+            return None
+        return self._administration(move) or self._settlement(move)
+
+    def _paying(self, move: Move, state: State) -> Action | None:
+        *beneficiary, _, _ = move.args if "book" in move.function else (*move.args[:-4], None, None)
+        party, payer = (beneficiary[0], move.by) if beneficiary else (move.by, None)
+        if party not in PARTIES or party == payer:
+            return None
+        more: dict[str, Any] = {"by": party, "paid_by": payer, "direct": True, "value_off": move.value_off}
+        self._count += 1
+        if "book" in move.function:
+            run, seats = move.args[-2:]
+            if run not in self._runs or not 0 < seats <= _MOST_SEATS:
+                return None
+            return Book(booking=f"b{self._count}", run=self._runs[run], seats=seats, **more)
+        experience, price, seats, _ = move.args[-4:]
+        starts = absolute_args(state, move.function, move.args)[-1] - EPOCH
+        if experience != _ORDINARY or not 0 < price <= MAX_PRICE or not 0 < seats <= _MOST_SEATS or starts < 0:
+            return None
+        if starts > _LATEST:
+            return None
+        return CreateRun(run=f"run{self._count}", price_inr=Decimal(price), seats=seats, starts=starts, **more)
+
+    def _settlement(self, move: Move) -> Action | None:
+        by, args = move.by, move.args
+        match move.function:
+            case "cancelBooking" if args[0] in self._bookings:
+                return CancelBooking(booking=self._bookings[args[0]], by=by, direct=True)
+            case "cancelEvent" if args[0] in self._runs:
+                return CancelRun(run=self._runs[args[0]], by=by, direct=True)
+            case "expireEvent" if args[0] in self._runs:
+                return Expire(run=self._runs[args[0]], by=by, direct=True)
+            case "completeEvent" if args[0] in self._runs and all(each in self._bookings for each in args[1]):
+                attended = tuple(self._bookings[each] for each in args[1])
+                return Complete(run=self._runs[args[0]], by=by, attended=attended, direct=True)
+            case "withdraw":
+                return Withdraw(by=by, direct=True)
+            case "withdrawTo" if args[0] in PARTIES:
+                return Withdraw(by=by, to=args[0], direct=True)
+            case "withdrawPlatformFees":
+                return WithdrawFees(by=by, direct=True)
+        return None
+
+    def _administration(self, move: Move) -> Action | None:
+        by, args = move.by, move.args
+        match move.function:
+            case "setOperator" if args[0] in PARTIES:
+                return SetOperator(by=by, operator=args[0], allowed=args[1])
+            case "transferOwnership" if args[0] in PARTIES:
+                return TransferOwnership(by=by, to=args[0])
+            case "acceptOwnership":
+                return AcceptOwnership(by=by)
+            case "pause":
+                return Pause(by=by)
+            case "unpause":
+                return Unpause(by=by)
+        return None
+
+
+def pytest_file(scenarios: Sequence[str]) -> str:
+    """Writes a test for pytest that runs scenarios with the fixture of stakesim's plugin.
+
+    Args:
+        scenarios: As YAML.
+    """
+    tests = "\n\n".join(_pytest_function(text) for text in scenarios)
+    return f"{_PYTEST_HEAD}\n\n{tests}"
+
+
+def _pytest_function(text: str) -> str:
+    match = re.search(r"^name: (\S+)$", text, re.MULTILINE)
+    name = match[1].replace("-", "_") if match else "story"
+    return f'def test_{name}(run_scenario):\n    run_scenario(loads(r"""\\\n{text}"""))\n'
+
+
+_PYTEST_HEAD = '''"""What a search has found. Run it with
+
+    pytest FILE --stakesim-driver contract --stakesim-contract CONTRACT.sol
+"""
+
+from stakesim.scenario.scenario import loads
+'''

@@ -1,0 +1,96 @@
+"""A schema of a process that was killed is dropped by the next one; that of a living one never is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from app.db.database import connect
+from stakesim.paths import state_dir
+from stakesim_adapter.backend import EventStakeBackend
+from stakesim_adapter.serve import temporary_schema
+from stakesim_adapter.temporary_schema import TemporarySchema
+
+OPENS_A_SCHEMA = """
+import sys
+from app.db.database import connect
+from stakesim_adapter.temporary_schema import TemporarySchema
+
+print(TemporarySchema(connect(sys.argv[1]), "scenarios").name, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def engine():
+    engine = connect(None, state_dir() / "postgres")
+    yield engine
+    engine.dispose()
+
+
+def schemas(engine) -> set[str]:
+    with engine.connect() as connection:
+        return set(connection.exec_driver_sql("SELECT nspname FROM pg_namespace").scalars())
+
+
+def open_schema(kind: str = "serve") -> TemporarySchema:
+    return TemporarySchema(connect(None, state_dir() / "postgres"), kind)
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_is_dropped_and_what_a_living_one_has_is_not(engine):
+    url = engine.url.render_as_string(hide_password=False)
+    process = subprocess.Popen(
+        [sys.executable, "-c", OPENS_A_SCHEMA, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    killed, living = process.stdout.readline().strip(), open_schema()
+    assert {killed, living.name} <= schemas(engine)
+    assert killed.startswith("scenarios_")
+    process.kill()
+    process.communicate()
+    assert killed in schemas(engine)
+    next_one = open_schema()
+    left = schemas(engine)
+    for schema in (living, next_one):
+        schema.drop()
+    assert killed not in left
+    assert {living.name, next_one.name} <= left
+    assert not {living.name, next_one.name} & schemas(engine)
+
+
+@pytest.mark.slow
+def test_scenarios_and_the_local_testnet_have_such_schemas(engine):
+    with closing(EventStakeBackend()), temporary_schema() as url:
+        found = [name for name in schemas(engine) if name in url or name.startswith("scenarios_")]
+        assert len(found) >= 2
+        another = open_schema()
+        assert set(found) <= schemas(engine)
+        another.drop()
+
+
+def test_schemas_of_other_names_are_left_alone(engine):
+    """Whatever they begin with: only a kind and 32 digits are names of a `TemporarySchema`."""
+    names = ["scenarios", "scenarios_of_mine", "serve_" + "g" * 32, "xscenarios_" + "0" * 32]
+    with engine.begin() as connection:
+        for name in names:
+            connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
+    open_schema().drop()
+    assert set(names) <= schemas(engine)
+    with engine.begin() as connection:
+        for name in names:
+            connection.exec_driver_sql(f'DROP SCHEMA "{name}"')
+
+
+def test_behind_a_pooler_no_other_schema_is_dropped(engine, monkeypatch):
+    """A pooler's connection may hold the locks of others, so that they look free."""
+    monkeypatch.setattr("stakesim_adapter.temporary_schema.is_behind_pooler", lambda _: True)
+    abandoned = "serve_" + "0" * 32
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {abandoned}")
+    open_schema().drop()
+    assert abandoned in schemas(engine)
+    monkeypatch.undo()
+    open_schema().drop()
+    assert abandoned not in schemas(engine)
