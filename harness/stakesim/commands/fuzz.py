@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from stakesim.commands.options import Contract, contract_or_default
+from stakesim.commands.options import Contract, contract_or_default, duration
 from stakesim.commands.terminal import ExitCode, console, finish, print_error
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _live_view(search: LaneSearch, *, as_json: bool) -> Iterator[Any]:
     from rich.live import Live
 
     told = 0
-    with Live(console=console(stderr=True), transient=True, auto_refresh=False) as live:
+    screen = console(stderr=True)
+    with Live(console=screen, transient=True, auto_refresh=False) as live:
         last = 0.0
 
         def update() -> None:
@@ -84,9 +85,9 @@ def _live_view(search: LaneSearch, *, as_json: bool) -> Iterator[Any]:
                 told += 1
                 if as_json:
                     typer.echo(json.dumps(_as_json(finding)))
-                elif not live.is_terminal:
+                elif not screen.is_terminal:
                     typer.echo(_line(finding), err=True)
-            if live.is_terminal and search.seconds - last > _REFRESH_S:
+            if screen.is_terminal and search.seconds - last > _REFRESH_S:
                 last = search.seconds
                 live.update("\n".join([_figures(search), *map(_line, findings)]), refresh=True)
 
@@ -132,8 +133,9 @@ def _report(
         except OSError as error:
             print_error(f"the stories can't be written: {error}")
     if as_json:
-        figures = {"seed": seed, "seconds": round(search.seconds, 1), "actions": search.moves}
-        typer.echo(json.dumps({**figures, "sequences": search.sequences, "findings": len(found), "skipped": search.skipped}))
+        figures = {"seed": seed, "seconds": round(search.seconds, 1), "checked_actions": search.moves}
+        figures |= {"sequences": search.sequences, "findings": len(found)}
+        typer.echo(json.dumps({**figures, "not_tried": search.skipped}))
         raise typer.Exit(ExitCode.FINDINGS if found else ExitCode.PASS)
     screen = console()
     for finding in found:

@@ -91,12 +91,14 @@ class MoveResult(NamedTuple):
         error: The error that it must fail with by the model; None: it must succeed.
         differences: How it differs from the model.
         undone: Whether contract and model are what they were before it, as only one of them had made it.
+        returned: The id that it must return.
     """
 
     executed: Executed | None
     error: str | None
     differences: list[Difference]
     undone: bool = False
+    returned: int | None = None
 
 
 class Player:
@@ -192,7 +194,7 @@ class Player:
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
             difference = Difference("accepted", move.function, refused.error, text, index)
             return MoveResult(done, refused.error, [difference], undone=True)
-        return MoveResult(done, None, list(self._check_effects(move, index, done, effects)))
+        return MoveResult(done, None, list(self._check_effects(move, index, done, effects)), returned=effects.returned)
 
     def _check_failure(self, move: Move, index: int, done: Executed, call: ContractCall) -> MoveResult:
         """Compares a failed move with the model."""

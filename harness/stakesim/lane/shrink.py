@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from stakesim.evm.compiler import Artifact
-from stakesim.lane.moves import Move, When
+from stakesim.lane.moves import SCRIPT, SET_IDS, Move, When
 from stakesim.lane.play import Difference, Player, World
 
 _MOST_TRIES = 600
@@ -47,15 +48,79 @@ def _shortest(
     improved = True
     while improved and tries < most:
         improved = False
-        for candidate in _simpler(best):
+        made = _made(player, best)
+        for kept, candidate in _simpler(best):
             tries += 1
-            found = first_difference(player, candidate, difference.cause)
+            found = first_difference(player, renumbered(candidate, made, kept), difference.cause)
             if found is not None:
-                best, shown, improved = candidate[: found.position + 1], found, True
+                best = tuple(renumbered(candidate, made, kept))[: found.position + 1]
+                shown, improved = found, True
                 break
             if tries >= most:
                 break
     return best, shown
+
+
+class _Made(NamedTuple):
+    """What a move made."""
+
+    kind: str
+    id: int
+
+
+def _made(player: Player, moves: Sequence[Move]) -> list[_Made | None]:
+    """What each move of a sequence makes."""
+    player.restart()
+    made: list[_Made | None] = []
+    for position, move in enumerate(moves):
+        returned = player.play(move, position).returned
+        kind = "run" if move.function.startswith("create") else "booking"
+        made.append(None if returned is None else _Made(kind, returned))
+    return made
+
+
+def renumbered(moves: Sequence[Move], made: Sequence[_Made | None], kept: Sequence[int]) -> Sequence[Move]:
+    """Moves that were kept of a sequence, with the ids that runs and bookings have without those that were left out.
+
+    Args:
+        moves: The moves that were kept.
+        made: What each move of the sequence made.
+        kept: Positions of the kept moves in the sequence.
+    """
+    gone = [each for position, each in enumerate(made) if each is not None and position not in kept]
+    if not gone:
+        return moves
+    runs = sorted(each.id for each in gone if each.kind == "run")
+    bookings = sorted(each.id for each in gone if each.kind == "booking")
+    jumps = next((move.args for move in moves if move.function == SET_IDS), (0, 0))
+
+    def new_id(old: int, removed: Sequence[int], jump: int) -> int:
+        """Ids before and after a jump of the counter are counted apart."""
+        return old - sum(each < old and (each > jump) == (old > jump) for each in removed)
+
+    def call(function: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        at = _RUN_AT.get(function)
+        if at is not None:
+            args = (*args[:at], new_id(args[at], runs, jumps[0]), *args[at + 1 :])
+        if function == "cancelBooking":
+            args = (new_id(args[0], bookings, jumps[1]),)
+        if function == "completeEvent":
+            args = (args[0], tuple(new_id(each, bookings, jumps[1]) for each in args[1]))
+        return args
+
+    def move_with_new_ids(move: Move) -> Move:
+        args = call(move.function, move.args)
+        if move.function == SCRIPT and move.args[1] is not None:
+            nested = move.args[1]
+            args = (move.args[0], nested._replace(args=call(nested.function, nested.args)))
+        when = move.when._replace(run=new_id(move.when.run, runs, jumps[0]))
+        return move._replace(args=args, when=when)
+
+    return [move_with_new_ids(move) for move in moves]
+
+
+_RUN_AT = {"bookEvent": 0, "bookEventFor": 1, "completeEvent": 0, "cancelEvent": 0, "expireEvent": 0}
+"""Position of the run's id among the arguments."""
 
 
 def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, str, str]) -> Difference | None:
@@ -72,19 +137,25 @@ def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, st
     return None
 
 
-def _simpler(moves: tuple[Move, ...]) -> Iterator[tuple[Move, ...]]:
-    """Sequences with fewer or simpler moves, the shortest first."""
+def _simpler(moves: tuple[Move, ...]) -> Iterator[tuple[list[int], tuple[Move, ...]]]:
+    """Sequences with fewer or simpler moves, the shortest first; each with the positions of the moves that it keeps."""
+    everything = list(range(len(moves)))
+
+    def without(*left_out: int) -> tuple[list[int], tuple[Move, ...]]:
+        kept = [position for position in everything if position not in left_out]
+        return kept, tuple(moves[position] for position in kept)
+
     size = len(moves) // 2
     while size >= 1:
-        for start in range(0, len(moves) - size, size):
-            yield moves[:start] + moves[start + size :]
+        for start in range(0, len(moves), size):
+            yield without(*everything[start : start + size])
         size //= 2
     for first in range(len(moves) if len(moves) < _FEW else 0):
         for second in range(first + 2, len(moves)):
-            yield (*moves[:first], *moves[first + 1 : second], *moves[second + 1 :])
+            yield without(first, second)
     for position, move in enumerate(moves):
         for simpler in _simpler_moves(move):
-            yield (*moves[:position], simpler, *moves[position + 1 :])
+            yield everything, (*moves[:position], simpler, *moves[position + 1 :])
 
 
 def _simpler_moves(move: Move) -> Iterator[Move]:

@@ -1,7 +1,7 @@
 """Exports what the lane found: as a scenario, and as a test for pytest.
 
 A move becomes the action that people would write where there is one (`create_run`, `book`, ...), and a `call` of the
-function with its arguments where there is none. The market's rate is 10^18 INR per ETH, so that prices in INR are wei.
+function with its arguments where there is none.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ from stakesim.scenario.actions import (
 )
 from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.scenario import Scenario
-from stakesim.units import DAY
+from stakesim.units import DAY, WEI_PER_ETH
 
-WEI_PRICES = Constant(inr_per_eth=Decimal(10**18))
-"""Under this rate an INR is a wei."""
+_RATE = 200_000
+_RATE_OF_WEI = 10**18
+"""INR per ETH: an ordinary rate, and, for prices that are no whole paise at that, the one under which an INR is a wei."""
 _MOST_SEATS = 2**32
 _LATEST = 36_500 * DAY
 """Seats and start beyond which a run is no longer an ordinary one."""
@@ -74,7 +75,9 @@ def to_scenario(
         seed: The seed of the search.
     """
     player = Player(contract, World(world.name, world.terms, world.time))
-    writer = _Writer(player)
+    prices = [move.args[-3] for move in (*world.moves, *moves) if move.function.startswith("createEventRun")]
+    rate = _RATE if all(price * _RATE * 100 % WEI_PER_ETH == 0 for price in prices) else _RATE_OF_WEI
+    writer = _Writer(player, rate)
     for position, move in enumerate((*world.moves, *moves)):
         writer.add(move, position)
     actions = writer.actions
@@ -84,7 +87,7 @@ def to_scenario(
         name=name,
         story=difference.text,
         terms=world.terms,
-        price=WEI_PRICES,
+        price=Constant(inr_per_eth=Decimal(rate)),
         seed=seed,
         strict=False,
         actors={party: actor for party, actor in ACTORS.items() if party in named},
@@ -102,8 +105,9 @@ def _arguments(action: Action) -> tuple[Any, ...]:
 class _Writer:
     """Writes moves as actions, while it plays them."""
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, player: Player, rate: int) -> None:
         self.actions: list[Action] = []
+        self._rate = rate
         self._player = player
         self._runs: dict[int, str] = {}  # labels of runs and bookings that an action with a label made
         self._bookings: dict[int, str] = {}
@@ -171,7 +175,13 @@ class _Writer:
             return None
         if starts > _LATEST:
             return None
-        return CreateRun(run=f"run{self._count}", price_inr=Decimal(price), seats=seats, starts=starts, **more)
+        return CreateRun(
+            run=f"run{self._count}",
+            price_inr=Decimal(price * self._rate) / WEI_PER_ETH,
+            seats=seats,
+            starts=starts,
+            **more,
+        )
 
     def _settlement(self, move: Move) -> Action | None:
         by, args = move.by, move.args
@@ -222,7 +232,7 @@ def pytest_file(scenarios: Sequence[str]) -> str:
 def _pytest_function(text: str) -> str:
     match = re.search(r"^name: (\S+)$", text, re.MULTILINE)
     name = match[1].replace("-", "_") if match else "story"
-    return f'def test_{name}(run_scenario):\n    run_scenario(loads(r"""\\\n{text}"""))\n'
+    return f'def test_{name}(run_scenario):\n    run_scenario(loads(r"""\n{text}"""))\n'
 
 
 _PYTEST_HEAD = '''"""What a search has found. Run it with

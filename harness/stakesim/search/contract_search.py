@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from stakesim.evm.compiler import Artifact
@@ -42,11 +42,10 @@ class ContractFinding:
         """What is broken: the invariants, or what the lane said if they hold."""
         if self.result.findings:
             return self.result.findings
-        scenario, steps = self.scenario, len(self.scenario.actions)
-        return [
-            replace(finding, scenario=scenario, step=steps)
-            for finding in [Finding("LANE", self.lane.difference.text, step=steps, engine="revm", driver="contract")]
-        ]
+        text = self.lane.difference.text
+        steps = len(self.scenario.actions)
+        statement = "contract and rules agree on every call"
+        return [Finding("LANE", statement, text, self.scenario, engine="revm", driver="contract", step=steps)]
 
 
 def corpus_folder(contract: Artifact) -> Path:

@@ -40,10 +40,14 @@ def _wrong_events(s: Step) -> Iterator[Violation]:
     due = Counter([(name, *map(readable, values)) for name, *values in s.expected.events])
     events = (event for transaction in s.transactions for event in transaction.events)
     logged = Counter([(event.name, *event.args.values()) for event in events])
-    for missing in (due - logged).elements():
-        yield Violation(f"the event {missing[0]}{missing[1:]} must be logged, and is not")
-    for wrong in (logged - due).elements():
-        yield Violation(f"the event {wrong[0]}{wrong[1:]} is logged, and must not be")
+    for (name, *values), times in (due - logged).items():
+        yield Violation(f"the event {name} {values} must be logged, and is not{_times(times)}")
+    for (name, *values), times in (logged - due).items():
+        yield Violation(f"the event {name} {values} is logged, and must not be{_times(times)}")
+
+
+def _times(count: int) -> str:
+    return f" ({count} times)" if count > 1 else ""
 
 
 def _runs_agree(s: Step) -> Iterator[Violation]:
