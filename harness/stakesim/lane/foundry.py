@@ -30,7 +30,7 @@ from stakesim.lane.moves import (
 )
 from stakesim.lane.play import VIEWED, Difference, MoveResult, Player, World
 from stakesim.lane.shrink import first_difference
-from stakesim.lane.solidity import Writer, number
+from stakesim.lane.solidity import Writer, duration, number
 from stakesim.model.rules import ARGUMENTS, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, RefusedError
 from stakesim.model.views import ExpectedView, expected_views
@@ -76,7 +76,7 @@ class _Export:
     def __init__(self, contract: Artifact, world: World, moves: Sequence[Move], difference: Difference) -> None:
         self._contract, self._world, self._difference = contract, world, difference
         self.writer = Writer(world.time)
-        self._effects = Effects()
+        self._effects, self._told_time = Effects(), world.time
         self._player = Player(contract, world._replace(moves=()))
         self._state = self._player.state.copy()  # by the rules alone
         self._functions = {item["name"]: item for item in contract.abi if item["type"] == "function"}
@@ -164,7 +164,7 @@ class _Export:
         return execute(state, call, observed | {name: repeat(False) for name in wrong})
 
     def _lines_before(self, move: Move, call: ContractCall) -> Iterator[str]:
-        yield from ("", self._warp())
+        yield from ("", self._time(move))
         if move.by in PUPPETS and move.origin is not None:
             yield f"_signer = {self.writer.party(move.origin)};"
         if move.gas == LEAST:
@@ -176,7 +176,7 @@ class _Export:
 
     def _prepared(self, move: Move) -> Iterator[str]:
         state, party = self._state, self.writer.party(move.by)
-        yield from ("", self._warp())
+        yield from ("", self._time(move))
         if move.function == FORCE_ETHER:
             force_ether(state, move.by, move.args[0])
             yield f"_forceEther({party}, {number(move.args[0])});"
@@ -193,8 +193,13 @@ class _Export:
             ):
                 yield f"_setCounter({number(slot)}, {bit}, {number(last)}); // the last id of a {name}"
 
-    def _warp(self) -> str:
-        return f"vm.warp({self.writer.time(self._state.now)});"
+    def _time(self, move: Move) -> str:
+        """Goes to the time of a move."""
+        now, passed = self._state.now, self._state.now - self._told_time
+        self._told_time = now
+        if move.when.moment == "after":
+            return f"_wait({duration(passed)});"
+        return f"vm.warp({self.writer.time(now)});"
 
     def _own(self, call: ContractCall) -> str:
         """A function that only this contract has: on another one it fails, and changes nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from textwrap import indent, wrap
 
 from stakesim.evm.abi import abi_type
@@ -17,6 +18,7 @@ from stakesim.scenario.base_action import PLATFORM
 
 _WIDTH = 116
 _INDENT = " " * 4
+_LONGEST_PERIOD, _LEAST_TIMES = 4, 3
 _PART = re.compile(r"""(?:"[^"]*"|[^",])+(?:,\s|,|$)""")
 """What a statement can be broken after: a comma that is in no string."""
 
@@ -117,11 +119,38 @@ def _deployed(
 
 
 def _function(name: str, statements: Sequence[str]) -> str:
-    lines = [line for statement in statements for line in _wrapped(statement)]
+    lines = [line for statement in _folded(statements) for line in _wrapped(statement)]
     while lines and not lines[0]:
         lines.pop(0)
     body = indent("\n".join(lines), _INDENT)
     return f"function {name}() public {{\n{body}\n}}"
+
+
+def _folded(statements: Sequence[str]) -> Iterator[str]:
+    """The statements, with a loop for those that are repeated. A group of them begins with an empty one."""
+    starts = [0, *(at for at, line in enumerate(statements) if not line and at), len(statements)]
+    groups = [tuple(statements[start:end]) for start, end in pairwise(starts)]
+    while groups:
+        period, times = max(
+            ((period, _repeated(groups, period)) for period in range(1, _LONGEST_PERIOD + 1)),
+            key=lambda found: (found[0] * found[1] if found[1] >= _LEAST_TIMES else 0, -found[0]),
+        )
+        if times < _LEAST_TIMES:
+            yield from groups.pop(0)
+            continue
+        yield from ("", f"for (uint256 i; i < {times}; ++i) {{")
+        body = [line for group in groups[:period] for line in group]
+        yield from (f"{_INDENT}{line}" if line else "" for line in body[1:])
+        yield "}"
+        del groups[: period * times]
+
+
+def _repeated(groups: Sequence[tuple[str, ...]], period: int) -> int:
+    """How often the first groups follow each other."""
+    times = 1
+    while groups[:period] == groups[times * period : (times + 1) * period]:
+        times += 1
+    return times
 
 
 def _wrapped(statement: str) -> list[str]:
@@ -181,6 +210,7 @@ struct Log {
 """
 _CHEATCODES = (
     "function warp(uint256 time) external;",
+    "function getBlockTimestamp() external returns (uint256);",
     "function deal(address account, uint256 balance) external;",
     "function prank(address sender) external;",
     "function prank(address sender, address origin) external;",
@@ -196,6 +226,10 @@ _CHEATCODES = (
     "function assertEq(bytes calldata left, bytes calldata right, string calldata reason) external;",
 )
 _HELPERS = {
+    "_wait": """\
+function _wait(uint256 duration) private {
+    vm.warp(vm.getBlockTimestamp() + duration);
+}""",
     "_succeeds": """\
 function _succeeds(address by, uint256 value, bytes memory data) private returns (bytes memory returned) {
     bool done;
@@ -281,6 +315,11 @@ function _forceEther(address by, uint256 amount) private {
 function _setCounter(uint256 slot, uint256 lowestBit, uint256 last) private {
     uint256 kept = uint256(vm.load(address(stake), bytes32(slot))) & ~(uint256(type(uint32).max) << lowestBit);
     vm.store(address(stake), bytes32(slot), bytes32(kept | last << lowestBit));
+}""",
+    "_range": """\
+function _range(uint256 first, uint256 last) private pure returns (uint256[] memory ids) {
+    ids = new uint256[](last - first + 1);
+    for (uint256 i; i < ids.length; ++i) ids[i] = first + i;
 }""",
     "_call": """\
 function _call(address by, uint256 value, bytes memory data) private returns (bool, bytes memory) {

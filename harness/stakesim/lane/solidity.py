@@ -15,6 +15,8 @@ _LARGEST = 2**256 - 1
 _POWERS = (32, 40, 64, 88, 96, 110, 128, 160, 256)
 _GWEI = 10**9
 _LEAST_ETHER = 10**12
+_FEW = 8
+"""A longer list of ids without a gap is written as a range."""
 _SPAN = 200 * 365 * DAY
 """Seconds from the beginning on in which a number is taken for a time."""
 
@@ -70,6 +72,8 @@ class Writer:
     def _ids(self, ids: Sequence[int]) -> str:
         if not ids:
             return "new uint256[](0)"
+        if len(ids) > _FEW and list(ids) == list(range(ids[0], ids[0] + len(ids))):
+            return f"_range({number(ids[0])}, {number(ids[-1])})"
         self.lengths.add(len(ids))
         first, *others = map(number, ids)
         return f"_ids([uint256({first}){''.join(f', {each}' for each in others)}])"
@@ -79,9 +83,7 @@ class Writer:
         seconds = value - self._begin
         if not 0 <= seconds < _SPAN:
             return number(value)
-        days, rest = divmod(seconds, DAY)
-        parts = ["BEGIN"] + [f"{days} days"] * bool(days) + [f"{rest:_}"] * bool(rest)
-        return " + ".join(parts)
+        return f"BEGIN + {duration(seconds)}" if seconds else "BEGIN"
 
     def party(self, party: str) -> str:
         """The address of a party, or of a hexadecimal text."""
@@ -90,6 +92,12 @@ class Writer:
         if party in PUPPETS:
             return f"address({party})"
         return {NOBODY: "address(0)", CONTRACT: "address(stake)"}.get(party) or checksummed(party)
+
+
+def duration(seconds: int) -> str:
+    """Seconds as days and the rest."""
+    days, rest = divmod(seconds, DAY)
+    return " + ".join([f"{days} days"] * bool(days) + [f"{rest:_}"] * bool(rest or not days))
 
 
 def number(value: int) -> str:
