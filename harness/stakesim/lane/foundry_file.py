@@ -92,6 +92,9 @@ def _constants(contract: Artifact, world: World, parties: Sequence[str], puppets
     yield f"{contract.name} private stake;"
     for name in puppets:
         yield f"ScriptedReceiver private {name};"
+    if puppets:
+        yield "mapping(address receiver => address) private _signerOf;"
+        yield "address private _signer; // signs what a receiver calls next, if it is not the usual signer"
 
 
 def _date(time: int) -> str:
@@ -362,9 +365,6 @@ function _send(address by, uint256 value, bytes memory data, uint256 gas_) priva
 }"""
 _SEND_BY_CONTRACTS = """\
 uint256 private constant GAS = 16_777_216;
-mapping(address receiver => address) private _signerOf;
-/// @dev Who signs what a receiver calls next, if it is not the usual signer.
-address private _signer;
 
 function _send(address by, uint256 value, bytes memory data, uint256 gas_)
     private
