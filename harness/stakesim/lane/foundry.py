@@ -143,15 +143,16 @@ class _Export:
         except RefusedError as refused:
             yield self._failure("_fails", self._arguments(call), refused.error, refused.arguments)
             return
+        told = "bytes memory returned" if kind == "returned" else ""
         if move.gas not in (None, LEAST):
-            yield f"if (!_succeedsOrLacksGas({self._arguments(call)})) return;"
-        elif kind == "returned":
+            yield f"(bool done, {told}) = _succeedsOrLacksGas({self._arguments(call)});".replace(", )", ",)")
+            yield "if (!done) return;"
+        else:
+            yield f"{told and f'{told} = '}_succeeds({self._arguments(call)});"
+        if told:
             returned = self._effects.returned
             data = '""' if returned is None else f"abi.encode({number(returned)})"
-            yield f"bytes memory returned = _succeeds({self._arguments(call)});"
             yield f'vm.assertEq(returned, {data}, "{call.function} returns what it must not");'
-        else:
-            yield f"_succeeds({self._arguments(call)});"
 
     def _execute(self, call: ContractCall, result: MoveResult) -> Effects:
         """Carries a call out by the rules. Receivers called meanwhile what they could, but for what must fail."""

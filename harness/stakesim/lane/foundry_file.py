@@ -241,8 +241,10 @@ function _succeeds(address by, uint256 value, bytes memory data) private returns
 }""",
     "_succeedsOrLacksGas": """\
 /// @dev With little gas a call may fail, if it says so.
-function _succeedsOrLacksGas(address by, uint256 value, bytes memory data) private returns (bool done) {
-    bytes memory returned;
+function _succeedsOrLacksGas(address by, uint256 value, bytes memory data)
+    private
+    returns (bool done, bytes memory returned)
+{
     (done, returned) = _call(by, value, data);
     bool lacksGas = returned.length == 0 || bytes4(returned) == bytes4(keccak256("InsufficientGas()"));
     require(done || lacksGas, string.concat("a call that must succeed fails with ", vm.toString(returned)));
