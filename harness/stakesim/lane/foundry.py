@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
 from stakesim.evm.compiler import Artifact
+from stakesim.lane.arena import FUNDS
 from stakesim.lane.counters import find_counters
 from stakesim.lane.foundry_file import test_file
 from stakesim.lane.moves import (
@@ -31,7 +32,7 @@ from stakesim.lane.moves import (
 from stakesim.lane.play import VIEWED, Difference, MoveResult, Player, World
 from stakesim.lane.shrink import first_difference
 from stakesim.lane.solidity import Writer, duration, number
-from stakesim.model.rules import ARGUMENTS, execute, force_ether
+from stakesim.model.rules import ARGUMENTS, CONTRACT, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, RefusedError
 from stakesim.model.views import ExpectedView, expected_views
 
@@ -156,13 +157,20 @@ class _Export:
 
     def _execute(self, call: ContractCall, result: MoveResult) -> Effects:
         """Carries a call out by the rules. Receivers called meanwhile what they could, but for what must fail."""
-        state = self._state
+        effects = execute(self._state.copy(), call, self._reentries(result))
+        wrong = {text.partition(" called ")[0] for text in effects.wrong_reentries}
+        return execute(self._state, call, self._reentries(result) | {name: repeat(False) for name in wrong})
+
+    def _reentries(self, result: MoveResult) -> dict[str, Iterator[bool]]:
+        """Which calls of receivers succeeded.
+
+        One that was not paid, and should have been, is taken to have called in vain: what it does takes so little gas
+        that it would not run out of it.
+        """
         assert result.executed is not None
         observed = self._player.arena.reentries(result.executed.logs)
-        effects = execute(state.copy(), call, observed)
-        observed = self._player.arena.reentries(result.executed.logs)
-        wrong = {name for name in observed for text in effects.wrong_reentries if text.startswith(f"{name} ")}
-        return execute(state, call, observed | {name: repeat(False) for name in wrong})
+        ready = [name for name, script in self._state.receivers.items() if script.how == "accepts"]
+        return observed | {name: chain(observed.get(name, ()), repeat(False)) for name in ready}
 
     def _lines_before(self, move: Move, call: ContractCall) -> Iterator[str]:
         yield from ("", self._time(move))
@@ -242,15 +250,22 @@ class _Export:
                     yield f"_wasNotReenteredBy({self.writer.party(name)});"
         elif kind == "view":
             yield from self._compared_views()
-        elif kind == "wei":
+        wrong = self._wrong_wallets()
+        if kind == "wei" or wrong:
             yield from ("", "// What everybody has by the rules:")
             flow = self._state.wallet_flow
-            for party in (name for name in PARTIES if flow.get(name) or f"{name} must" in self._difference.text):
+            for party in (name for name in PARTIES if name in flow or name in wrong):
                 wei = flow.get(party, 0)
                 due = "FUNDS" + (f" {'+' if wei > 0 else '-'} {number(abs(wei))}" if wei else "")
                 yield f'vm.assertEq({self.writer.party(party)}.balance, {due}, "wei of {party}");'
             held = number(self._state.contract_balance)
             yield f'vm.assertEq(address(stake).balance, {held}, "wei of the contract");'
+
+    def _wrong_wallets(self) -> list[str]:
+        """Who has not what the rules say."""
+        state, (balances, _) = self._state, self._player.arena.read(())
+        due = [*(FUNDS + state.wallet_flow.get(party, 0) for party in PARTIES), state.contract_balance]
+        return [party for party, has, must in zip((*PARTIES, CONTRACT), balances, due, strict=True) if has != must]
 
     def _compared_events(self) -> Iterator[str]:
         yield "Vm.Log[] memory logged = vm.getRecordedLogs();"
