@@ -52,6 +52,10 @@ OF_MALLORY = Move("createEventRun", "mallory", ("a", PRICE, 4, 10 * DAY))
 OF_ALL_BYTES = Move("createEventRun", "host", ('\udcff"\\\u0939', PRICE, 4, 10 * DAY))
 BOOKED = Move("bookEvent", "guest", (1, 2))
 CREDIT = (Move(SCRIPT, "mallory", ("refuses", None)), OF_MALLORY, Move("cancelEvent", "mallory", (1,)))
+REENTERED = (
+    *(*CREDIT, RUN, Move(SCRIPT, "mallory", ("accepts", Nested("expireEvent", (2,))))),
+    Move("withdraw", "mallory", when=When("deadline", 2, 0)),
+)
 SEQUENCES = {
     "accepted": (Move("createEventRunFor", "stranger", ("host", "a", PRICE, 4, 10 * DAY)),),
     "accepted by origin": (RUN, Move("cancelEvent", "trudy", (1,), origin="platform")),
@@ -74,9 +78,10 @@ SEQUENCES = {
         Move("completeEvent", "host", (1, tuple(range(1, 10))), when=When("start", 1, 0)),
     ),
     "wei of the owner": (RUN, Move(FORCE_ETHER, "friend", (10**15,)), Move("rescue", "platform", ("platform", 10**15))),
-    "reentered": (
-        *(*CREDIT, RUN, Move(SCRIPT, "mallory", ("accepts", Nested("expireEvent", (2,))))),
-        Move("withdraw", "mallory", when=When("deadline", 2, 0)),
+    "reentered": REENTERED,
+    "wei after it was reentered": (
+        *(*REENTERED, RUN, BOOKED._replace(args=(3, 1))),
+        Move("completeEvent", "host", (3, (1,)), when=When("start", 3, 0)),
     ),
     "events of who drains": (
         *(*CREDIT, RUN, Move(SCRIPT, "mallory", ("accepts", Nested("withdraw")))),
@@ -158,6 +163,7 @@ REASONS = {
     "wei": "wei of host",
     "wei of the owner": "wei of platform",
     "reentered": "a call that a receiver made while it was paid succeeds",
+    "wei after it was reentered": "wei of host",
     "events of who drains": "an event is logged that must not be",
 }
 
