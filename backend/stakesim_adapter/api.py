@@ -1,6 +1,7 @@
 """The driver `api`: carries out a scenario's actions by requests to the backend's HTTP API.
 
-It sends each request twice with the same Idempotency-Key: both must have one effect and the same response.
+It sends each request twice with the same Idempotency-Key: both must have one effect and the same response. A client
+that repeats a request later finds that the response is not kept any more.
 
 The API signs with the platform's key only and has no withdrawals. So the driver calls the services for actions that
 users sign themselves, and for withdrawals of credits and fees.
@@ -8,9 +9,9 @@ users sign themselves, and for withdrawals of credits and fees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -32,16 +33,19 @@ from app.core.errors import (
 )
 from app.core.security import Role, issue_token
 from app.main import create_app
+from app.services.housekeeping import tidy
 from eth_account.signers.local import LocalAccount
 from pydantic import SecretStr
-from stakesim.backend import Rows
+from stakesim.backend import BookingRow, Rows, RunRow
 from stakesim.scenario.base_action import PaymentBehaviour
 
 from stakesim_adapter.razorpay_stand_in import Webhook
-from stakesim_adapter.services import ServicesSession, as_refused
+from stakesim_adapter.services import ServicesSession, as_refused, local_time
 
 PLATFORM: Role = "platform"
 """Name of the platform in scenarios, and its role in the API."""
+PAGE = 5
+"""Items on a page of a list: few, so that lists of a scenario have several pages."""
 JWT_SECRET = SecretStr("0123456789-abcdefghijklmnopqrstuvwxyz-of-worlds")
 
 
@@ -101,6 +105,24 @@ class ApiClient:
             raise _error_from_problem(first)
         return first.json()
 
+    def read_list(self, path: str, caller_id: UUID) -> Iterator[dict[str, Any]]:
+        """Yields the items of a list as the platform sees it, page by page.
+
+        Raises:
+            AppError: The error of the problem details.
+        """
+        query: dict[str, Any] = {"limit": PAGE}
+        headers = {"Authorization": f"Bearer {issue_token(JWT_SECRET, caller_id, PLATFORM)}"}
+        while True:
+            response = self._event_loop.call(partial(self.client.get, path, params=query, headers=headers))
+            if response.status_code != httpx.codes.OK:
+                raise _error_from_problem(response)
+            page = response.json()
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            query["cursor"] = page["next"]
+
     def deliver(self, webhook: Webhook) -> None:
         """Sends a webhook of the payment gateway. A gateway does nothing about the response."""
         send = partial(self.client.post, "/webhooks/razorpay", content=webhook.body, headers=webhook.headers)
@@ -121,8 +143,11 @@ class ApiSession:
         self._owners: dict[str, str] = {}  # host of a run or attendee of a booking, by its name in the scenario
         self._payments = services.payments
         self._payments.deliver_by(api.deliver)
+        self._keys: set[str] = set()  # that the client has used
 
     takes_payments = True
+    answers_again = True
+    survives_reorganisations = True
 
     def create_run(
         self,
@@ -143,7 +168,7 @@ class ApiSession:
             return self._services.create_run(run, by=by, signer=signer, key=key, **terms)
         body = {
             "experience_id": str(self._services.experience_id),
-            "starts_at": datetime.fromtimestamp(starts_at, UTC).isoformat(),
+            "starts_at": local_time(starts_at).isoformat(),
             "max_seats": seats,
             "price_inr": f"{price_inr:f}",
             "host_id": str(self._services.user_ids[by]),
@@ -153,6 +178,7 @@ class ApiSession:
                 caller = by if by == self._experience_host else PLATFORM
                 quote = self._pay("/event-runs/calculate-stake", body, caller, "host", payment, key)
                 event_run = self._request("POST", "/event-runs", body | quote, caller, "host", key)
+                self._services.let_reorganise()
             except InvalidRequest:
                 # the API validates before it calls the contract; the services raise the contract's error
                 self._services.create_run(run, by=by, signer=None, key=_services_key(key), **terms)
@@ -184,6 +210,7 @@ class ApiSession:
             try:
                 quote = self._pay("/bookings/calculate-cost", body, by, "attendee", payment, key)
                 row = self._request("POST", "/bookings/create", body | quote, by, "attendee", key)
+                self._services.let_reorganise()
             except InvalidRequest:
                 self._services.book(booking, signer=None, key=_services_key(key), **terms)
                 raise
@@ -196,7 +223,7 @@ class ApiSession:
         path = f"/bookings/{self._services.booking_ids[booking]}/cancel"
         with as_refused():
             self._request("POST", path, None, self._owner_or_platform(by, booking), "attendee", key)
-        self._payments.after_payout()
+        self._services.after_payout()
 
     def cancel_run(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Sends `PATCH /event-runs/{id}/status`."""
@@ -216,7 +243,7 @@ class ApiSession:
         }
         with as_refused():
             self._request("POST", "/bookings/confirm-attendance", body, self._owner_or_platform(by, run), "host", key)
-        self._payments.after_payout()
+        self._services.after_payout()
 
     def expire(self, run: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Sends `PATCH /event-runs/{id}/status`."""
@@ -237,14 +264,26 @@ class ApiSession:
         self._services.refresh(run)
 
     def rows(self) -> Rows:
-        """Reads the rows of event runs and bookings."""
-        return self._services.rows()
+        """Reads the rows of event runs and bookings, and asks the API for the same."""
+        return self._services.rows()._replace(shown=self._shown())
+
+    def _shown(self) -> Rows:
+        """What the API's lists show the platform."""
+        platform = self._services.user_ids[PLATFORM]
+        runs = list(self._api.read_list("/event-runs", platform))
+        onchain_ids = {run["id"]: run["blockchain_event_run_id"] for run in runs}
+        names = {str(user_id): name for name, user_id in self._services.user_ids.items()}
+        bookings = self._api.read_list("/bookings", platform)
+        return Rows(
+            [_shown_run(run) for run in runs],
+            [_shown_booking(one, onchain_ids[one["event_run_id"]], names[one["user_id"]]) for one in bookings],
+        )
 
     def _change_status(self, run: str, status: str, by: str, key: str | None) -> None:
         path = f"/event-runs/{self._services.event_run_ids[run]}/status"
         with as_refused():
             self._request("PATCH", path, {"status": status}, by, "host", key)
-        self._payments.after_payout()
+        self._services.after_payout()
 
     def _pay(
         self, path: str, body: dict[str, Any], by: str, role: Role, how: PaymentBehaviour, key: str | None
@@ -269,6 +308,9 @@ class ApiSession:
 
     def _request(self, method: str, path: str, body: Any, by: str, role: Role, key: str | None) -> Any:
         role = PLATFORM if by == PLATFORM else role
+        if key in self._keys:  # without the response that is kept, the operation alone tells a repeated request
+            tidy(self._services.services.database, timedelta(0))
+        self._keys.add(key or "")
         return self._api.request_twice(method, path, body, self._services.user_ids[by], role, key)
 
 
@@ -287,3 +329,41 @@ def _error_from_problem(response: httpx.Response) -> AppError:
     kinds: tuple[type[AppError], ...] = (InvalidRequest, NotOnChain, NeverOnChain, PriceError, NotPaid, PaymentUnusable)
     error_classes = {kind.code: kind for kind in kinds}
     return error_classes[code](detail) if code in error_classes else UnexpectedResponse(code, detail)
+
+
+def _shown_run(item: dict[str, Any]) -> RunRow:
+    return RunRow(
+        item["blockchain_event_run_id"],
+        item["blockchain_status"] == "confirmed",
+        item["status"],
+        Decimal(item["price_inr"]),
+        _integer(item["blockchain_price_per_seat_wei"]),
+        _integer(item["blockchain_stake_amount_wei"]),
+        _decimal(item["inr_per_eth"]),
+        item["max_seats"],
+        item["seats_booked"],
+        int(datetime.fromisoformat(item["starts_at"]).timestamp()),
+    )
+
+
+def _shown_booking(item: dict[str, Any], onchain_run_id: int | None, user: str) -> BookingRow:
+    return BookingRow(
+        item["blockchain_booking_id"],
+        item["blockchain_status"] == "confirmed",
+        item["status"],
+        item["seats"],
+        _decimal(item["total_inr"]),
+        _integer(item["blockchain_payment_wei"]),
+        _integer(item["blockchain_stake_amount_wei"]),
+        _decimal(item["inr_per_eth"]),
+        onchain_run_id,
+        user,
+    )
+
+
+def _integer(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

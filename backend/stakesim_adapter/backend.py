@@ -7,7 +7,7 @@ import os
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.bootstrap.container import Services, build_services
 from app.db.database import Database, connect, open_engine
@@ -21,7 +21,7 @@ from app.services.payments.service import PaymentService
 from app.services.pricing import Pricing, Rate
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from sqlalchemy import Connection, insert, null, select, union_all
+from sqlalchemy import Connection, func, insert, null, select, union_all
 from sqlalchemy.engine.default import DefaultDialect
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
@@ -39,11 +39,14 @@ PLATFORM = "platform"
 """Name of the platform in `users`."""
 POLICY = TransactionPolicy(give_up_after=5)
 """Policy of the sender. A simulated chain mines a transaction at once or never, so waiting longer is of no use."""
+FINALITY_BLOCKS = 1
+"""Depth at which a block cannot change: scenarios reorganise the latest block only."""
 _NAMESPACE = uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d")
 EMPTY_TABLES = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
 """SQL that deletes all rows. For a few rows it is much faster than TRUNCATE."""
 
 _run, _booking = event_runs.c, event_run_bookings.c
+_RUN_OF_BOOKING = event_runs.alias("run_of_booking")
 _ROWS = union_all(
     select(
         _run.blockchain_event_run_id,
@@ -54,6 +57,10 @@ _ROWS = union_all(
         _run.blockchain_price_per_seat_wei,
         _run.blockchain_stake_amount_wei,
         _run.inr_per_eth,
+        _run.max_seats,
+        _run.seats_booked,
+        func.extract("epoch", _run.starts_at).label("starts_at"),
+        null().label("user_id"),
     ),
     select(
         _booking.blockchain_booking_id,
@@ -64,7 +71,11 @@ _ROWS = union_all(
         _booking.blockchain_payment_wei,
         _booking.blockchain_stake_amount_wei,
         _booking.inr_per_eth,
-    ),
+        _RUN_OF_BOOKING.c.blockchain_event_run_id,
+        null(),
+        null(),
+        _booking.user_id,
+    ).join(_RUN_OF_BOOKING, _RUN_OF_BOOKING.c.id == _booking.event_run_id),
 )
 """All event runs and bookings in one statement. `seats` is NULL for event runs."""
 
@@ -82,6 +93,7 @@ class EventStakeBackend:
         database: The database, with a new schema that `close` drops.
         services: Services of the current scenario.
         api: Calls the app; None until the driver `api` is used.
+        packages: Packages of the backend's own code, whose branches steer a search.
         timed_parts: Class, method and label of the parts whose time `stakesim bench` reports separately.
 
     Raises:
@@ -89,6 +101,7 @@ class EventStakeBackend:
     """
 
     drivers = ("services", "api")
+    packages = ("app",)
     timed_parts = (
         (Codec, "events", "events of a receipt, decoded"),
         (Codec, "call", "calls, encoded"),
@@ -139,15 +152,17 @@ class EventStakeBackend:
         stand_in = RazorpayStandIn()
         payments = self._payment_service(self.database, InProcessGateway(stand_in), sender.sealer, AT_ONCE)
         self.services = replace(
-            build_services(setup.w3, self.database, chain, pricing, payments=payments),
+            build_services(setup.w3, self.database, chain, pricing, payments=payments, finality_blocks=FINALITY_BLOCKS),
             runs=self._event_run_service(self.database, chain, pricing, payments),
             bookings=self._booking_service(self.database, chain, pricing, payments),
         )
-        names = {user_id: name for name, user_id in user_ids.items()}
+        self._user_names = names = {user_id: name for name, user_id in user_ids.items()}
         walletless = {PLATFORM, *(user.name for user in setup.users if user.address is None)}
         paying = ScenarioPayments(self.database, payments, stand_in, names, walletless, chain.block_number)
         experience_id = uuid.UUID(setup.experience_id)
-        session = ServicesSession(self.services, experience_id, user_ids, self._read_rows, paying)
+        session = ServicesSession(
+            self.services, experience_id, user_ids, self._read_rows, paying, reorganise=setup.reorganise
+        )
         return session if driver == "services" else self._api_session(setup, self.services, session)
 
     def _insert_rows(self, setup: ScenarioSetup) -> None:
@@ -180,9 +195,12 @@ class EventStakeBackend:
         with self.database.autocommit() as connection:
             rows = connection.execute(_ROWS).all()
         return Rows(
-            [RunRow(*row[:3], *row[4:]) for row in rows if row.seats is None],
-            [BookingRow(*row) for row in rows if row.seats is not None],
+            [RunRow(*row[:3], *row[4:11]) for row in rows if row.seats is None],
+            [self._booking_row(row) for row in rows if row.seats is not None],
         )
+
+    def _booking_row(self, row: Any) -> BookingRow:
+        return BookingRow(*(*row[:9], self._user_names[row.user_id]))
 
 
 class _PriceFeed:

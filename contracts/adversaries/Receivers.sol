@@ -8,6 +8,7 @@ contract RefusingReceiver is ControlledAccount {
     error NoThanks();
 
     receive() external payable {
+        if (accepting) return;
         revert NoThanks();
     }
 }
@@ -15,6 +16,7 @@ contract RefusingReceiver is ControlledAccount {
 /// @notice Burns all gas it is given.
 contract BurningReceiver is ControlledAccount {
     receive() external payable {
+        if (accepting) return;
         assembly ("memory-safe") {
             invalid()
         }
@@ -24,6 +26,7 @@ contract BurningReceiver is ControlledAccount {
 /// @notice Reverts with as much data as the gas allows: up to a megabyte, which costs its caller dearly to copy.
 contract FloodingReceiver is ControlledAccount {
     receive() external payable {
+        if (accepting) return;
         uint256 size = gasleft() > 3_000_000 ? 1_000_000 : 90_000;
         assembly ("memory-safe") {
             revert(0, size)
@@ -46,6 +49,7 @@ contract ReenteringReceiver is ControlledAccount {
     }
 
     receive() external payable {
+        if (accepting) return;
         if (msg.sender != TARGET) return;
         (bool done,) = TARGET.call(_call);
         if (done) ++reentered;

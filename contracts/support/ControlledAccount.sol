@@ -6,10 +6,24 @@ pragma solidity ^0.8.30;
 abstract contract ControlledAccount {
     address internal immutable CONTROLLER = msg.sender;
 
+    /// @dev Whether it takes ether like anybody else, as long as it acts itself.
+    bool internal transient accepting;
+
     error NotController();
 
+    /// @notice As `execute`, and takes ether meanwhile: shows whether money can be had by whoever wants it.
+    function executeAccepting(address target, uint256 value, bytes calldata data)
+        external
+        payable
+        returns (bytes memory returned)
+    {
+        accepting = true;
+        returned = execute(target, value, data);
+        accepting = false;
+    }
+
     /// @notice Calls `target` as this contract and hands on whatever it reverts with.
-    function execute(address target, uint256 value, bytes calldata data) external payable returns (bytes memory) {
+    function execute(address target, uint256 value, bytes calldata data) public payable returns (bytes memory) {
         if (msg.sender != CONTROLLER) revert NotController();
         (bool done, bytes memory returned) = target.call{value: value}(data);
         if (!done) {

@@ -57,6 +57,38 @@ contract RunsTooLarge is SoundEventStake {
     }
 }
 
+contract FullRunNeedsTooMuch is SoundEventStake {
+    function _maxSeats() internal pure override returns (uint256) {
+        return 350;
+    }
+}
+
 contract NobodysStakes is SoundEventStake {
     function _forfeit(uint256) internal override returns (uint256) {}
+}
+
+contract PayoutsAreDropped is SoundEventStake {
+    function _pay(address to, uint256 amount) internal override {
+        (bool paid,) = to.call{value: amount, gas: 30_000}("");
+        paid;
+    }
+}
+
+contract PayoutsComeTwice is SoundEventStake {
+    function takeOut() external {
+        (bool paid,) = msg.sender.call{value: _unclaimed[msg.sender]}("");
+        require(paid, "Transfer failed");
+    }
+}
+
+contract HostCantCancel is SoundEventStake {
+    function _checkCaller(address) internal view override {
+        require(msg.sender == owner, "Only owner");
+    }
+}
+
+contract AttendeesLoseAWei is SoundEventStake {
+    function _pay(address to, uint256 amount) internal override {
+        super._pay(to, to == owner || amount % 2 == 1 ? amount : amount - 1);
+    }
 }

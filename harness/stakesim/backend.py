@@ -94,6 +94,8 @@ None means that the database has a column and no value in it. The library compar
 """
 Wei = int | None | NotStored
 """An amount in a row of the backend's database."""
+Number = int | NotStored
+"""A number in a row of the backend's database that is never missing."""
 
 
 class RunRow(NamedTuple):
@@ -107,6 +109,9 @@ class RunRow(NamedTuple):
         price_wei: Price of one seat.
         stake_wei: The host's stake.
         inr_per_eth: Rate at which the price was converted, in INR per ETH.
+        max_seats: Number of seats.
+        seats_booked: Number of booked seats. A final run keeps its number.
+        starts_at: Start of the event, in seconds since 1970.
     """
 
     onchain_run_id: int | None
@@ -116,6 +121,9 @@ class RunRow(NamedTuple):
     price_wei: Wei = NOT_STORED
     stake_wei: Wei = NOT_STORED
     inr_per_eth: Decimal | None = None
+    max_seats: Number = NOT_STORED
+    seats_booked: Number = NOT_STORED
+    starts_at: Number = NOT_STORED
 
 
 class BookingRow(NamedTuple):
@@ -130,6 +138,8 @@ class BookingRow(NamedTuple):
         payment_wei: Price of all seats.
         stake_wei: The attendee's stake.
         inr_per_eth: Rate of the quote, in INR per ETH.
+        run_id: The contract's number for its run.
+        user: Name of the attendee.
     """
 
     onchain_booking_id: int | None
@@ -140,6 +150,8 @@ class BookingRow(NamedTuple):
     payment_wei: Wei = NOT_STORED
     stake_wei: Wei = NOT_STORED
     inr_per_eth: Decimal | None = None
+    run_id: Wei = NOT_STORED
+    user: str | NotStored = NOT_STORED
 
 
 class PaymentRow(NamedTuple):
@@ -170,12 +182,22 @@ class PaymentRow(NamedTuple):
 class Rows(NamedTuple):
     """All event runs, bookings and payments in the backend's database, in any order.
 
-    `payments` is None if the backend takes no payments in INR.
+    Attributes:
+        runs: The event runs.
+        bookings: The bookings.
+        payments: The payments; None if the backend takes no payments in INR.
+        shown: The same rows as the backend shows them to a client; None if nothing was asked for. The library compares
+            them like those of the database.
     """
 
     runs: Sequence[RunRow] = ()
     bookings: Sequence[BookingRow] = ()
     payments: Sequence[PaymentRow] | None = None
+    shown: Rows | None = None
+
+
+def _no_reorganisation(reconcile: Callable[[], None]) -> None:
+    """The chain stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +214,11 @@ class ScenarioSetup:
         price_feed: Returns the current rate in INR per ETH, and the time since which it applies.
         clock: Returns the timestamp of the block that the next transaction is mined in. The backend must use no other
             clock, or the run is not reproducible.
+        reorganise: Called by a session that has `survives_reorganisations`, with a function that lets the backend's own
+            reconciliation run until nothing is left to be done. The session calls it once in each use case, after the
+            transaction is final for the backend, and before anything follows from it, such as refunds. Where a scenario
+            asks for it, the transaction's block is then replaced by another one, and the function is called before and
+            after that. Otherwise nothing happens.
     """
 
     w3: Web3
@@ -202,6 +229,7 @@ class ScenarioSetup:
     experience_id: str
     price_feed: Callable[[], tuple[Decimal, int]]
     clock: Callable[[], int]
+    reorganise: Callable[[Callable[[], None]], None] = _no_reorganisation
 
 
 class BackendSession(Protocol):
@@ -233,6 +261,11 @@ class BackendSession(Protocol):
 
             When a method returns or raises, nothing is left to be done: every refund that is due is made, and what was
             not paid is expired, as if the time for both had passed.
+
+        answers_again: Whether a request with the key of an earlier one, other than a withdrawal, has the outcome of the
+            first. Without this attribute, what was done the first time may be refused the second time.
+        survives_reorganisations: Whether the use cases call `ScenarioSetup.reorganise`. A session without this
+            attribute does not, and scenarios then skip actions that are reorganised.
 
     Every method except `refresh` and `rows` raises `Refused` if the backend or the contract refuses the request. Any
     other exception becomes a finding, with its message and the place where it was raised.
@@ -313,6 +346,8 @@ class Backend(Protocol):
     Attributes:
         drivers: Names of the ways to call the backend, as `--driver` takes them, such as `("services", "api")`. The
             first is the default. "contract" is reserved for the library.
+        packages: Optional: names of the packages of the backend's own code. Which of their branches ran steers the
+            guided search.
     """
 
     drivers: Sequence[str]

@@ -17,9 +17,12 @@ from stakesim.runner.environment import Environment
 
 
 @functools.cache
-def plainly_patched(old: str, new: str) -> Artifact:
-    """Returns what `patched_event_stake` does, on a build without optimizer."""
+def plainly_patched(old: str, new: str, *more: tuple[str, str]) -> Artifact:
+    """Returns what `patched_event_stake` does, on a build without optimizer; `more` are further replacements."""
     sources = patched_sources(old, new)
+    for another, replacement in more:
+        assert sources["EventStake.sol"].count(another) == 1
+        sources["EventStake.sol"] = sources["EventStake.sol"].replace(another, replacement)
     output = compile_plain(_compiler(), sources, "EventStake.sol")
     assert not error_messages(output.get("errors", ()))
     return artifacts_from_output(output, sources)["EventStake"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from stakesim import run
+from stakesim.campaign import failure_cache
 from stakesim.campaign.report import save_failures
 from stakesim.commands.cli import cli
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
@@ -50,7 +51,7 @@ def run_scenarios(contract: str | Path, engine: str, names: list[str] = SCENARIO
         ("FeesAreTheBalance", "the owner can take escrow", 2),
         ("KeepsOverpayment", "overpayment is kept", 2),
         ("TermsChange", "terms change under a booked run", 4),
-        ("ReceiverBlocksAll", "one hostile receiver blocks everybody", 2),
+        ("ReceiverBlocksAll", "one hostile receiver blocks everybody", 3),
         ("FundsStayLocked", "funds stay locked for ever", 1),
         ("NobodysStakes", "no-shows' stakes belong to nobody", 4),
     ],
@@ -100,7 +101,8 @@ def test_the_weaknesses_of_the_deployed_contract_are_named(engine_name):
 
 
 @pytest.mark.parametrize(("contract", "code"), [(STAND_IN, 1), (SOUND, 0)], ids=["deployed", "sound"])
-def test_the_exit_code_says_whether_it_holds(contract, code, engine_name, tmp_path):
+def test_the_exit_code_says_whether_it_holds(contract, code, engine_name, tmp_path, monkeypatch):
+    monkeypatch.setattr(failure_cache, "state_dir", lambda: tmp_path / "state")
     asked = [
         "run",
         "scenarios/no-show.yaml",

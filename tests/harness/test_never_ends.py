@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -244,7 +245,9 @@ scenario_run.ACTION_LIMIT_S, time_limit.AGAIN_S = 0.5, 0.1
 sys.argv = ["stakesim", "run", "no-show", "--out", "{tmp_path}"]
 cli.main()
 """)
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
+    own_state = os.environ | {"STAKESIM_HOME": str(tmp_path / "state")}
+    command = [sys.executable, script]
+    ended = subprocess.run(command, env=own_state, capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "HANG is broken: every operation ends" in ended.stdout
     assert re.search(r"and was at script\.py:\d+ \(create_run\) and script\.py:11 \(wait\)\n", ended.stdout)

@@ -318,7 +318,7 @@ MISTAKES = [
     ),
     (
         "do: cancel_booking, booking: g1, fails",
-        "do: call, function: sweep, by: thief, fails",
+        "do: force_ether, wei: 1, by: thief, fails",
         "line 12, actions[2].by: thief is a contract and signs nothing; name another actor",
     ),
     (

@@ -74,13 +74,13 @@ def narratives(result):
 
 
 def requests_of(environment):
-    """Method, path and key of all requests that users send from now on."""
+    """Method, path and key of all requests that change something, which users send from now on."""
     requests = []
     inner = environment.backend.api.client._transport
 
     class RecordingTransport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):
-            if not request.url.path.startswith("/webhooks/"):
+            if request.method != "GET" and not request.url.path.startswith("/webhooks/"):
                 requests.append((request.method, request.url.path, request.headers["idempotency-key"]))
             return await inner.handle_async_request(request)
 

@@ -77,7 +77,8 @@ def run(
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
         contract: The stake contract (`stakesim.evm.contract_file.load_contract`); None: the project's contract, else
             the packaged `EventStake`. Each weakness of another contract, and each fault of a backend, is reported once.
-        terms: Terms of the contract in drawn scenarios.
+        terms: The terms that the contract is deployed with: those of a contract whose constructor takes none, and the
+            usual ones in drawn scenarios, of which some have others. None: the contract's own, or the profile's.
         dask: Address of a Dask scheduler, whose workers run the scenarios instead (docs/CLUSTER.md).
         probing: Of another contract than `EventStake`, also try its own functions and its largest run.
         seconds: Draw from each profile and population for this time, instead of `runs` scenarios. The ledger has drawn
@@ -100,7 +101,7 @@ def run(
         scenarios += function_probes(own_transactions(contract.abi))
     results = run_all(
         scenarios if seconds is None else chain(scenarios, selection.draw_for(seconds, seed)),
-        Setup(engine, contract, driver),
+        Setup(engine, contract, driver, terms),
         jobs=jobs,
         dask=dask,
         progress=progress,

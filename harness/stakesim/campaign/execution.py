@@ -14,14 +14,16 @@ from typing import NamedTuple, TypeAlias
 from stakesim.backend import BackendError
 from stakesim.campaign.selection import is_drawn
 from stakesim.evm.compiler import Artifact
+from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario
 from stakesim.search.backend_diagnosis import diagnose_backend
 from stakesim.search.contract_diagnosis import diagnose_contract
-from stakesim.search.probes import largest_run_probe
+from stakesim.search.probes import largest_run_probes
 from stakesim.search.shrink import shrink
 from stakesim.workers.pool import worker_pool
 
@@ -42,6 +44,11 @@ class Setup(NamedTuple):
     engine: str | None
     contract: Artifact | None
     driver: str | None
+    terms: Terms | None = None
+
+    def open(self) -> Environment:
+        """Opens the environment."""
+        return open_environment(self.engine, self.contract, self.driver, terms=self.terms)
 
 
 class Environments:
@@ -54,13 +61,13 @@ class Environments:
             StakesimError: See `open_environment`.
         """
         self._setup = setup
-        self._environment = open_environment(*setup)
+        self._environment = setup.open()
 
     def current(self) -> Environment:
         """Returns the environment for the next scenario."""
         if (last := self._environment).hangs:
             last.close()
-            self._environment = open_environment(*self._setup)
+            self._environment = self._setup.open()
             self._environment.scenarios_run = last.scenarios_run
             self._environment.known_weaknesses = last.known_weaknesses
         return self._environment
@@ -126,7 +133,7 @@ def _run_here(
             progress(result)
             yield number, result
         if probes_largest_run:
-            yield _probe_largest_run(environments)
+            yield from _probe_largest_run(environments, setup)
 
 
 def _run_in_pool(
@@ -140,7 +147,7 @@ def _run_in_pool(
 ) -> Iterator[Numbered]:
     first = list(islice(batches, 2 * jobs if dask is None else CLUSTER_BATCHES))  # there may be more without end
     with worker_pool(min(jobs, len(first)), dask=dask, open_resource=partial(Environments, setup)) as submit:
-        probe = submit(_probe_largest_run) if probes_largest_run else None
+        probe = submit(_probe_largest_run, setup) if probes_largest_run else None
         running: set[Future[list[Numbered]]] = {submit(_run_batch, batch) for batch in first}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -150,7 +157,7 @@ def _run_in_pool(
                     progress(result)
                     yield number, result
         if probe is not None:
-            yield probe.result()
+            yield from probe.result()
 
 
 def _run_batch(environments: Environments, batch: Sequence[tuple[int, Scenario]]) -> list[Numbered]:
@@ -189,10 +196,12 @@ def _backend_crash(environment: Environment, scenario: Scenario, error: BackendE
     return ScenarioResult(scenario, environment.engine.name, environment.driver, findings=[finding])
 
 
-def _probe_largest_run(environments: Environments) -> Numbered:
-    """Runs the largest run that the contract opens, as the last of all scenarios."""
-    environment = environments.current()
-    result = largest_run_probe(environment)
-    if result.findings and not environment.hangs:
-        result = diagnose_contract(environment, result, environment.known_weaknesses)
-    return sys.maxsize, result
+def _probe_largest_run(environments: Environments, setup: Setup) -> list[Numbered]:
+    """Runs the probes on the contract alone, and on the fastest engine: they have thousands of steps."""
+    known = environments.current().known_weaknesses
+    with closing(open_environment(None, setup.contract, CONTRACT, terms=setup.terms)) as alone:
+        results = [
+            diagnose_contract(alone, result, known) if result.findings and not alone.hangs else result
+            for result in largest_run_probes(alone)
+        ]
+    return [(sys.maxsize, result) for result in results]

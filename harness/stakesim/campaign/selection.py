@@ -68,7 +68,8 @@ def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, te
         runs: How many scenarios to draw from each profile or population.
         seed: What they are drawn from.
         steps: Draw walks of so many actions from a profile, instead of lifecycles of a run or two.
-        terms: Terms of the contract in drawn scenarios; None: those of the profile or population.
+        terms: The usual terms of the contract in drawn scenarios; None: those of the profile or population. Some
+            scenarios of a profile have other ones.
 
     Raises:
         InputError: A file can't be read, or nothing has that name.

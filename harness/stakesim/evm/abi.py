@@ -162,7 +162,8 @@ class ContractAbi:
             raise AbiError(f"The contract has no function {function}.")
         selector, inputs, _ = self._functions[function]
         try:
-            return selector + encode(inputs.types, args)
+            values = [_encodable(kind, arg) for kind, arg in zip(inputs.types, args, strict=True)]
+            return selector + encode(inputs.decoded_types, values)
         except (EncodingError, OverflowError, TypeError, ValueError) as error:
             raise AbiError(f"{function} can't be called with {list(args)}: {error}") from error
 
@@ -242,6 +243,12 @@ def snake_case(name: str) -> str:
 def checksummed(address: str | bytes) -> str:
     """Returns a checksummed address. Cached, as the checksum takes a hash and few addresses occur."""
     return str(to_checksum_address(address))
+
+
+def _encodable(type_name: str, value: Any) -> Any:
+    """Returns a text as bytes, which are encoded alike: on chain a text need not be UTF-8."""
+    is_text = type_name == "string" and isinstance(value, str)
+    return value.encode("utf-8", "surrogateescape") if is_text else value
 
 
 def _distinct(names: Iterable[str]) -> Iterator[str]:

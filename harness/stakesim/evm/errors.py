@@ -19,6 +19,10 @@ class MistakenCall(AbiError):
     """A scenario calls a function that the contract does not have, or with arguments that it does not take."""
 
 
+class CannotPay(StakesimError):
+    """A scenario has somebody send wei that they do not have."""
+
+
 class CallReverted(StakesimError):
     """The contract, or the EVM, refused a call.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +18,9 @@ from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.result import Effort, GatePart, GateResult, PartVerdict, ProfileName
 from stakesim.runner import scenario_files
-from stakesim.runner.environment import open_environment
+from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
-from stakesim.search.contract_diagnosis import classify
+from stakesim.search.diagnosis import shortest_findings
 
 
 def run_gate(
@@ -42,7 +41,7 @@ def run_gate(
         engine: Engine to run on.
         seed: Of all random choices.
         jobs: Number of processes.
-        terms: Terms in random scenarios; by default the usual ones.
+        terms: The terms that it is deployed with. Random scenarios usually have them, and often others.
         progress: Called with the name of each part when it begins.
 
     Raises:
@@ -51,7 +50,7 @@ def run_gate(
     """
     started = time.perf_counter()
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
-    gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs)
+    gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs, given_terms=terms)
     for name, description, check in _checks(gate.effort):
         part = GatePart(name, description)
         if progress:
@@ -115,7 +114,7 @@ def _interface(gate: GateResult, part: GatePart) -> None:
 
 def _scripted(gate: GateResult, part: GatePart) -> None:
     files = scenario_files.scripted(include_shipped=True)
-    _add_result(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
+    _add_result(gate, part, _campaign(gate, files))
 
 
 def _regressions(gate: GateResult, part: GatePart) -> None:
@@ -123,7 +122,11 @@ def _regressions(gate: GateResult, part: GatePart) -> None:
     if not files:
         part.figures = {"scenarios": 0}
         return
-    _add_result(gate, part, campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact))
+    _add_result(gate, part, _campaign(gate, files))
+
+
+def _campaign(gate: GateResult, files: Sequence[Path]) -> CampaignResult:
+    return campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact, terms=gate.given_terms)
 
 
 def _random(gate: GateResult, part: GatePart) -> None:
@@ -143,8 +146,13 @@ def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps:
         jobs=gate.jobs,
         steps=steps,
         contract=gate.foreign_artifact,
-        terms=gate.terms,
+        terms=gate.given_terms,
+        probing=False,  # the scripted part has probed it
     )
+
+
+def _open_environment(gate: GateResult) -> Environment:
+    return open_environment(gate.engine, gate.foreign_artifact, terms=gate.given_terms)
 
 
 def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
@@ -160,12 +168,10 @@ def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> Non
 def _stateful(gate: GateResult, part: GatePart) -> None:
     from stakesim.search.stateful import search
 
-    with closing(open_environment(gate.engine, gate.foreign_artifact)) as environment:
-        failure = search(environment, gate.effort.examples, gate.effort.moves, gate.seed)
-    part.passes_if(failure is None)
-    part.findings = failure.findings if failure else []
-    if failure and not gate.is_own:
-        part.findings = [replace(finding, weakness=classify(failure)) for finding in part.findings]
+    with closing(_open_environment(gate)) as environment:
+        failures = search(environment, gate.effort.examples, gate.effort.moves, gate.seed, terms=gate.given_terms)
+    part.passes_if(not failures)
+    part.findings = shortest_findings(failures)
     part.figures = {"examples": gate.effort.examples, "steps each": gate.effort.moves}
 
 
@@ -173,7 +179,7 @@ def _stateful(gate: GateResult, part: GatePart) -> None:
 
 
 def _gas(gate: GateResult, part: GatePart) -> None:
-    with closing(open_environment(gate.engine, gate.foreign_artifact)) as environment:
+    with closing(_open_environment(gate)) as environment:
         try:
             measured = gas_table.measure(environment)
         except gas_table.GasError as error:

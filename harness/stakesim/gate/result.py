@@ -102,7 +102,7 @@ class GateResult:
     Attributes:
         artifact: The contract.
         contract: The contract as it was named; None for the project's own `EventStake`.
-        terms: Terms in random scenarios.
+        terms: The terms that it is deployed with; usual in random scenarios.
         profile: Name of the effort.
         engine: Engine that it ran on.
         seed: Of all random choices.
@@ -114,6 +114,7 @@ class GateResult:
         coverage: Of the scenarios, and of the tests for the project's own contract. None if not measured.
         source: Source code that the coverage is of.
         seconds: Wall-clock time.
+        given_terms: Those that were asked for; None: nobody did, and a contract that has terms of its own keeps them.
     """
 
     artifact: Artifact
@@ -130,6 +131,7 @@ class GateResult:
     coverage: Coverage | None = None
     source: str = ""
     seconds: float = 0.0
+    given_terms: Terms | None = None
 
     @property
     def ok(self) -> bool:

@@ -20,7 +20,7 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
-from stakesim.units import DAY
+from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -50,10 +50,11 @@ def _pause(rng: Generator, plan: RunPlan) -> Iterator[Action]:
 def _deputise(rng: Generator, plan: RunPlan) -> Iterator[Action]:
     """An operator does what one may, tries what one may not, is dismissed, and tries what one may."""
     begin, end = _while_open(rng, plan)
-    if rng.random() < 0.5:
-        end = plan.start + 2 * DAY
+    earliest, latest = begin + 1, end - 1
+    if rng.random() < 0.5:  # long enough to complete the run, and soon, before its host does
+        earliest, latest, end = plan.start, plan.start + HOUR - 1, plan.start + 2 * DAY
     yield SetOperator(at=begin, operator=DEPUTY)
-    yield _as_platform(rng, plan, draw_between(rng, begin + 1, end - 1), f"{plan.run}-operator")
+    yield _as_platform(rng, plan, draw_between(rng, earliest, latest), f"{plan.run}-operator")
     yield pick(rng, _AS_OWNER).model_copy(update={"at": draw_between(rng, begin + 1, end - 1)})
     yield SetOperator(at=end, operator=DEPUTY, allowed=False)
     yield _as_platform(rng, plan, end + draw_between(rng, 1, DAY), f"{plan.run}-dismissed")

@@ -100,13 +100,14 @@ def _hostile_move(*kinds: HostileKind, possible: Condition = lambda _: True) -> 
 
 def next_action_time(rng: Generator, state: State) -> int:
     """When the next action lands, in seconds from the scenario's start: after a pause, or close to a deadline."""
-    deadlines = sorted({deadline for deadline in _deadlines(state) if deadline > state.now + 1})
-    if deadlines and draw_between(rng, 0, 4) == 4:
-        return pick(rng, deadlines[:2]) + draw_between(rng, -1, 1) - state.epoch
+    coming = sorted({deadline for deadline in deadlines(state) if deadline > state.now + 1})
+    if coming and draw_between(rng, 0, 4) == 4:
+        return pick(rng, coming[:2]) + draw_between(rng, -1, 1) - state.epoch
     return state.now - state.epoch + pick(rng, PAUSES)
 
 
-def _deadlines(state: State) -> Iterator[int]:
+def deadlines(state: State) -> Iterator[int]:
+    """Times at which something about an open run becomes allowed or forbidden, in seconds since 1970."""
     for run in state.runs.values():
         if run.open:
             yield run.start - state.terms.cancellation_cutoff
@@ -159,6 +160,8 @@ def _price_is_faulty(state: State) -> bool:
 @_move(6, lambda state: sum(run.open for run in state.runs.values()) < 3)
 def _open_run(rng: Generator, state: State) -> Action:
     lead_time = pick(rng, (2 * DAY, 7 * DAY, HOUR, DAY))
+    if state.terms.cancellation_cutoff > DAY:
+        lead_time += pick(rng, (0, state.terms.cancellation_cutoff))
     return CreateRun(
         run=_new_run(state),
         by=pick(rng, [*state.actors]),

@@ -25,6 +25,9 @@ class Profile(StrictModel):
     name: str
     story: str
     terms: Terms = Terms()
+    """The usual terms of the contract."""
+    other_terms: Probability = 0.5
+    """Probability that a scenario has other terms, drawn from all that the contract takes, its ends included."""
 
     two_runs: Probability = 0.2
     """Probability that a scenario has a second run."""
@@ -81,6 +84,12 @@ class Profile(StrictModel):
     """How far the market falls in a crash."""
     bad_feed: Probability
     """Probability for each run that the price feed is faulty while somebody books."""
+
+    def with_terms(self, terms: Terms) -> Self:
+        """The profile of a scenario that has these terms: people can cancel as long before the start as before."""
+        later = max(terms.cancellation_cutoff - self.terms.cancellation_cutoff, 0)
+        earliest, latest = self.lead_time
+        return self.model_copy(update={"terms": terms, "lead_time": (earliest + later, latest + later)})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -131,16 +131,16 @@ def due(state: State, function: str, args: tuple[Any, ...]) -> int:
     """Wei that a call has to send; 0 if it takes none, or fails before that is asked."""
     if function in _STARTS_AT:
         price, seats = int(args[-3]), int(args[-2])
-        return min(stake_of(state, price * seats), _MOST)
+        return min(stake_of(state, price * seats), MOST)
     if function in ("bookEvent", "bookEventFor"):
         run_id, seats = int(args[-2]), int(args[-1])
         if (label := state.run_labels.get(run_id)) is not None:
             payment = state.runs[label].price * seats
-            return min(payment + stake_of(state, payment), _MOST)
+            return min(payment + stake_of(state, payment), MOST)
     return 0
 
 
 _MOST_OF_PUPPETS = 2**88 - 1
 """Wei that a puppet can be told to send."""
-_MOST = 2**100
+MOST = 2**100
 """Wei that everybody can pay. The contract takes less."""

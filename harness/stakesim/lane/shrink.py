@@ -9,7 +9,8 @@ from stakesim.evm.compiler import Artifact
 from stakesim.lane.moves import SCRIPT, SET_IDS, Move, When
 from stakesim.lane.play import Difference, Player, World
 
-_MOST_TRIES = 600
+_MOST_MOVES = 6_000
+"""Moves that are played at most to make a sequence short."""
 _FEW = 20
 """Of sequences shorter than this any two moves are left out together."""
 
@@ -28,7 +29,7 @@ def shrink(
     Returns:
         The world, the shortest sequence that was found, and the difference that it shows.
     """
-    best, shown = _shortest(Player(contract, world), tuple(moves), difference, _MOST_TRIES)
+    best, shown = _shortest(Player(contract, world), tuple(moves), difference)
     for simpler in (World("plain"), World("plain", world.terms), World("plain", world.terms, world.time)):
         if simpler[1:] == world[1:]:
             break
@@ -37,26 +38,23 @@ def shrink(
         found = first_difference(player, candidate, difference.cause)
         if found is not None:
             candidate = candidate[: found.position + 1]
-            return simpler, *_shortest(player, candidate, found, _MOST_TRIES)
+            return simpler, *_shortest(player, candidate, found)
     return world, best, shown
 
 
-def _shortest(
-    player: Player, moves: tuple[Move, ...], difference: Difference, most: int
-) -> tuple[tuple[Move, ...], Difference]:
-    best, shown, tries = moves, difference, 0
+def _shortest(player: Player, moves: tuple[Move, ...], difference: Difference) -> tuple[tuple[Move, ...], Difference]:
+    best, shown, most = moves, difference, player.played + _MOST_MOVES
     improved = True
-    while improved and tries < most:
+    while improved and player.played < most:
         improved = False
         made = _made(player, best)
         for kept, candidate in _simpler(best):
-            tries += 1
             found = first_difference(player, renumbered(candidate, made, kept), difference.cause)
             if found is not None:
                 best = tuple(renumbered(candidate, made, kept))[: found.position + 1]
                 shown, improved = found, True
                 break
-            if tries >= most:
+            if player.played >= most:
                 break
     return best, shown
 
@@ -129,7 +127,7 @@ def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, st
     kind = cause[0]
     for position, move in enumerate(moves):
         differences = player.play(move, position).differences
-        if kind in ("view", "wei"):
+        if kind in ("view", "wei") and cause[2] == f"after {move.function}":
             differences = player.check_state(position, after=move.function)
         for difference in differences:
             if difference.cause == cause:

@@ -17,6 +17,7 @@ from stakesim.lane.moves import (
     ACTORS,
     FORCE_ETHER,
     LEAST,
+    MOST,
     PARTIES,
     SCRIPT,
     SET_IDS,
@@ -44,6 +45,7 @@ from stakesim.scenario.actions import (
     ForceEther,
     ScriptReceiver,
     SetIds,
+    Wait,
     Withdraw,
     WithdrawFees,
 )
@@ -53,7 +55,7 @@ from stakesim.units import DAY, WEI_PER_ETH
 
 _RATE = 200_000
 _RATE_OF_WEI = 10**18
-"""INR per ETH: an ordinary rate, and, for prices that are no whole paise at that, the one under which an INR is a wei."""
+"""INR per ETH: an ordinary rate; and for prices that are no whole paise at that one, 1 INR a wei."""
 _MOST_SEATS = 2**32
 _LATEST = 36_500 * DAY
 """Seats and start beyond which a run is no longer an ordinary one."""
@@ -122,7 +124,9 @@ class _Writer:
         action = self._preparation(move, state) or self._ordinary(move, state) or self._call(move, state)
         state.now = now
         self.actions.append(action.model_copy(update={"at": at}))
-        self._player.play(move, position)
+        executed = self._player.play(move, position).executed
+        if executed is not None and executed.gas == 0:  # too little gas for a transaction: no node takes it
+            self.actions[-1] = Wait(at=at)
         state = self._player.state
         if isinstance(action, CreateRun) and state.last_run_id > state_before[0]:
             self._runs[state.last_run_id] = action.run
@@ -173,15 +177,10 @@ class _Writer:
         starts = absolute_args(state, move.function, move.args)[-1] - EPOCH
         if experience != _ORDINARY or not 0 < price <= MAX_PRICE or not 0 < seats <= _MOST_SEATS or starts < 0:
             return None
-        if starts > _LATEST:
+        if starts > _LATEST or price * seats > MOST:
             return None
-        return CreateRun(
-            run=f"run{self._count}",
-            price_inr=Decimal(price * self._rate) / WEI_PER_ETH,
-            seats=seats,
-            starts=starts,
-            **more,
-        )
+        inr = Decimal(price) if self._rate == WEI_PER_ETH else Decimal(price * self._rate) / WEI_PER_ETH
+        return CreateRun(run=f"run{self._count}", price_inr=inr, seats=seats, starts=starts, **more)
 
     def _settlement(self, move: Move) -> Action | None:
         by, args = move.by, move.args

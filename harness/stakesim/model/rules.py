@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
+from stakesim.model.state import MAX_SEATS as MAX_SEATS
 from stakesim.model.state import (
     Booking,
     BookingStatus,
@@ -30,8 +31,6 @@ from stakesim.model.state import (
 from stakesim.model.transfers import Cashier, Reentries, add, pay_in, takes_ether
 from stakesim.units import BPS
 
-MAX_SEATS = 200
-"""Seats of the largest run that the contract takes."""
 MAX_PRICE = 2**128 - 1
 """The highest price of a seat in wei that the contract takes."""
 MAX_START = 2**40 - 1
@@ -116,7 +115,7 @@ def _open_run(x: _Execution, host: Party, experience: str, price: int, seats: in
     """A host opens a run.
 
     Nothing is paused, and only the platform pays for somebody else. The experience has an id, the price is above 0 and
-    below 2^128 wei, the run has 1 to MAX_SEATS seats, the start is in the future, and the host's stake is paid in
+    below 2^128 wei, the run has 1 to `max_seats` seats, the start is in the future, and the host's stake is paid in
     exactly. A contract without the full interface has limits of its own.
     """
     state = x.state
@@ -126,7 +125,7 @@ def _open_run(x: _Execution, host: Party, experience: str, price: int, seats: in
         raise RefusedError("InvalidExperience")
     if price <= 0 or (state.full_interface and price > MAX_PRICE):
         raise RefusedError("InvalidPrice", price)
-    if seats < 1 or (state.full_interface and seats > MAX_SEATS):
+    if not 1 <= seats <= state.max_seats:
         raise RefusedError("InvalidSeats", seats)
     if start <= state.now or (state.full_interface and start > MAX_START):
         raise RefusedError("InvalidStart", start)
@@ -366,11 +365,14 @@ def _withdraw_fees(x: _Execution) -> None:
     earned, owner = state.platform_balance, state.owner
     if earned == 0 and state.full_interface:
         raise RefusedError("NothingToWithdraw")
-    if not takes_ether(state, owner):
+    if not takes_ether(state, owner) and not state.fees_by_credit:
         raise RefusedError("TransferFailed", owner, earned)
     state.platform_balance = 0
-    add(state.received, owner, earned)
     x.log("PlatformFeesWithdrawn", owner, earned)
+    if state.fees_by_credit:
+        x.cashier.push(owner, earned, "platform fees")
+        return
+    add(state.received, owner, earned)
     x.cashier.send(owner, earned, "platform fees")
 
 

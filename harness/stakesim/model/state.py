@@ -19,6 +19,9 @@ from stakesim.scenario.base_action import ErrorName
 EXPERIENCE_ID = str(uuid.uuid5(uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d"), "experience"))
 """Id of the one experience of every scenario. Always the same, as it goes on chain and so into gas."""
 
+MAX_SEATS = 200
+"""Seats of the largest run that `EventStake` takes."""
+
 Party: TypeAlias = str
 """An address on chain, named after its actor. Actors without a wallet share the platform's."""
 
@@ -225,8 +228,10 @@ class State:
         operators: Who acts for the platform beside the owner.
         paused: Whether new runs and bookings are stopped.
         full_interface: Whether the contract has all functions of `EventStake`. If not, it has only the interface that
-            is deployed on Sepolia: a run can't expire but can be completed at any later time, and the contract itself
-            decides how large a run may be.
+            is deployed on Sepolia: a run can't expire but can be completed at any later time.
+        max_seats: Seats of the largest run that the contract takes.
+        pays_by_credit: Whether the contract pushes no payout: everybody withdraws what they are paid.
+        fees_by_credit: Whether the platform's fees, too, are then a credit of the owner.
     """
 
     terms: Terms
@@ -259,6 +264,9 @@ class State:
     operators: frozenset[Party] = frozenset()
     paused: bool = False
     full_interface: bool = True
+    max_seats: int = MAX_SEATS
+    pays_by_credit: bool = False
+    fees_by_credit: bool = False
 
     def copy(self) -> State:
         """Returns a state that later changes of this one do not reach."""
@@ -296,6 +304,9 @@ def initial_state(
     *,
     full_interface: bool = True,
     takes_payments: bool = True,
+    max_seats: int = MAX_SEATS,
+    pays_by_credit: bool = False,
+    fees_by_credit: bool = False,
 ) -> State:
     """The state of a contract that was just deployed.
 
@@ -305,8 +316,21 @@ def initial_state(
         epoch: Time of the scenario's second 0, in seconds since 1970.
         full_interface: Whether it has all functions of `EventStake`.
         takes_payments: Whether people pay INR for what the platform sends.
+        max_seats: Seats of the largest run that the contract takes.
+        pays_by_credit: Whether the contract pushes no payout.
+        fees_by_credit: Whether the platform's fees, too, are then a credit.
     """
-    return State(terms, actors, epoch, epoch, full_interface=full_interface, takes_payments=takes_payments)
+    return State(
+        terms,
+        actors,
+        epoch,
+        epoch,
+        full_interface=full_interface,
+        takes_payments=takes_payments,
+        max_seats=max_seats,
+        pays_by_credit=pays_by_credit,
+        fees_by_credit=fees_by_credit,
+    )
 
 
 def party_of(state: State, actor: str) -> Party:

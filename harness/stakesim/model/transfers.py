@@ -51,7 +51,7 @@ class Cashier:
             return
         state = self._state
         add(state.received, to, wei)
-        reentry = self._reentry(to)
+        reentry = None if state.pays_by_credit else self._reentry(to)
         deferred = not takes_ether(state, to, pushed=True) or reentry is None
         if deferred:
             add(state.credits, to, wei)

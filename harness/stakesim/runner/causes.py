@@ -11,10 +11,14 @@ class Cause(Enum):
     REFUSED = auto()
     """An action that must succeed failed."""
     WRONG_REFUSAL = auto()
-    """An action that must fail succeeded, or failed with another error."""
+    """An action that must fail failed with another error."""
+    NOT_REFUSED = auto()
+    """An action that must fail succeeded."""
     DATABASE_DIFFERS = auto()
     """A row of the backend's database says something else than the model, or claims another row's id."""
     INEXACT_PRICE = auto()
     """A price was converted from INR to wei inexactly."""
     OUT_OF_GAS = auto()
     """An exit runs out of gas."""
+    INSOLVENT = auto()
+    """The contract holds less than it owes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from eth_account.signers.local import LocalAccount
@@ -14,6 +15,7 @@ from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, ini
 from stakesim.evm.engine import Engine, Snapshot
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
+from stakesim.runner.contract_traits import UNLIMITED, ContractTraits, Subject, explore
 from stakesim.runner.drivers.onchain import ReceiverAbis
 from stakesim.runner.parties import Parties
 from stakesim.runner.session import StakeContract
@@ -78,7 +80,25 @@ class Deployer:
             ContractAbi(self.artifacts["ControlledAccount"].abi), ContractAbi(self.artifacts["ScriptedReceiver"].abi)
         )
         self._empty_chain = engine.snapshot()
+        self._traits: ContractTraits | None = None
+        self.contract: StakeContract
         self.set_contract(contract)
+
+    def explore(self, given_terms: Terms | None = None) -> None:
+        """Finds out what the contract decides for itself. Contracts that are set later are judged by the same traits.
+
+        Args:
+            given_terms: The terms that a contract must have whose constructor takes none; None: those that it has.
+
+        Raises:
+            EngineError: The contract can't be deployed, or its terms are out of bounds.
+        """
+        deployment = self.deploy_stake_contract(Terms())
+        subject = Subject(
+            self._engine, self._chain, self.contract.artifact, deployment.address, self.receiver_abis.controlled
+        )
+        self._traits = explore(subject, takes_terms=self.contract.takes_terms, given=given_terms)
+        self.set_contract(self.contract.artifact)
 
     def set_contract(self, contract: Artifact | None) -> None:
         """Sets the stake contract for later deployments.
@@ -97,13 +117,17 @@ class Deployer:
                 f"{artifact.name} can't be deployed, as its constructor takes ({', '.join(types)}): give one that "
                 "takes nothing, the owner's address, or that and the terms of contracts/IEventStake.sol."
             )
+        full_interface, takes_terms = not missing_extension(artifact.abi), types == CONSTRUCTORS[2]
+        usual = ContractTraits() if full_interface and takes_terms else ContractTraits(Terms())
+        if not full_interface:
+            usual = replace(usual, max_seats=UNLIMITED)
         self.contract = StakeContract(
             artifact=artifact,
             abi=ContractAbi(artifact.abi),
-            full_interface=not missing_extension(artifact.abi),
-            takes_terms=types == CONSTRUCTORS[2],
-            has_specified_errors={item["name"] for item in artifact.abi if item["type"] == "error"}
-            >= _SPECIFIED_ERRORS,
+            full_interface=full_interface,
+            takes_terms=takes_terms,
+            traits=self._traits or usual,
+            has_specified_errors=_has_specified_errors(artifact) and not (self._traits or usual).reverts_with_strings,
         )
         self._deployment: Deployment | None = None
 
@@ -160,6 +184,10 @@ class Deployer:
 
     def _create(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> str:
         return deploy(self._chain, by, init_code(artifact, args), name=artifact.name, value=value)
+
+
+def _has_specified_errors(artifact: Artifact) -> bool:
+    return {item["name"] for item in artifact.abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
 
 
 def _reentry(actor: Actor, controller: LocalAccount, stake: str) -> tuple[Any, ...]:

@@ -21,19 +21,23 @@ from stakesim.evm.engines import fastest_engine, open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
 from stakesim.lane.counters import find_counters
+from stakesim.model.rates import inr_to_wei
 from stakesim.model.rules import MAX_ID
 from stakesim.model.state import EXPERIENCE_ID
 from stakesim.runner.backend_lifecycle import close_backend, open_backend, start_session
-from stakesim.runner.deployer import Deployer
+from stakesim.runner.deployer import HOSTILE_DEPOSIT, Deployer
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
 from stakesim.runner.drivers.onchain import OnChain
+from stakesim.runner.known_faults import Name
 from stakesim.runner.network import Network
 from stakesim.runner.observe import StateReader
 from stakesim.runner.parties import Parties
+from stakesim.runner.reorganisation import Reorganisation
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
-from stakesim.scenario.actions import CallFunction, ForceEther, SetIds
+from stakesim.runner.ways_out import WaysOut
+from stakesim.scenario.actions import CallFunction, CreateRun, ForceEther, SetIds, Terms
 from stakesim.scenario.scenario import Scenario
 from stakesim.workers.time_limit import expirations
 
@@ -53,7 +57,14 @@ class Environment:
         scenarios_run: Number of scenarios that the campaign has run in it.
     """
 
-    def __init__(self, engine: Engine, driver: str, backend: Backend | None, contract: Artifact | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        driver: str,
+        backend: Backend | None,
+        contract: Artifact | None = None,
+        terms: Terms | None = None,
+    ) -> None:
         """Takes over engine and backend: `close` closes both.
 
         Args:
@@ -61,6 +72,7 @@ class Environment:
             driver: "contract", or one of the backend's.
             backend: The backend under test; None for the contract alone.
             contract: The stake contract to deploy; None: the packaged `EventStake`.
+            terms: The terms that the contract must have, if its constructor takes none; None: those that it has.
 
         Raises:
             EngineError: The engine can't set the time and take snapshots, or the contract can't be driven.
@@ -74,10 +86,12 @@ class Environment:
         self.chain = open_client(engine, direct=driver == CONTRACT)
         self.network = None if backend is None or driver == CONTRACT else Network(engine.w3)
         self.foreign = contract is not None
-        self.known_weaknesses: set[str] = set()
+        self.known_weaknesses: set[Name] = set()
         self.scenarios_run = 0
         self._expirations = expirations()
         self._deployer = Deployer(engine, self.chain, contract)
+        if self.foreign:
+            self._deployer.explore(terms)
 
     def close(self) -> None:
         """Closes backend and engine. If the backend can't be closed, the error is logged."""
@@ -96,7 +110,9 @@ class Environment:
         return self._deployer.contract
 
     def set_contract(self, contract: Artifact | None) -> None:
-        """Deploys another stake contract from the next scenario on; see `Deployer.set_contract`. Keeps `foreign`.
+        """Deploys another stake contract from the next scenario on; see `Deployer.set_contract`.
+
+        Keeps `foreign`, and judges it by the same traits.
 
         Raises:
             EngineError: The contract can't be driven.
@@ -124,6 +140,9 @@ class Environment:
             full_interface=self.contract.full_interface,
             has_roles=self.contract.has_roles,
         )
+        ways_out = WaysOut(
+            self.engine, self.chain, self.contract.artifact.abi, address, self._deployer.receiver_abis.controlled
+        )
         self.chain.take_receipts()  # discards those of the deployments, which are no part of the scenario
         return Session(
             engine=self.engine,
@@ -134,6 +153,7 @@ class Environment:
             parties=parties,
             driver=driver,
             reader=reader,
+            ways_out=ways_out,
             clock=clock,
             price_feed=price_feed,
             network=self.network,
@@ -142,11 +162,13 @@ class Environment:
     def _fund(self, scenario: Scenario, parties: Parties) -> None:
         """Gives everybody more than they start with, if the scenario's calls send more."""
         sent = sum(action.value for action in scenario.actions if isinstance(action, CallFunction))
+        sent += sum(2 * _most_wei(scenario, action) for action in scenario.actions if isinstance(action, CreateRun))
         sent += sum(abs(getattr(action, "value_off", 0)) for action in scenario.actions)
         sent += sum(action.wei for action in scenario.actions if isinstance(action, ForceEther))
-        if 2 * sent > INITIAL_BALANCE and "balance" in self.engine.capabilities:
+        has_scripted = any(actor.receiver == "scripted" for actor in scenario.actors.values())
+        if 2 * sent > (HOSTILE_DEPOSIT if has_scripted else INITIAL_BALANCE) and "balance" in self.engine.capabilities:
             for address in parties.addresses.values():
-                self.engine.set_balance(address, 2 * sent)
+                self.engine.set_balance(address, 2**110)
 
     def _set_ids(self, address: str, action: SetIds) -> None:
         """Sets the contract's counters in its storage.
@@ -176,6 +198,7 @@ class Environment:
         )
         if self.backend is None or self.network is None:
             return ContractDriver(onchain)
+        reorganisation = Reorganisation(self.engine, self.network)
         setup = ScenarioSetup(
             w3=self.engine.w3,
             contract_address=address,
@@ -185,8 +208,10 @@ class Environment:
             experience_id=EXPERIENCE_ID,
             price_feed=price_feed,
             clock=clock,
+            reorganise=reorganisation,
         )
-        return BackendDriver(start_session(self.backend, setup, self.driver), onchain, self.network)
+        session = start_session(self.backend, setup, self.driver)
+        return BackendDriver(session, onchain, self.network, reorganisation)
 
 
 def open_environment(
@@ -194,6 +219,7 @@ def open_environment(
     contract: Artifact | None = None,
     driver: str | None = None,
     backend: Backend | Callable[[], Backend] | None = None,
+    terms: Terms | None = None,
 ) -> Environment:
     """Opens an environment; see `Environment`.
 
@@ -202,6 +228,7 @@ def open_environment(
         contract: The stake contract to deploy; None: the packaged `EventStake`.
         driver: "contract", or one of the backend's; None: the backend's first, or "contract" where there is none.
         backend: The backend under test, or a function that opens it; None: the one that `[tool.stakesim]` names.
+        terms: See `Environment`.
 
     Raises:
         EngineError: The engine can't be opened, or the contract can't be driven.
@@ -216,7 +243,7 @@ def open_environment(
         engine = engine or default_engine(name)
         chain = open_engine(engine) if isinstance(engine, str) else engine
         on_failure.callback(chain.close)
-        environment = Environment(chain, name, opened, contract)
+        environment = Environment(chain, name, opened, contract, terms)
         on_failure.pop_all()
         return environment
 
@@ -224,3 +251,8 @@ def open_environment(
 def default_engine(driver: str) -> str:
     """Name of the engine for a driver: revm for the contract driver, if it is installed; else py-evm."""
     return fastest_engine() if driver == CONTRACT else "py-evm"
+
+
+def _most_wei(scenario: Scenario, run: CreateRun) -> int:
+    """What all seats of a run cost, at the market's first rate."""
+    return inr_to_wei(run.price_inr, scenario.rate_path()(0)) * run.seats

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from stakesim.evm.abi import Event
+from stakesim.model.rules import NOBODY
 from stakesim.model.state import BookingStatus, RunStatus
 
 Args: TypeAlias = Mapping[str, Any]
@@ -75,6 +76,8 @@ class EventReplay:
         pending_owner: Whom the ownership was offered to; None: nobody.
         operators: Who acts for the platform beside the owner.
         paused: Whether new runs and bookings are stopped.
+        last_run_id: Id of the run that was created last.
+        last_booking_id: Id of the booking that was made last.
         impossible: Events about what does not exist, was closed already, or is so already.
         wrong_amounts: Amounts in events that are not those due.
     """
@@ -90,7 +93,14 @@ class EventReplay:
     paused: bool = False
     impossible: list[Event] = field(default_factory=list)
     wrong_amounts: list[WrongAmount] = field(default_factory=list)
+    last_run_id: int = 0
+    last_booking_id: int = 0
     _time: int = 0
+
+    def set_ids(self, runs: int | None, bookings: int | None) -> None:
+        """Notes that the contract's counters were set in its storage, which no event says."""
+        self.last_run_id = self.last_run_id if runs is None else runs
+        self.last_booking_id = self.last_booking_id if bookings is None else bookings
 
     def replay(self, events: Iterable[Event], time: int = 0) -> list[Event]:
         """Replays the events of one transaction, in the contract's order: those of bookings before that of their run.
@@ -141,6 +151,7 @@ class EventReplay:
     # What each event does
 
     def _run_created(self, args: Args) -> None:
+        self.last_run_id = args["event_run_id"]
         self.runs[args["event_run_id"]] = ReplayedRun(
             args["host"],
             args["experience_id"],
@@ -155,6 +166,7 @@ class EventReplay:
         self.runs[run_id] = self.runs[run_id]._replace(start=args["event_timestamp"])
 
     def _booking_created(self, args: Args) -> None:
+        self.last_booking_id = args["booking_id"]
         self.bookings[args["booking_id"]] = ReplayedBooking(
             args["event_run_id"],
             args["user"],
@@ -214,7 +226,7 @@ class EventReplay:
         self.terms = tuple(args["terms"])
 
     def _ownership_offered(self, args: Args) -> None:
-        self.pending_owner = args["new_owner"]
+        self.pending_owner = None if args["new_owner"] == NOBODY else args["new_owner"]
 
     def _ownership_transferred(self, args: Args) -> None:
         self.owner, self.pending_owner = args["new_owner"], None
@@ -280,9 +292,9 @@ class EventReplay:
         run_id, booking_id, args = event.args.get("event_run_id"), event.args.get("booking_id"), event.args
         match event.name:
             case "EventRunCreated":
-                return bool(run_id == len(self.runs) + 1)
+                return bool(run_id == self.last_run_id + 1)
             case "BookingCreated":
-                return run_id in self.runs and bool(booking_id == len(self.bookings) + 1)
+                return run_id in self.runs and bool(booking_id == self.last_booking_id + 1)
             case "EventRunScheduled":
                 return run_id in self.runs and self.runs[run_id].start is None
             case "OwnershipTransferred" if self.owner is not None:

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from stakesim.runner.causes import Cause
 from stakesim.scenario.scenario import Scenario
+
+
+class FailureKind(NamedTuple):
+    """What two failures have in common if they are the same one.
+
+    Attributes:
+        invariant: Id of the first broken invariant.
+        cause: See `Finding`.
+        about: See `Finding`.
+        place: Kind of the failing action, with the function for a call; empty for what is checked at the end.
+    """
+
+    invariant: str
+    cause: Cause | None
+    about: str
+    place: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,9 @@ class Finding:
         weakness: What the diagnosis calls it: a `BackendFault`, a `ContractWeakness`, or other text; empty without one.
         at_stake: Wei in the contract before or after the step, whichever is more.
         party: Whose amount it is.
+        place: Where the weakness is, if a contract may have it in several places: a function, an action.
         cause: What kind of difference it is, for the diagnosis; None for the kinds that no diagnosis asks for.
+        about: What it is about, where the invariant is about several things: a view, an event, a way out.
     """
 
     id: str
@@ -44,6 +63,8 @@ class Finding:
     rate: Decimal | None = None
     saved: str | None = None
     weakness: str = ""
+    place: str = ""
     at_stake: int = 0
     party: str | None = None
     cause: Cause | None = None
+    about: str = ""

@@ -1,11 +1,13 @@
-"""Adapts scenarios to a contract that has only the interface deployed on Sepolia.
+"""Adapts scenarios to a contract that has other terms, or only the interface deployed on Sepolia.
 
-On such a contract everybody signs for themselves. What it can't do is left out, and reported as not supported.
+On a contract with that interface everybody signs for themselves. What a contract can't do is left out, and reported as
+not supported.
 """
 
 from __future__ import annotations
 
 from stakesim.model.state import State
+from stakesim.runner.session import StakeContract
 from stakesim.scenario.actions import (
     Action,
     Actor,
@@ -15,7 +17,6 @@ from stakesim.scenario.actions import (
     Complete,
     CreateRun,
     Expire,
-    Terms,
     Withdraw,
 )
 from stakesim.scenario.administration import Administration
@@ -25,26 +26,26 @@ _ADDED_ACTIONS = CancelBooking | Expire | Withdraw | Administration
 """Actions that only contracts with the full interface have."""
 
 
-def adapt_scenario(scenario: Scenario, *, full_interface: bool, takes_terms: bool) -> tuple[Scenario, list[str]]:
+def adapt_scenario(scenario: Scenario, contract: StakeContract) -> tuple[Scenario, list[str]]:
     """Adapts actors and terms of a scenario to a contract.
 
     An adapted scenario expects nothing, as its expectations are about `EventStake`.
 
     Args:
         scenario: What is to be run.
-        full_interface: The contract has all of `IEventStake`.
-        takes_terms: The contract's constructor takes the terms.
+        contract: What it is run on.
 
     Returns:
         The scenario, and what of it the contract does not support.
     """
-    if full_interface and takes_terms:
+    if contract.full_interface and contract.traits.like_event_stake:
         return scenario, []
-    terms = scenario.terms if takes_terms else Terms()
-    actors = scenario.actors
-    if not full_interface:
+    terms, actors, actions = contract.traits.terms or scenario.terms, scenario.actors, scenario.actions
+    if contract.full_interface:
+        actions = tuple(action.model_copy(update={"fails": None}) for action in actions)
+    else:
         actors = {name: _paying_for_themselves(actor) for name, actor in actors.items()}
-    changes = {"terms": terms, "actors": actors, "strict": False, "received": {}}
+    changes = {"terms": terms, "actors": actors, "actions": actions, "strict": False, "received": {}}
     return scenario.model_copy(update=changes), ["other terms"] if terms != scenario.terms else []
 
 
@@ -65,9 +66,11 @@ def adapt_action(action: Action, state: State) -> Action | None:
         return None
     changes: dict[str, object] = {"fails": None}
     if isinstance(action, CreateRun | Book | CancelRun | Complete) and _is_past_backend(action, state):
-        changes |= {"direct": True, "retried": False, "answer_lost": False}
+        changes |= {"direct": True, "retried": False, "answer_lost": False, "reorganised": None}
     if isinstance(action, CreateRun | Book) and (changes.get("direct") or _signs(action.by, state)):
         changes |= {"payment": "in_time"}  # nobody pays INR
+    if isinstance(action, CreateRun | Book) and changes.get("direct"):
+        changes["feed_moves"] = False
     return action.model_copy(update=changes)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault
 from stakesim.scenario.actions import (
+    ACTOR_FIELDS,
     Action,
+    Actor,
     Book,
     CallFunction,
     CancelBooking,
@@ -32,6 +34,9 @@ from stakesim.scenario.base_action import PaymentBehaviour
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY, HOUR, WEI_PER_ETH
 
+_LONG = 12
+"""Actions or names beyond which not all are told."""
+
 
 def narrate(findings: Sequence[Finding]) -> str:
     """Describes the findings of one step: what is broken, the actions that led to it, and the command to replay it.
@@ -43,6 +48,7 @@ def narrate(findings: Sequence[Finding]) -> str:
     lines = [*_diagnosis(first), *_broken(findings)]
     if last.scenario is not None:
         lines += _where(last, last.scenario)
+        lines += _people(last.scenario, last.step)
         lines += _actions_until(last.scenario, last.step)
     if last.saved:
         lines.append(f"  replay it: {_replay_command(last, last.saved)}")
@@ -68,7 +74,8 @@ def _diagnosis(finding: Finding) -> Iterator[str]:
     if finding.weakness:
         kind = "FAULT" if isinstance(finding.weakness, BackendFault) else "WEAKNESS"
         amount = f" ({format_wei(finding.at_stake, finding.rate)} in the contract)" if finding.at_stake else ""
-        yield f"{kind}: {finding.weakness}{amount}"
+        place = f", at {finding.place}" if finding.place else ""
+        yield f"{kind}: {finding.weakness}{amount}{place}"
 
 
 def _broken(findings: Sequence[Finding]) -> Iterator[str]:
@@ -92,6 +99,31 @@ def _where(finding: Finding, scenario: Scenario) -> Iterator[str]:
         yield f"     terms: {', '.join(unusual)}"
 
 
+def _people(scenario: Scenario, count: int) -> Iterator[str]:
+    """Who among those in the first `count` actions, or in what they are about, is no ordinary account."""
+    actions = scenario.actions[:count]
+    named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
+    names: dict[str, list[str]] = {}
+    for name, actor in scenario.actors.items():
+        if name in named and (what := _describe_actor(actor)):
+            names.setdefault(what, []).append(name)
+    for what, alike in names.items():
+        yield f"     {_list(alike)}: {what}"
+
+
+def _list(names: Sequence[str]) -> str:
+    """Names joined by commas; of very many, the first ones."""
+    return ", ".join(names if len(names) <= _LONG else [*names[:2], f"and {len(names) - 2} more"])
+
+
+def _describe_actor(actor: Actor) -> str:
+    if actor.wallet == "none":
+        return "no wallet, entered as the platform"
+    if actor.reenter is not None:
+        return f"a contract that calls {actor.reenter.call}, of {actor.reenter.id}, back when it is paid"
+    return _RECEIVERS.get(actor.receiver, f"a contract that {actor.receiver} when it is paid")
+
+
 def _replay_command(finding: Finding, file: str) -> str:
     driver = f" --driver {finding.driver}" if finding.driver not in ("", "services") else ""
     engine = "" if finding.engine == "py-evm" else f" --engine {finding.engine}"
@@ -99,9 +131,13 @@ def _replay_command(finding: Finding, file: str) -> str:
 
 
 def _actions_until(scenario: Scenario, count: int) -> Iterator[str]:
-    """The first `count` actions. Of three or more like bookings in a row, only the first and the last are shown."""
+    """The first `count` actions. Of three or more like bookings in a row, only the first and the last are shown.
+
+    In a long story, those of different people are alike too.
+    """
     timed = scenario.timeline()[:count]
-    repeats = [False, *(_is_same_booking(timed[i - 1][1], timed[i][1]) for i in range(1, len(timed))), False]
+    alike = ("run", "seats", "value_off", *(() if count > _LONG else ("by",)))
+    repeats = [False, *(_is_like_booking(timed[i - 1][1], timed[i][1], alike) for i in range(1, len(timed))), False]
     for index, (at, action) in enumerate(timed):
         number = index + 1
         if repeats[index] and repeats[number]:  # neither the first nor the last of its row
@@ -112,10 +148,10 @@ def _actions_until(scenario: Scenario, count: int) -> Iterator[str]:
         yield f"  {mark} {number:2}. {format_time(at)}  {describe_action(action)}"
 
 
-def _is_same_booking(previous: Action, action: Action) -> bool:
+def _is_like_booking(previous: Action, action: Action, fields: Sequence[str]) -> bool:
     if not (isinstance(previous, Book) and isinstance(action, Book)):
         return False
-    return all(getattr(previous, name) == getattr(action, name) for name in ("by", "run", "seats", "value_off"))
+    return all(getattr(previous, name) == getattr(action, name) for name in fields)
 
 
 def format_wei(wei: int, rate: Decimal | None = None) -> str:
@@ -142,7 +178,9 @@ def format_time(at: int) -> str:
 
 def describe_action(action: Action) -> str:
     """Describes one action in one sentence."""
-    options = (text for name, text in _OPTIONS.items() if getattr(action, name, False))
+    options = [text for name, text in _OPTIONS.items() if getattr(action, name, False)]
+    if reorganised := getattr(action, "reorganised", None):
+        options.append(f"(a reorganisation: the transaction is {reorganised})")
     value_off, payer = getattr(action, "value_off", 0), getattr(action, "paid_by", None)
     payment: PaymentBehaviour = getattr(action, "payment", "in_time")
     return " ".join(
@@ -163,7 +201,7 @@ def _opens(action: CreateRun) -> str:
 
 
 def _completes(action: Complete) -> str:
-    attended = ", ".join(action.attended) or "nobody"
+    attended = _list(action.attended) or "nobody"
     return f"{action.by or 'the host'} completes {action.run}; attended: {attended}"
 
 
@@ -188,11 +226,19 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
     SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),
     Wait: lambda a: "time passes",
 }
+_RECEIVERS: Mapping[str, str] = {
+    "accepts": "",
+    "refuses": "a contract that refuses ether",
+    "burns_gas": "a contract that burns all its gas when it is paid",
+    "floods": "a contract that reverts with very much data when it is paid",
+}
+"""What an actor's account does that no ordinary one does."""
 _OPTIONS: Mapping[str, str] = {
     "direct": "past the backend",
     "pending": "(waits in the mempool until the next is sent)",
     "answer_lost": "(the node's answer is lost)",
     "retried": "(asks twice, with the same key)",
+    "feed_moves": "(the feed moves between two readings)",
 }
 """Words for the options of an action that are set."""
 _PAYMENTS: Mapping[PaymentBehaviour, str] = {

@@ -44,13 +44,19 @@ class PendingTransaction:
 
 
 class Network:
-    """What is between a backend and its node."""
+    """What is between a backend and its node.
+
+    Attributes:
+        last_sent: The raw transaction that the backend sent last in the present context of `backend_requests`, in hex;
+            None if it sent none.
+    """
 
     def __init__(self, w3: Web3) -> None:
         """Adds a middleware to the web3 that the backend is given."""
         self._pending: PendingTransaction | None = None
         self._pending_nonce = 0
         self._is_backend = self._lose_answer = False
+        self.last_sent: str | None = None
         self._w3 = w3
         w3.middleware_onion.add(_middleware(self._answer), "network")
 
@@ -58,6 +64,19 @@ class Network:
         """Puts a transaction into the mempool."""
         self._pending_nonce = self._w3.eth.get_transaction_count(Web3.to_checksum_address(pending.sender))
         self._pending = pending
+
+    @property
+    def holds_pending(self) -> bool:
+        """Whether somebody's transaction waits in the mempool."""
+        return self._pending is not None
+
+    def send_again(self, raw: str) -> None:
+        """Sends a raw transaction of the backend to the node, as the network does after a reorganisation."""
+
+        def send() -> None:
+            self._w3.eth.send_raw_transaction(HexBytes(raw))
+
+        self._without_backend(send)
 
     def drop_pending(self) -> bool:
         """Takes the pending transaction out of the mempool; returns whether there was one."""
@@ -71,7 +90,7 @@ class Network:
         Args:
             lose_answer: The node takes the first transaction, and its answer is lost.
         """
-        self._is_backend, self._lose_answer = True, lose_answer
+        self._is_backend, self._lose_answer, self.last_sent = True, lose_answer, None
         try:
             yield
         finally:
@@ -104,6 +123,8 @@ class Network:
                 error = {"code": -32000, "message": "replacement transaction underpriced"}
                 return {"jsonrpc": "2.0", "id": 0, "error": error}  # type: ignore[typeddict-item]
         answer = make_request(method, params)
+        if "result" in answer:
+            self.last_sent = str(params[0])
         if lose_answer and "result" in answer:
             raise requests.ReadTimeout("Read timed out. (read timeout=10)")
         return answer

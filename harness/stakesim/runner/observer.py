@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from stakesim.evm.abi import Event, Log
 from stakesim.evm.client import TransactionReceipt
+from stakesim.evm.errors import CannotPay
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rates import current_rate
 from stakesim.model.reference import apply
@@ -20,12 +21,13 @@ from stakesim.model.views import ZERO_ADDRESS
 from stakesim.runner.event_replay import EventReplay
 from stakesim.runner.gas_budget import gas_budget
 from stakesim.runner.liveness import blocked_exits
+from stakesim.runner.narrative import format_wei
 from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
 from stakesim.runner.views import wrong_views
-from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, Wait
+from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, SetIds, Wait
 from stakesim.scenario.administration import Administration
 
 
@@ -72,7 +74,8 @@ class Observer:
         self._replay = EventReplay()
         self._replay.replay(self._decode(session.deployment_logs), 0)
         self._gas_paid: Counter[str] = Counter()
-        self._run_count = self._booking_count = 0
+        self._run_ids: set[int] = set()
+        self._booking_ids: set[int] = set()
 
     def can_stay_pending(self, action: Action) -> bool:
         """Whether the action's transaction waits in the mempool until the next action's is sent."""
@@ -97,9 +100,12 @@ class Observer:
             reads_rows: False while the backend handles a request, when its rows can't be compared.
 
         Raises:
+            CannotPay: The sender does not have the wei. Then nothing was done.
             EngineError: The engine can't do what the action needs.
             Exception: Whatever the system under test raises.
         """
+        if isinstance(timed.action, SetIds):
+            self._replay.set_ids(timed.action.runs, timed.action.bookings)
         model_before, model, expected, actual = self._perform(timed, actual, after_perform)
         self.model, before = model, self._state
         receipts = self.session.chain.take_receipts()
@@ -107,7 +113,7 @@ class Observer:
             model, expected = self._with_reentries(model_before, timed, expected, receipts)
             self.model = model
         transactions = [self._record(receipt, timed.time) for receipt in receipts]
-        self._update_state(timed.action, expected, transactions, last=last)
+        self._update_state(timed.action, expected, transactions, model_before if actual.failed else model, last=last)
         if isinstance(timed.action, CallFunction):
             model = self.model = self._with_actual_roles(model)
         events = tuple(event for event in expected.events if event[0] in self._event_names)
@@ -141,6 +147,7 @@ class Observer:
         model_before = self.model
         model, expected = self._apply(timed)
         if actual is None:
+            self._check_can_pay(timed.action, expected)
             self._set_time_and_price(model, timed, sends=expected.signer is not None)
             actual = self.session.driver.perform(timed.action, expected, model_before)
             after_perform()
@@ -172,6 +179,19 @@ class Observer:
         if expected.status == "rejected" and expected.optional:
             return self.model, expected
         return apply(model, timed.action, timed.time, timed.market_rate, reentries=reentries)
+
+    def _check_can_pay(self, action: Action, expected: ExpectedOutcome) -> None:
+        """Raises `CannotPay` if the wei that the action sends are more than its sender has."""
+        is_sent = expected.status == "ok" or getattr(action, "direct", False)
+        if not is_sent or expected.signer is None:
+            return
+        wallet = self._state.wallets[expected.signer]
+        if expected.value > wallet:
+            what = action.do.replace("_", " ")
+            raise CannotPay(
+                f"{expected.signer} has {format_wei(wallet)}, and {what} sends {format_wei(expected.value)}: "
+                "lower the amount, the price or the seats"
+            )
 
     def _apply(self, timed: TimedAction) -> tuple[State, ExpectedOutcome]:
         return apply(self.model, timed.action, timed.time, timed.market_rate)
@@ -232,6 +252,7 @@ class Observer:
         session = self.session
         rate, as_of = current_rate(model, timed.market_rate)
         session.clock.now, session.price_feed.inr_per_eth, session.price_feed.as_of = timed.time, rate, as_of
+        session.price_feed.moves = getattr(timed.action, "feed_moves", False)
         if sends:
             session.engine.set_next_timestamp(timed.time)
 
@@ -252,8 +273,10 @@ class Observer:
         )
         self._gas_paid[transaction.sender] += transaction.fee
         for event in transaction.events:
-            self._run_count += event.name == "EventRunCreated"
-            self._booking_count += event.name == "BookingCreated"
+            if event.name == "EventRunCreated":
+                self._run_ids.add(event.args["event_run_id"])
+            elif event.name == "BookingCreated":
+                self._booking_ids.add(event.args["booking_id"])
         return transaction
 
     def _decode(self, logs: Sequence[Log]) -> Iterator[Event]:
@@ -263,20 +286,38 @@ class Observer:
             yield event._replace(args=named)
 
     def _update_state(
-        self, action: Action, expected: ExpectedOutcome, transactions: list[MinedTransaction], *, last: bool
+        self,
+        action: Action,
+        expected: ExpectedOutcome,
+        transactions: list[MinedTransaction],
+        owing: State,
+        *,
+        last: bool,
     ) -> None:
-        """Reads what the action may have changed; everything if it is the last, or if the amounts do not add up."""
+        """Reads what the action may have changed; everything if it is the last, or if the amounts do not add up.
+
+        Args:
+            action: The action.
+            expected: Its outcome in the model.
+            transactions: Those mined in this step.
+            owing: The model with what the contract owes now: if the action failed, that before it.
+            last: It is the scenario's last action.
+        """
         if transactions and not last:
             self._state = self._read_affected(action, expected)
-        self._state = self._with_model_amounts(self._state)
-        if last or (transactions and not self._adds_up()):
-            self._state = self._with_model_amounts(self._read_everything())
+        self._state = self._with_model_amounts(self._state, owing)
+        # a call may be about any run, and so may one that a receiver makes while it is paid
+        is_free = isinstance(action, CallFunction) or bool(self.model.receivers)
+        if last or (transactions and (is_free or not self._adds_up())):
+            self._state = self._with_model_amounts(self._read_everything(), owing)
 
-    def _with_model_amounts(self, state: ContractState) -> ContractState:
-        """Takes credits and platform balance from the model if the contract has no views for them."""
-        if self.model.full_interface:
+    def _with_model_amounts(self, state: ContractState, model: State) -> ContractState:
+        """Takes credits and platform balance from the model if the contract has no views for them.
+
+        Whether they can be withdrawn is tried at the end: see `stakesim.runner.liveness`.
+        """
+        if model.full_interface:
             return state
-        model = self.model
         by_party = {party: model.credits.get(party, 0) for party in state.credits}
         return replace(state, platform_balance=model.platform_balance, credits=by_party)
 
@@ -286,7 +327,7 @@ class Observer:
         return model if roles is None else replace(model, **roles._asdict())
 
     def _read_everything(self) -> ContractState:
-        runs, bookings = range(1, self._run_count + 1), range(1, self._booking_count + 1)
+        runs, bookings = sorted(self._run_ids), sorted(self._booking_ids)
         parties = list(self.session.parties.addresses)
         return self.session.reader.read(self._state, runs, bookings, parties, parties)
 
@@ -311,11 +352,11 @@ class Observer:
         if run and isinstance(action, Complete | CancelRun | Expire):
             affected = [view.id for view in state.bookings_of(run.id)]
         else:
-            affected = [booking.id] if booking and booking.id <= self._booking_count else []
-        runs = _missing(self._run_count, state.runs)
-        if run and run.id <= self._run_count:
+            affected = [booking.id] if booking and booking.id in self._booking_ids else []
+        runs = self._run_ids - state.runs.keys()
+        if run and run.id in self._run_ids:
             runs.add(run.id)
-        bookings = _missing(self._booking_count, state.bookings).union(affected)
+        bookings = (self._booking_ids - state.bookings.keys()).union(affected)
         wallets = self._wallets_concerned(run, affected, expected)
         return self.session.reader.read(
             state,
@@ -335,8 +376,3 @@ class Observer:
         if run:
             parties.add(run.host)
         return sorted(parties & self.session.parties.addresses.keys())
-
-
-def _missing(count: int, known: Mapping[int, Any]) -> set[int]:
-    """Ids from 1 to `count` that were never read."""
-    return {number for number in range(1, count + 1) if number not in known}

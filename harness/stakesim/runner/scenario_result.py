@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import zip_longest
 
 from stakesim.model.payments import totals
-from stakesim.runner.findings import Finding
+from stakesim.runner.causes import Cause
+from stakesim.runner.findings import FailureKind, Finding
 from stakesim.runner.invariants import Violation
 from stakesim.runner.ledger import NO_INR, LedgerRow
-from stakesim.runner.step import Step
-from stakesim.scenario.actions import SetPrice, Withdraw
+from stakesim.runner.step import BlockedExit, Step
+from stakesim.scenario.actions import CallFunction, SetPrice, Withdraw
 from stakesim.scenario.scenario import Scenario
 
+CHECKED_AT_END = ("INV-11", "INV-23")
+"""Liveness and views: checked at a scenario's last action alone, whatever that is."""
 _COUNTED_EVENTS: Mapping[str, str] = {
     "runs": "EventRunCreated",
     "bookings": "BookingCreated",
@@ -42,6 +45,7 @@ class ScenarioResult:
         reached: How often each action, outcome, status and error occurred.
         steps: Number of actions that were carried out.
         transactions: Number of transactions that were mined.
+        blocked_exits: Exits that were blocked at the end, also where they are no finding as something else is wrong.
         seconds: Wall-clock time.
     """
 
@@ -53,12 +57,27 @@ class ScenarioResult:
     reached: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     transactions: int = 0
+    blocked_exits: Sequence[BlockedExit] = ()
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether there are no findings."""
         return not self.findings
+
+    @property
+    def kind(self) -> FailureKind:
+        """What two failures have in common if they are the same one. There must be a finding.
+
+        That an action was refused, or was not, is the cause of what else is wrong after it.
+        """
+        outcomes = [one for one in self.findings if one.cause in (Cause.REFUSED, Cause.NOT_REFUSED)]
+        finding = (outcomes or self.findings)[0]
+        action = self.scenario.actions[finding.step - 1]
+        place = f"{action.do} {action.function}" if isinstance(action, CallFunction) else action.do
+        if finding.id in CHECKED_AT_END:
+            place = ""  # it happens to be the last action
+        return FailureKind(finding.id, finding.cause, finding.about, place)
 
     def record(self, step: Step, run: int, rate: Decimal) -> None:
         """Adds a step to ledger and counts.
@@ -70,6 +89,7 @@ class ScenarioResult:
         """
         self.steps += 1
         self.transactions += len(step.transactions)
+        self.blocked_exits = step.blocked_exits
         self.rows += _ledger_rows(step, run, self.scenario, self.steps, rate)
         self._count(step)
 

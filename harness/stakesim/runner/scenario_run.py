@@ -10,14 +10,15 @@ import time
 from dataclasses import replace
 from decimal import Decimal
 
-from stakesim.evm.errors import EngineError
+from stakesim.evm.errors import CannotPay, EngineError
 from stakesim.model.rates import current_rate
 from stakesim.model.state import State, initial_state
 from stakesim.runner.environment import Environment
 from stakesim.runner.legacy_interface import adapt_action, adapt_scenario
 from stakesim.runner.observer import Observer, TimedAction
-from stakesim.runner.scenario_result import ScenarioResult
+from stakesim.runner.scenario_result import CHECKED_AT_END, ScenarioResult
 from stakesim.runner.session import EPOCH
+from stakesim.runner.step import Step
 from stakesim.runner.step_findings import exception_finding, not_run_finding, receipt_findings, step_findings
 from stakesim.scenario.actions import Action, Wait
 from stakesim.scenario.administration import Administration
@@ -50,7 +51,7 @@ def run_scenario(environment: Environment, scenario: Scenario, number: int = 0) 
     if environment.hangs:
         return ScenarioResult(scenario, environment.engine.name, environment.driver, [not_run_finding(scenario)])
     run = ScenarioRun(environment, scenario, number)
-    timeline = scenario.timeline()
+    timeline = run.result.scenario.timeline()
     for index, (at, action) in enumerate(timeline, start=1):
         if not run.act(at, action, last=index == len(timeline)):
             break
@@ -66,14 +67,13 @@ class ScenarioRun:
 
     Attributes:
         result: Ledger, counts and findings so far.
+        last_step: The last step that was carried out; None before the first.
     """
 
     def __init__(self, environment: Environment, scenario: Scenario, number: int = 0) -> None:
         """Prepares chain, backend and model; see `run_scenario`."""
         contract = environment.contract
-        scenario, unsupported = adapt_scenario(
-            scenario, full_interface=contract.full_interface, takes_terms=contract.takes_terms
-        )
+        scenario, unsupported = adapt_scenario(scenario, contract)
         session = environment.prepare(scenario)
         self.result = ScenarioResult(scenario, environment.engine.name, environment.driver)
         self.result.reached.update(f"not supported: {name}" for name in unsupported)
@@ -84,12 +84,16 @@ class ScenarioRun:
             EPOCH,
             full_interface=contract.full_interface,
             takes_payments=session.driver.takes_payments,
+            max_seats=contract.traits.max_seats,
+            pays_by_credit=contract.traits.pays_by_credit,
+            fees_by_credit=contract.traits.fees_by_credit,
         )
         self._observer = Observer(session, model, has_gas_budgets=not environment.foreign)
         self._driver, self._has_roles = session.driver, contract.has_roles
         self._adapted_actions: list[Action] = []
         self._pending: TimedAction | None = None
         self._rates: list[Decimal] = []
+        self.last_step: Step | None = None
 
     @property
     def model(self) -> State:
@@ -166,6 +170,13 @@ class ScenarioRun:
             ]
         except EngineError:
             raise
+        except CannotPay as error:
+            if self.result.scenario.strict:
+                rate = self._quoted_rate(self.model, timed)
+                self.result.findings.append(exception_finding(self.result, error, step_number, rate))
+                return False
+            self.result.reached[f"not supported: {timed.action.do} of more wei than its sender has"] += 1
+            return self._carry_out(timed._replace(action=Wait(at=timed.action.at)), last=last)
         except (Exception, SystemExit, NeverEnds) as error:  # noqa: BLE001 - whatever it is, it becomes a finding
             rate = self._quoted_rate(self.model, timed)
             self.result.findings.append(exception_finding(self.result, error, step_number, rate))
@@ -173,9 +184,9 @@ class ScenarioRun:
         for step, rate in zip(steps, rates, strict=True):
             self._rates.append(rate)
             self.result.record(step, self._number, rate)
-        # INV-11 (liveness) and INV-23 (views) count only if nothing else is wrong: they are checked at the last action
-        # alone, so that a scenario cut short by shrinking would otherwise fail in another way
-        at_any_step = [finding for finding in findings if finding.id not in ("INV-11", "INV-23")]
+        self.last_step = steps[-1]
+        # those count only if nothing else is wrong, as a scenario cut short would otherwise fail in another way
+        at_any_step = [finding for finding in findings if finding.id not in CHECKED_AT_END]
         self.result.findings += at_any_step or findings
         return self.result.ok
 

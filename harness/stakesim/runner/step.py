@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from stakesim.backend import Rows
 from stakesim.evm.abi import Event
@@ -41,17 +41,29 @@ class MinedTransaction(NamedTuple):
     events: tuple[Event, ...]
 
 
+WayOut: TypeAlias = Literal["complete", "cancel", "expire", "credit", "fees"]
+"""How money leaves the contract: a run is closed, a credit or the fees are withdrawn."""
+
+
 class BlockedExit(NamedTuple):
     """A call that must pay out money, and fails.
 
     Attributes:
         message: Which exit is blocked, and why.
-        locked: Wei that can't leave the contract.
+        locked: Wei that must leave the contract.
+        way: What kind of exit: "complete", "cancel", "expire" for a run, "credit" or "fees".
+        locks_run: The run can't be closed in any other way either, unless its host does it.
+        obtained: Wei that left the contract all the same.
+        party: Whose credit it is.
         cause: `OUT_OF_GAS` if the exit needs more gas than a transaction may have.
     """
 
     message: str
     locked: int
+    way: WayOut
+    locks_run: bool = False
+    obtained: int = 0
+    party: str | None = None
     cause: Cause | None = None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from stakesim.errors import place_of
-from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
+from stakesim.evm.errors import AbiError, CallReverted, CannotPay, MistakenCall
 from stakesim.model.state import ExpectedOutcome
 from stakesim.runner.findings import Finding
 from stakesim.runner.invariants import INVARIANTS, Invariant, Violation, violations
@@ -52,20 +52,23 @@ def exception_finding(result: ScenarioResult, error: BaseException, number: int,
 
     Args:
         result: Of the scenario.
-        error: `MistakenCall` is the scenario file's mistake, `CallReverted` and `AbiError` are views that the contract
-            does not answer, `NeverEnds` is an action that takes too long; anything else is a crash of the system under
-            test.
+        error: `MistakenCall` and `CannotPay` are the scenario file's mistakes, `CallReverted` and `AbiError` are views
+            that the contract does not answer, `NeverEnds` is an action that takes too long; anything else is a crash of
+            the system under test.
         number: Number of the step, from 1.
         rate: INR per ETH.
     """
     if isinstance(error, MistakenCall):
         return result.finding(*_EXPECTATION, Violation(f"the scenario calls what is not there: {error}"), step=number)
+    if isinstance(error, CannotPay):
+        return result.finding(*_EXPECTATION, Violation(str(error)), step=number)
     if isinstance(error, CallReverted | AbiError):
         violation = Violation(f"the contract does not say what it holds, a view fails: {error}")
         return result.finding(*_statement(INVARIANTS["INV-16"]), violation, step=number, rate=rate)
     if isinstance(error, NeverEnds):
         return result.finding(*_HANG, Violation(f"the action never ends: {error}"), step=number, rate=rate)
-    violation = Violation(f"{type(error).__name__}: {error}{place_of(error)}")
+    kind, place = type(error).__name__, place_of(error)
+    violation = Violation(f"{kind}: {error}{place}", about=f"{kind}{place}")
     return result.finding(*_CRASH, violation, step=number, rate=rate)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from stakesim.evm.errors import AbiError, CallReverted
 from stakesim.evm.required_abi import stake_abi
+from stakesim.model.rules import CONTRACT, NOBODY
 from stakesim.model.state import State, readable
 from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views
 from stakesim.runner.observe import ViewAnswer
@@ -23,7 +24,7 @@ def wrong_views(session: Session, model: State) -> list[str]:
     """
     if not session.contract.full_interface:
         return []
-    addresses = (*session.parties.addresses, ZERO_ADDRESS, _STRANGER, session.contract_address)
+    addresses = (*session.parties.addresses, NOBODY, _STRANGER, CONTRACT)
     views = list(expected_views(model, addresses, roles=session.contract.has_roles))
     answers = session.reader.answers([(view.function, _arguments(session, view)) for view in views])
     return [
@@ -54,7 +55,8 @@ def _due(view: ExpectedView) -> str:
 
 
 def _arguments(session: Session, view: ExpectedView) -> tuple[Any, ...]:
-    return tuple(session.parties.addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in view.args)
+    addresses = {**session.parties.addresses, NOBODY: ZERO_ADDRESS, CONTRACT: session.contract_address}
+    return tuple(addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in view.args)
 
 
 def _with_names(session: Session, results: Any) -> Any:

@@ -122,12 +122,16 @@ class _Transaction(BaseAction):
         retried: The client does not receive the backend's response, and repeats the request with the same key.
         answer_lost: The node takes the backend's transaction, but the node's response is lost. A client that receives
             an error repeats the request with the same key.
+        reorganised: A reorganisation replaces the block of the backend's transaction once the backend has seen it, and
+            before anything follows from it: the transaction is in another block ("moved"), or in none ("dropped"), so
+            that the backend must send it again.
     """
 
     direct: bool = False
     pending: bool = False
     retried: bool = False
     answer_lost: bool = False
+    reorganised: Literal["moved", "dropped"] | None = None
 
     @model_validator(mode="after")
     def _modifiers_fit_together(self) -> "_Transaction":
@@ -135,6 +139,8 @@ class _Transaction(BaseAction):
             raise ValueError("the backend decides when its transactions are sent; add `direct: true` to `pending`")
         if self.direct and (self.retried or self.answer_lost):
             raise ValueError("a direct action does not ask the backend; leave out `retried` and `answer_lost`")
+        if self.direct and self.reorganised:
+            raise ValueError("only the backend's transactions are reorganised; leave out `direct` or `reorganised`")
         return self
 
 
@@ -146,11 +152,13 @@ class _Payment(_Transaction):
             what is due.
         paid_by: Who signs and pays for the host or attendee; if left out, they do themselves. Only for direct actions.
         payment: How the person pays INR for it, where the platform sends the wei.
+        feed_moves: The price feed gives another rate at each reading during this action. The first one counts.
     """
 
     value_off: Wei = 0
     paid_by: str | None = None
     payment: PaymentBehaviour = "in_time"
+    feed_moves: bool = False
 
     @model_validator(mode="after")
     def _past_the_backend(self) -> "_Payment":
@@ -160,6 +168,8 @@ class _Payment(_Transaction):
             raise ValueError("the backend decides who pays; add `direct: true` to `paid_by`")
         if self.payment != "in_time" and self.direct:
             raise ValueError("a direct action does not ask the backend, which takes the INR; leave out `payment`")
+        if self.feed_moves and self.direct:
+            raise ValueError("a direct action does not ask the backend for a quote; leave out `feed_moves`")
         if self.payment not in ("in_time", "twice", "charged_back") and (self.retried or self.answer_lost):
             raise ValueError("the quote expires before the client asks again; leave out `retried` and `answer_lost`")
         return self

@@ -79,7 +79,7 @@ class Scenario(StrictModel):
         _check_received(self)
         _check_labels(self)
         for index, action in enumerate(self.actions):
-            _check_actors(self.actors, index, action)
+            check_actors(self.actors, index, action)
         if self.actions and getattr(self.actions[-1], "pending", False):
             path = ("actions", len(self.actions) - 1, "pending")
             raise FieldError(path, "it waits for the next action's transaction, and there is none; add one after it")
@@ -135,7 +135,7 @@ def _check_labels(scenario: Scenario) -> None:
             _check_exists(("actions", index, "attended", position), "booking", label, bookings)
 
 
-def _check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
+def check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
     """Every actor in an action exists, and can sign a transaction that they must sign themselves."""
     all_actors = {**actors, PLATFORM: Actor()}
     for field in ACTOR_FIELDS:
@@ -214,7 +214,10 @@ def _action_fields(action: Action) -> dict[str, Any]:
     """The fields of an action in the order in which they are written: time and kind first, modifiers last."""
     fields = action.model_dump(exclude_defaults=True)
     first = {"at": fields.pop("at", None), "do": action.do}
-    modifiers = ("direct", "paid_by", "pending", "retried", "answer_lost", "value_off", "payment", "fails")
+    modifiers = (
+        *("direct", "paid_by", "pending", "retried", "answer_lost", "reorganised"),
+        *("value_off", "payment", "feed_moves", "fails"),
+    )
     last = {name: fields.pop(name, None) for name in modifiers}
     return {name: value for name, value in {**first, **fields, **last}.items() if value is not None}
 

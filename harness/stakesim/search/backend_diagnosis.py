@@ -12,17 +12,17 @@ from functools import partial
 from stakesim.runner.causes import Cause
 from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.environment import Environment
-from stakesim.runner.known_faults import BackendFault
+from stakesim.runner.known_faults import BackendFault, Name
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import PLATFORM, Action, Book, CreateRun
 from stakesim.scenario.scenario import Scenario
-from stakesim.search.diagnosis import label, simplify
+from stakesim.search.diagnosis import OWN_EXPECTATION, label, simplify
 
 _DISTURBANCES = ("retried", "answer_lost", "pending")
 """Options of actions."""
 
 
-def diagnose_backend(environment: Environment, result: ScenarioResult, known: set[str]) -> ScenarioResult:
+def diagnose_backend(environment: Environment, result: ScenarioResult, known: set[Name]) -> ScenarioResult:
     """Leaves out the disturbances that a failure does not need, names its fault, and shrinks it if the name is new.
 
     Args:
@@ -30,9 +30,12 @@ def diagnose_backend(environment: Environment, result: ScenarioResult, known: se
         result: The failure.
         known: Names of failures that were shrunk already; the new name is added.
     """
+    if result.findings[0].id == OWN_EXPECTATION:
+        return result
     changes = [partial(_without_disturbance, option=option) for option in _DISTURBANCES]
     result = simplify(environment, result, changes)
-    return label(environment, result, classify, known, shrunk_mark="shrunk_from")
+    shrinks = "shrunk_from" not in (result.scenario.origin or {})
+    return label(environment, result, lambda failure: Name(classify(failure)), known, shrinks=shrinks)
 
 
 def classify(result: ScenarioResult) -> str:
@@ -62,7 +65,7 @@ def _fault_with_pending(result: ScenarioResult, pending: Action, last: Action) -
         return BackendFault.REUSED_NONCE if same_sender else ""
     step = result.findings[0].step
     reverted = any(row.outcome == "reverted" for row in result.rows if row.step == step and row.action == last.do)
-    if reverted or Cause.WRONG_REFUSAL in causes:
+    if reverted or causes & {Cause.WRONG_REFUSAL, Cause.NOT_REFUSED}:
         return BackendFault.EARLY_STATUS
     return BackendFault.GUESSED_ID if Cause.DATABASE_DIFFERS in causes else ""
 

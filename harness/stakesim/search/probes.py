@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import product
+from typing import TypeAlias
 
 from stakesim.evm.abi import Abi
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
@@ -21,22 +22,35 @@ from stakesim.scenario.actions import (
     CancelRun,
     Complete,
     CreateRun,
-    Wait,
+    Expire,
+    Reentry,
+    Terms,
     WithdrawFees,
 )
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import DAY, MINUTE
 
+_Settlement: TypeAlias = Complete | CancelRun | Expire
 PROBE = "probe"
-"""Key in the `origin` of scenarios that are not to be shrunk, as their size is what fails."""
+"""Key in the `origin` of full runs."""
+CROWD = "crowd"
+"""Its value for a run of very many bookings."""
+FEW = "few"
+"""Its value for the same run with few bookings."""
 _OWNERSHIP = ("transferOwnership", "renounceOwnership", "acceptOwnership")
 _UINT_VALUES = (1, 50, 10_000, 10**16)
 """A truth value, a percentage, basis points, wei."""
 _MAX_ARGUMENT_LISTS = 16
+_FEW = 8
+"""Bookings of a run that shows whether hostile people do any harm at all."""
+_HOSTILE_GUESTS = 36
+"""Hostile contracts at most; an engine has few more funded accounts."""
 _MEASURED_BOOKINGS = (10, 30)
 """Bookings of the two runs whose settlement is measured."""
-_MAX_BOOKINGS = 2_000
-"""A run that needs more bookings than this to be too large is not run."""
+_MAX_SEATS_UNMEASURED = 256
+"""A contract that opens no larger runs is played with its largest one, however little gas that takes."""
+_MAX_BOOKINGS = 1_000
+"""Bookings of the largest run that is played: a settlement that does something for each needs too much gas by then."""
 
 
 def function_probes(functions: Abi) -> Iterator[Scenario]:
@@ -59,28 +73,49 @@ def function_probes(functions: Abi) -> Iterator[Scenario]:
                 yield _with_money_in_it(scenario_name, call, books_afterwards=takes_numbers)
 
 
-def largest_run_probe(environment: Environment) -> ScenarioResult:
-    """Runs a scenario whose run takes more gas to settle than a transaction may have, if the contract opens it.
+def largest_run_probes(environment: Environment) -> list[ScenarioResult]:
+    """Settles the largest run that the contract opens in every way, with one booking a seat, of hostile people.
 
-    How large the run must be follows from the gas that settling two smaller ones takes.
+    - A run of a few hostile people comes first. If it fails, the largest one is full of ordinary people, who must not
+      fail where they are few.
+    - If the contract opens runs of any size, the run takes more gas to settle than a transaction may have, as far as
+      that follows from two smaller ones.
 
     Returns:
-        The first failure; else the last scenario that was run.
+        Every failure; else the last scenario that was run.
     """
-    measured = []
-    for seats in _MEASURED_BOOKINGS:
-        most_gas = 0
-        for settle in (Complete, CancelRun):
-            result = run_scenario(environment, _full_run(seats, settle))
-            if result.findings:
-                return result
-            most_gas = max(most_gas, *(row.gas for row in result.rows))
-        measured.append(most_gas)
-    seats = bookings_above_gas_cap(*measured)
-    opened = run_scenario(environment, _full_run(seats, None, bookings=0))
-    if seats > _MAX_BOOKINGS or opened.findings or not opened.reached["runs"]:
-        return opened
-    return run_scenario(environment, _full_run(seats, None))
+    seats, results = _most_seats(environment)
+    for settle in _ways(environment) if seats else ():
+        for hostile in (True, False):
+            few = run_scenario(environment, _full_run(min(_FEW, seats), settle, hostile=hostile))
+            results.append(few)
+            if not few.findings:
+                results.append(run_scenario(environment, _full_run(seats, settle, hostile=hostile)))
+                break
+    return [result for result in results if result.findings] or results[-1:]
+
+
+def _ways(environment: Environment) -> Sequence[type[_Settlement]]:
+    """How the contract's runs can be closed."""
+    return (Complete, CancelRun, Expire) if environment.contract.full_interface else (Complete, CancelRun)
+
+
+def _most_seats(environment: Environment) -> tuple[int, list[ScenarioResult]]:
+    """Seats of the largest run to settle, and the results of the runs that were measured for it.
+
+    The number is 0 if a measured run failed, so that nothing follows from it.
+    """
+    limit = environment.contract.traits.max_seats
+    if limit <= _MAX_SEATS_UNMEASURED:
+        return limit, []
+    results, most_gas = [], []
+    for bookings in _MEASURED_BOOKINGS:
+        settled = [run_scenario(environment, _full_run(bookings, settle)) for settle in _ways(environment)]
+        results += settled
+        most_gas.append(max(row.gas for result in settled for row in result.rows))
+    if any(result.findings for result in results):
+        return 0, results
+    return min(limit, bookings_above_gas_cap(*most_gas), _MAX_BOOKINGS), results
 
 
 def bookings_above_gas_cap(few_gas: int, many_gas: int) -> int:
@@ -133,30 +168,42 @@ def _with_money_in_it(name: str, call: CallFunction, *, books_afterwards: bool) 
     )
 
 
-def _full_run(seats: int, settle: type[Complete | CancelRun] | None, bookings: int | None = None) -> Scenario:
+def _full_run(seats: int, settle: type[_Settlement], *, hostile: bool = False) -> Scenario:
     """A full run with one booking a seat.
 
     Args:
         seats: Of the run.
-        settle: How it is closed; None: it is left open.
-        bookings: How many bookings there are; None: one for each seat.
+        settle: How it is closed.
+        hostile: The attendees are hostile contracts; else one of them books all seats.
     """
-    labels = tuple(f"booking{number}" for number in range(1, (seats if bookings is None else bookings) + 1))
+    guests = _hostile_guests(min(seats, _HOSTILE_GUESTS)) if hostile else {"guest": Actor(pays="self")}
+    labels = {f"booking{number + 1}": [*guests][number % len(guests)] for number in range(seats)}
     starts = (seats + 10) * MINUTE
-    closing: Action = Wait()
-    if settle is Complete:
-        closing = Complete(at=starts, run="run1", attended=labels)
-    elif settle is CancelRun:
-        closing = CancelRun(run="run1")
+    closings: dict[type[_Settlement], Action] = {
+        Complete: Complete(at=starts, run="run1", attended=tuple(labels)),
+        CancelRun: CancelRun(run="run1"),
+        Expire: Expire(at=starts + Terms().completion_grace, run="run1"),
+    }
+    who = "of hostile contracts" if hostile else "of one account"
     return Scenario(
-        name=f"probe-crowd-of-{seats}",
-        story="A full run, one booking a seat.",
+        name=f"probe-crowd-of-{seats}-{_kebab_case(settle.__name__)}",
+        story=f"A full run, one booking a seat, {who}.",
         strict=False,
-        actors={"host": Actor(pays="self"), "guest": Actor(pays="self")},
+        actors={"host": Actor(pays="self"), **guests},
         actions=(
             CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=seats, starts=starts),
-            *(Book(booking=label, run="run1", by="guest", seats=1) for label in labels),
-            closing,
+            *(Book(booking=label, run="run1", by=guest, seats=1) for label, guest in labels.items()),
+            closings[settle],
         ),
-        origin={PROBE: "crowd"},
+        origin={PROBE: CROWD if seats > max(_MEASURED_BOOKINGS) else FEW},
     )
+
+
+def _hostile_guests(count: int) -> dict[str, Actor]:
+    kinds = (
+        Actor(receiver="burns_gas"),
+        Actor(receiver="floods"),
+        Actor(receiver="refuses"),
+        Actor(receiver="reenters", reenter=Reentry(call="cancelEvent")),
+    )
+    return {f"guest{number + 1}": kinds[number % len(kinds)] for number in range(count)}

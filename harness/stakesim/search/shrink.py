@@ -7,7 +7,7 @@ again and again until nothing gets simpler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -27,30 +27,25 @@ Edit: TypeAlias = dict[str, Any]
 """New values for fields of a scenario."""
 
 
-def first_broken_id(result: ScenarioResult) -> str:
-    """Id of the first invariant that does not hold."""
-    return result.findings[0].id
-
-
 def shrink(
     environment: Environment,
     result: ScenarioResult,
     *,
     max_runs: int = MAX_RUNS,
-    key: Callable[[ScenarioResult], str] = first_broken_id,
+    name: Callable[[ScenarioResult], Hashable] = lambda _: "",
 ) -> ScenarioResult:
-    """Finds a shorter scenario that fails in the same way.
+    """Finds a shorter scenario with the same failure: see `ScenarioResult.kind`.
 
     Args:
         environment: What scenarios are run in.
         result: The failure.
         max_runs: How many scenarios are run at most.
-        key: What two failures must have in common to be the same one.
+        name: What else the same failure has in common, as its name.
 
     Returns:
         The shortest failure found; `result` itself if it does not fail again in this environment.
     """
-    search = _Search(environment, result, max_runs, key)
+    search = _Search(environment, result, max_runs, lambda one: (one.kind, name(one)))
     previous = None
     while previous is not search.best and search.runs_left:
         previous = search.best
@@ -70,9 +65,13 @@ class _Search:
     """
 
     def __init__(
-        self, environment: Environment, result: ScenarioResult, max_runs: int, key: Callable[[ScenarioResult], str]
+        self,
+        environment: Environment,
+        result: ScenarioResult,
+        max_runs: int,
+        identity: Callable[[ScenarioResult], Hashable],
     ) -> None:
-        self._environment, self._key, self._wanted_key = environment, key, key(result)
+        self._environment, self._identity, self._wanted = environment, identity, identity(result)
         self._tried: set[str] = set()
         self.best, self.runs_left = result, max_runs
         scenario = result.scenario
@@ -136,7 +135,7 @@ class _Search:
             return None
 
     def _fails_alike(self, result: ScenarioResult) -> bool:
-        return bool(result.findings) and self._key(result) == self._wanted_key
+        return bool(result.findings) and self._identity(result) == self._wanted
 
 
 def _without(actions: Sequence[Action], dropped: Collection[int]) -> tuple[Action, ...]:
@@ -234,6 +233,8 @@ _PLAIN_VALUES: Mapping[str, tuple[Any, ...]] = {
     "age": (0,),
     "retried": (False,),
     "answer_lost": (False,),
+    "feed_moves": (False,),
+    "reorganised": (None,),
     "pending": (False,),
     "direct": (False,),
     "payment": ("in_time",),

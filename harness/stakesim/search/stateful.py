@@ -1,28 +1,29 @@
 """Stateful search: runs random actions, each chosen from what is possible after the one before it.
 
 A walk (`stakesim.search.walks`) is planned ahead by the model, for the actors and terms of a profile. The search has
-all kinds of actors in every example, and unusual terms, and follows the contract at hand. A failure is
-shrunk to a scenario, which replays it.
+all kinds of actors in every example, and follows the contract at hand. It goes on after a failure, and each kind of
+failure is shrunk to a scenario, which replays it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from numpy.random import Generator, SeedSequence, default_rng
 
-from stakesim.generate.draws import draw_between, pick
+from stakesim.generate.draws import draw_between
 from stakesim.generate.moves import MOVES, Move, next_action_time
+from stakesim.generate.terms_draws import usual_or_other
 from stakesim.model.state import State
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import ScenarioRun
 from stakesim.scenario.actions import Action, Actor, Reentry, Terms
 from stakesim.scenario.scenario import Scenario
+from stakesim.search.contract_diagnosis import diagnose_contract
 from stakesim.search.shrink import shrink
 from stakesim.search.walks import random_action
-from stakesim.units import HOUR
 
 ACTORS = {
     "host": Actor(),
@@ -35,48 +36,68 @@ ACTORS = {
     "reenterer": Actor(receiver="reenters", reenter=Reentry(call="cancelEvent")),
     "outsider": Actor(pays="self"),
 }
-TERMS = (
-    Terms(),
-    Terms(forfeit_to_host_bps=5_000),
-    Terms(stake_bps=3_333, fee_bps=333, forfeit_to_host_bps=3_333, cancellation_cutoff=0, completion_grace=HOUR),
-    Terms(stake_bps=0, fee_bps=0),
-)
+_OTHER_TERMS = 0.5
+"""Probability that an example has other terms than the usual ones."""
 _ALWAYS_ENABLED = ("open_run", "book")
 """Moves without which hardly any other is possible."""
 
 
 def search(
-    environment: Environment, examples: int, steps: int, seed: int = 0, *, hostile: bool = True
-) -> ScenarioResult | None:
-    """Runs examples of random actions until one fails, and shrinks that one.
+    environment: Environment,
+    examples: int,
+    steps: int,
+    seed: int = 0,
+    *,
+    hostile: bool = True,
+    terms: Terms | None = None,
+    most: int | None = None,
+) -> list[ScenarioResult]:
+    """Runs examples of random actions, and shrinks the first failure of each kind.
 
     Args:
         environment: What they are run in.
-        examples: How many to run at most.
+        examples: How many to run.
         steps: Actions of each example.
         seed: The same one gives the same examples.
         hostile: Also try what the rules forbid.
+        terms: The usual terms of the contract, which half of the examples have; None: `Terms()`.
+        most: How many failures to look for; None: all.
 
     Returns:
-        The failure with the shortest scenario found; None if no example failed.
+        A failure of each kind, or of each weakness of a contract written elsewhere, in the order in which they were
+        found.
 
     Raises:
         EngineError: The engine can't do what is needed.
     """
     moves = [move for move in MOVES if hostile or not move.hostile]
+    found: dict[Hashable, ScenarioResult] = {}
     for number in range(examples):
         rng = default_rng(SeedSequence([seed, number]))
-        result = _run_example(environment, rng, moves, steps)
+        result = _run_example(environment, rng, moves, steps, terms or Terms())
         if result.findings:
-            return shrink(environment, result)
-    return None
+            key, failure = _named(environment, result) if environment.foreign else (result.kind, result)
+            if key not in found:
+                found[key] = failure if environment.foreign else shrink(environment, failure)
+        if len(found) == most:
+            break
+    return [*found.values()]
 
 
-def _run_example(environment: Environment, rng: Generator, moves: Sequence[Move], steps: int) -> ScenarioResult:
+def _named(environment: Environment, result: ScenarioResult) -> tuple[Hashable, ScenarioResult]:
+    """The failure under the name of its weakness, shrunk if that is new."""
+    failure = diagnose_contract(environment, result, environment.known_weaknesses)
+    first = failure.findings[0]
+    return (first.weakness, first.place), failure
+
+
+def _run_example(
+    environment: Environment, rng: Generator, moves: Sequence[Move], steps: int, usual: Terms
+) -> ScenarioResult:
     scenario = Scenario(
         name="search",
         story="Found by stateful search.",
-        terms=pick(rng, TERMS),
+        terms=usual_or_other(rng, usual, _OTHER_TERMS),
         strict=False,
         actors=ACTORS,
         actions=(),
@@ -89,8 +110,11 @@ def _run_example(environment: Environment, rng: Generator, moves: Sequence[Move]
         if not run.act(action.at or 0, action, last=number == steps):
             break
     run.end()
-    run.result.scenario = scenario.model_copy(update={"actions": tuple(actions)})
-    return run.result
+    result = run.result
+    if not result.scenario.actions:  # else they were adapted to the contract
+        result.scenario = result.scenario.model_copy(update={"actions": tuple(actions)})
+        result.findings = [replace(finding, scenario=result.scenario) for finding in result.findings]
+    return result
 
 
 def _enabled(rng: Generator, moves: Sequence[Move]) -> list[Move]:

@@ -10,6 +10,7 @@ from stakesim.generate.agents import OUTSIDER
 from stakesim.generate.draws import pick
 from stakesim.generate.moves import MOVES, Move, next_action_time
 from stakesim.generate.random_scenario import random_actor, random_market, random_rate
+from stakesim.generate.terms_draws import usual_or_other
 from stakesim.model.reference import apply
 from stakesim.model.state import State, initial_state
 from stakesim.prices.price_paths import rate_path
@@ -43,10 +44,12 @@ def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
     from numpy.random import SeedSequence, default_rng
 
     rng = default_rng(SeedSequence([seed, index, steps]))
+    terms_rng = default_rng(SeedSequence([seed, index, steps], spawn_key=(1,)))
+    terms = usual_or_other(terms_rng, profile.terms, profile.other_terms)
     names = ("host1", "host2", *(f"guest{number}" for number in range(1, 7)))
     actors = {name: random_actor(rng, profile) for name in names} | {OUTSIDER: Actor(pays="self")}
     price = random_market(rng, profile, random_rate(rng, profile), steps * DAY)
-    state, rate_at = initial_state(profile.terms, actors, 0), rate_path(price)
+    state, rate_at = initial_state(terms, actors, 0), rate_path(price)
     actions: list[Action] = []
     for _ in range(steps):
         at = next_action_time(rng, state) if actions else 0
@@ -59,7 +62,7 @@ def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
     return Scenario(
         name=f"walk-{profile.name}-{seed}-{index}",
         story=f"Walk {index} of {steps} steps of the profile {profile.name} under seed {seed}.",
-        terms=profile.terms,
+        terms=terms,
         price=price,
         seed=seed,
         strict=False,

@@ -14,6 +14,7 @@ from stakesim.model.state import ExpectedOutcome, State
 from stakesim.runner.drivers.onchain import OnChain
 from stakesim.runner.drivers.rows import checked_rows
 from stakesim.runner.network import Network
+from stakesim.runner.reorganisation import Reorganisation
 from stakesim.runner.step import ActualOutcome
 from stakesim.scenario.actions import (
     PLATFORM,
@@ -55,15 +56,19 @@ class _Caller(TypedDict):
 class BackendDriver:
     """Drives a backend; see `stakesim.runner.drivers.Driver`."""
 
-    def __init__(self, session: BackendSession, onchain: OnChain, network: Network) -> None:
+    def __init__(
+        self, session: BackendSession, onchain: OnChain, network: Network, reorganisation: Reorganisation
+    ) -> None:
         """Drives the backend of one scenario.
 
         Args:
             session: The backend, opened for the scenario.
             onchain: Sends what goes past the backend.
             network: Between the backend and its node.
+            reorganisation: What `ScenarioSetup.reorganise` of the session is.
         """
         self._session, self._onchain, self._network = session, onchain, network
+        self._reorganisation = reorganisation
         self.takes_payments: bool = getattr(session, "takes_payments", False)
         self._known_runs: set[str] = set()
         self._known_bookings: set[str] = set()
@@ -96,6 +101,9 @@ class BackendDriver:
         """See `Driver.is_unsupported`."""
         if isinstance(action, _WITHDRAWALS) or type(action) not in USE_CASES or self._onchain.goes_direct(action):
             return False
+        reorganised = getattr(action, "reorganised", None)
+        if reorganised and not getattr(self._session, "survives_reorganisations", False):
+            return True
         return self._use_case(action) is None
 
     def uses_backend(self, action: Action) -> bool:
@@ -110,14 +118,23 @@ class BackendDriver:
     def _call_as_client(
         self, use_case: UseCase, action: Action, expected: ExpectedOutcome, model: State
     ) -> ActualOutcome:
-        """Calls the use case; again with the same key if the client retries, or took a lost answer for a failure."""
+        """Calls the use case; again with the same key if the client retries, or took a lost answer for a failure.
+
+        Returns:
+            What the client is told in the end, if the backend says that it answers again what it answered first; else
+            that it is done if it was done the first time. A withdrawal has no key, so it finds nothing left.
+        """
         retried, answer_lost = getattr(action, "retried", False), getattr(action, "answer_lost", False)
         key = f"{action.do}-{next(self._key_numbers)}" if retried or answer_lost else None
-        outcome = self._call(use_case, action, expected, model, key, lose_answer=answer_lost)
-        if retried or (answer_lost and outcome.status != "ok"):
-            second = self._call(use_case, action, expected, model, key, lose_answer=False)
-            outcome = outcome if outcome.status == "ok" else second
+        with self._reorganisation.planned(getattr(action, "reorganised", None)):
+            outcome = self._call(use_case, action, expected, model, key, lose_answer=answer_lost)
+            if retried or (answer_lost and outcome.status != "ok"):
+                second = self._call(use_case, action, expected, model, key, lose_answer=False)
+                outcome = outcome if outcome.status == "ok" and not self._answers_again(action) else second
         return outcome
+
+    def _answers_again(self, action: Action) -> bool:
+        return getattr(self._session, "answers_again", False) and not isinstance(action, _WITHDRAWALS)
 
     def _call(
         self,

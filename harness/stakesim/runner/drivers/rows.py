@@ -26,7 +26,8 @@ def checked_rows(rows: Any) -> Rows:
     if not isinstance(rows, Rows):
         raise TypeError(f"`rows` gave {rows!r}: give a `stakesim.backend.Rows`.")
     payments = None if rows.payments is None else _checked(rows.payments, PaymentRow)
-    return Rows(_checked(rows.runs, RunRow), _checked(rows.bookings, BookingRow), payments)
+    shown = None if rows.shown is None else checked_rows(rows.shown)
+    return Rows(_checked(rows.runs, RunRow), _checked(rows.bookings, BookingRow), payments, shown)
 
 
 def _checked(rows: Iterable[Any], kind: type[Row]) -> list[Row]:
@@ -72,6 +73,7 @@ class _Column(NamedTuple):
 
 _ID = _Column(lambda value: value is None or _is_int(value), "an integer", is_integer=True)
 _WEI = _Column(lambda value: value is None or isinstance(value, NotStored) or _is_int(value), "an integer", True)
+_NUMBER = _Column(lambda value: isinstance(value, NotStored) or _is_int(value), "an integer", is_integer=True)
 _INR = _Column(_is_decimal, "a Decimal")
 _AMOUNT = _Column(_is_paise, "a Decimal of whole paise")
 _BOOL = _Column(lambda value: isinstance(value, bool), "True or False")
@@ -83,12 +85,16 @@ _COLUMNS: Mapping[str, _Column] = {
     "confirmed": _BOOL,
     "disputed": _BOOL,
     "status": _TEXT,
-    "user": _TEXT,
+    "user": _Column(lambda value: isinstance(value, str | NotStored), "text"),
     "purpose": _TEXT,
     "state": _TEXT,
     "captured_inr": _AMOUNT,
     "refunded_inr": _AMOUNT,
     "seats": _Column(_is_int, "an integer", is_integer=True),
+    "run_id": _WEI,
+    "max_seats": _NUMBER,
+    "seats_booked": _NUMBER,
+    "starts_at": _NUMBER,
     "price_inr": _INR,
     "total_inr": _INR,
     "price_wei": _WEI,

@@ -22,9 +22,10 @@ from stakesim.scenario.actions import PLATFORM
 def _replay(s: Step) -> Iterator[Violation]:
     for event in s.replay.impossible:
         args = ", ".join(f"{name} {value}" for name, value in event.args.items())
-        yield Violation(f"the event {event.name} is about something that does not exist or was closed already: {args}")
+        message = f"the event {event.name} is about something that does not exist or was closed already: {args}"
+        yield Violation(message, about=event.name)
     for amount in s.replay.wrong_amounts:
-        yield Violation(amount.name, amount.due, amount.logged)
+        yield Violation(amount.name, amount.due, amount.logged, about=amount.name)
     yield from _wrong_events(s)
     yield from _runs_agree(s)
     yield from _bookings_agree(s)
@@ -68,7 +69,7 @@ def _runs_agree(s: Step) -> Iterator[Violation]:
             view.status,
         )
         if run != in_contract:
-            yield Violation(f"run {run_id}: the events say {run}, the contract {in_contract}")
+            yield Violation(f"run {run_id}: the events say {run}, the contract {in_contract}", about="run")
 
 
 def _bookings_agree(s: Step) -> Iterator[Violation]:
@@ -79,24 +80,27 @@ def _bookings_agree(s: Step) -> Iterator[Violation]:
             view.run_id, view.user, view.seats, view.payment, view.stake, view.booked_at, view.status
         )
         if booking != in_contract:
-            yield Violation(f"booking {booking_id}: the events say {booking}, the contract {in_contract}")
+            message = f"booking {booking_id}: the events say {booking}, the contract {in_contract}"
+            yield Violation(message, about="booking")
 
 
 def _credits_agree(s: Step) -> Iterator[Violation]:
     platform_balance = s.replay.platform_balance
     if platform_balance != s.after.platform_balance:
-        yield Violation("the platform's balance by the events", platform_balance, s.after.platform_balance, PLATFORM)
+        wei = (platform_balance, s.after.platform_balance)
+        yield Violation("the platform's balance by the events", *wei, PLATFORM, about="platformBalance")
     for party, credit in s.after.credits.items():
         by_events = s.replay.credits.get(party, 0)
         if by_events != credit:
-            yield Violation(f"{party}'s credit by the events", by_events, credit, party)
+            yield Violation(f"{party}'s credit by the events", by_events, credit, party, about="credits")
 
 
 def _roles_agree(s: Step) -> Iterator[Violation]:
     """Compares what the contract says of itself, where it does, with its events since its deployment."""
     replay, roles, terms = s.replay, s.after.roles, s.after.terms
-    by_events = Roles(replay.owner or "", replay.pending_owner, frozenset(replay.operators), replay.paused)
+    operators = frozenset(replay.operators) & s.after.wallets.keys()
+    by_events = Roles(replay.owner or "", replay.pending_owner, operators, replay.paused)
     if roles is not None and roles != by_events:
-        yield Violation(f"the events say {by_events}, the contract {roles}")
+        yield Violation(f"the events say {by_events}, the contract {roles}", about="roles")
     if terms is not None and replay.terms != tuple(terms):
-        yield Violation(f"the events say the terms {replay.terms}, the contract {tuple(terms)}")
+        yield Violation(f"the events say the terms {replay.terms}, the contract {tuple(terms)}", about="terms")

@@ -36,7 +36,7 @@ def _terms_frozen(s: Step) -> Iterator[Violation]:
 )
 def _liveness(s: Step) -> Iterator[Violation]:
     for blocked in s.blocked_exits:
-        yield Violation(blocked.message, blocked.locked, 0, cause=blocked.cause)
+        yield Violation(blocked.message, blocked.locked, blocked.obtained, blocked.party, blocked.cause, blocked.way)
 
 
 @invariant("INV-12", "transitions", "final is final: only the allowed status transitions happen")
@@ -45,7 +45,7 @@ def _transitions(s: Step) -> Iterator[Violation]:
         old = s.before.runs[run_id].status if run_id in s.before.runs else RunStatus.ACTIVE
         if run.status != old and run.status not in _RUN_TRANSITIONS.get(RunStatus(old), ()):
             yield Violation(f"run {run_id} went from {RunStatus(old).name} to {RunStatus(run.status).name}")
-        if run.stake_withdrawn == run.open:
+        if run.stake_withdrawn == run.open and not (run.open is False and s.model.pays_by_credit):
             status = RunStatus(run.status).name
             yield Violation(f"run {run_id} is {status}, hostStakeWithdrawn {run.stake_withdrawn}")
     for booking_id, booking in s.after.bookings.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stakesim.runner.causes import Cause
 from stakesim.runner.invariants.registry import Violation, invariant, stake_of
 from stakesim.runner.step import Step
 from stakesim.scenario.actions import Book, CreateRun
@@ -26,7 +27,7 @@ def _conservation(s: Step) -> Iterator[Violation]:
 def _solvency(s: Step) -> Iterator[Violation]:
     owed = s.after.owed
     if s.after.balance < owed:
-        yield Violation("the contract owes more than it holds", owed, s.after.balance)
+        yield Violation("the contract owes more than it holds", owed, s.after.balance, cause=Cause.INSOLVENT)
     elif s.after.balance != owed + s.model.forced_wei:
         yield Violation("the contract holds wei that belong to nobody", owed + s.model.forced_wei, s.after.balance)
     if s.after.terms and s.after.liabilities != owed:

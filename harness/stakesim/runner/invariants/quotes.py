@@ -7,9 +7,10 @@ from decimal import Decimal
 from fractions import Fraction
 
 from stakesim.backend import NOT_STORED, BookingRow, Rows, RunRow
+from stakesim.model.state import Booking, Run
 from stakesim.runner.invariants.registry import Violation, invariant
 from stakesim.runner.step import Step
-from stakesim.scenario.actions import SetPrice
+from stakesim.scenario.actions import Book, CreateRun, SetPrice
 from stakesim.units import WEI_PER_ETH
 
 _PAISA = Decimal("0.01")
@@ -23,13 +24,36 @@ _PAISA = Decimal("0.01")
 )
 def _quote(s: Step) -> Iterator[Violation]:
     rows = s.rows or Rows()
-    for run_row in rows.runs:
+    shown = rows.shown or Rows()
+    for run_row in (*rows.runs, *shown.runs):
         yield from _wrong_listing(run_row)
-    for booking_row in rows.bookings:
+    for booking_row in (*rows.bookings, *shown.bookings):
         yield from _wrong_booking_quote(s, booking_row)
+    yield from _wrong_rate(s, rows)
+    yield from _wrong_rate(s, shown)
     if isinstance(s.action, SetPrice):
         for change in s.changes():
             yield Violation(f"a move of the price changed {change}")
+
+
+def _wrong_rate(s: Step, rows: Rows) -> Iterator[Violation]:
+    """Compares rate and listed price in the row of this step's run or booking with those of its quote."""
+    action, quoted = s.action, s.model.last_accepted_rate
+    if not s.ok or not isinstance(action, CreateRun | Book) or action.direct:
+        return
+    made = s.run(action.run) if isinstance(action, CreateRun) else s.booking(action.booking)
+    for row in _rows_of(made, rows):
+        name = f"{'run' if isinstance(row, RunRow) else 'booking'} {made and made.id}"
+        if row.inr_per_eth not in (None, quoted):
+            yield Violation(f"{name}: quoted at {quoted} INR/ETH, its row says {row.inr_per_eth}")
+        if isinstance(action, CreateRun) and isinstance(row, RunRow) and row.price_inr not in (None, action.price_inr):
+            yield Violation(f"{name}: listed at {action.price_inr} INR, its row says {row.price_inr}")
+
+
+def _rows_of(made: Run | Booking | None, rows: Rows) -> list[RunRow | BookingRow]:
+    if isinstance(made, Run):
+        return [row for row in rows.runs if row.onchain_run_id == made.id]
+    return [row for row in rows.bookings if made is not None and row.onchain_booking_id == made.id]
 
 
 def _wrong_listing(row: RunRow) -> Iterator[Violation]:

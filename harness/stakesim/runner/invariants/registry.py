@@ -20,6 +20,7 @@ class Violation:
         actual: The amount found in wei, where it is about an amount.
         party: Whose amount it is.
         cause: What kind of difference it is, for the diagnosis; None for the kinds that no diagnosis asks for.
+        about: What it is about, where the invariant is about several things: a view, an event, a way out.
     """
 
     message: str
@@ -27,6 +28,7 @@ class Violation:
     actual: int | None = None
     party: str | None = None
     cause: Cause | None = None
+    about: str = ""
 
 
 Check = Callable[[Step], Iterator[Violation]]

@@ -16,4 +16,4 @@ from stakesim.runner.step import Step
 )
 def _views(s: Step) -> Iterator[Violation]:
     for message in s.wrong_views:
-        yield Violation(message)
+        yield Violation(message, about=message.partition("(")[0])

@@ -1,0 +1,163 @@
+"""The lane's parts: what it encodes, what it plays, and what it makes of a sequence."""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from lane_helpers import findings, planted_contract, sound_contract
+from stakesim.evm.required_abi import stake_abi
+from stakesim.lane.arena import Arena
+from stakesim.lane.counters import find_counters
+from stakesim.lane.draw import draw_move
+from stakesim.lane.moves import LEAST, PREPARATIONS, SCRIPT, SET_IDS, Move, Nested, When, call_of
+from stakesim.lane.play import Difference, Player, World
+from stakesim.lane.shrink import renumbered
+from stakesim.lane.story import pytest_file, to_scenario
+from stakesim.lane.worlds import worlds
+from stakesim.runner.environment import open_environment
+from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.scenario import dump, loads
+
+PRICE = 10**16
+DAY = 86_400
+CREATE = Move("createEventRun", "host", ("a", PRICE, 4, 10 * DAY))
+NO_DIFFERENCE = Difference("", "", "", "A random sequence.", 0)
+
+
+def _drawn(player: Player, seed: int, count: int) -> list[Move]:
+    rng = Random(seed)
+    moves: list[Move] = []
+    for position in range(count):
+        move = draw_move(rng, player.state)
+        if not player.play(move, position).undone:
+            moves.append(move)
+    return moves
+
+
+def _differences(player: Player, moves: Sequence[Move]) -> list[Difference]:
+    return [found for position, move in enumerate(moves) for found in player.play(move, position).differences]
+
+
+def test_calls_are_encoded_as_eth_abi_encodes_them(campaign_seed: int) -> None:
+    player = Player(sound_contract(), World("plain"))
+    codec, addresses, compared = player.arena.codec, player.arena.addresses, 0
+    for move in _drawn(player, campaign_seed, 300):
+        if move.function in PREPARATIONS or any(isinstance(arg, str) and not arg.isprintable() for arg in move.args):
+            continue
+        call = call_of(player.state, move)
+        if any("\udcff" in arg for arg in call.args if isinstance(arg, str)):
+            continue  # no text, so eth-abi can't encode it
+        args = [f"0x{addresses[arg]:040x}" if arg in addresses else arg for arg in call.args]
+        assert codec.call(call.function, call.args) == stake_abi().encode(call.function, *args)
+        compared += 1
+    assert compared > 150
+
+
+@pytest.mark.parametrize("world", worlds(), ids=lambda world: world.name)
+def test_every_world_is_what_the_model_says(world: World) -> None:
+    player = Player(sound_contract(), world)
+    assert player.spoiled_by == ()
+    assert player.check_state(0, after="nothing") == []
+
+
+def test_a_sequence_of_the_lane_is_the_same_as_a_scenario(campaign_seed: int) -> None:
+    """What the lane accepts, all invariants accept, on an engine with blocks, fees and signatures."""
+    contract = sound_contract()
+    environment = open_environment("revm", None, "contract")
+    for number, world in enumerate(worlds()[:3]):
+        player = Player(contract, world)
+        moves = _drawn(player, campaign_seed + number, 25)
+        scenario = to_scenario(contract, world, moves, NO_DIFFERENCE, name="drawn", seed=campaign_seed)
+        result = run_scenario(environment, loads(dump(scenario)))
+        assert [finding.message for finding in result.findings] == [], dump(scenario)
+    environment.close()
+
+
+@pytest.mark.parametrize("name", ["fee-rounded-up", "withdraw-clears-after-call"])
+def test_a_story_fails_as_a_scenario_and_passes_on_the_sound_contract(name: str, campaign_seed: int) -> None:
+    contract = planted_contract(name)
+    (found, *_) = findings(contract, campaign_seed, sequences=6_000)
+    scenario = to_scenario(contract, found.world, found.moves, found.difference, name="found")
+    text = dump(scenario)
+    for judged, fails in ((contract, True), (None, False)):
+        environment = open_environment("revm", judged, "contract")
+        assert bool(run_scenario(environment, loads(text)).findings) == fails, text
+        environment.close()
+    compile(pytest_file([text]), "test_found.py", "exec")
+
+
+def test_a_receiver_that_enters_again_while_it_is_paid_is_refused() -> None:
+    moves = [
+        CREATE,
+        Move("bookEvent", "mallory", (1, 1)),
+        Move("bookEvent", "guest", (1, 3)),
+        Move(SCRIPT, "mallory", ("refuses", None)),
+        Move("cancelBooking", "mallory", (1,)),
+        Move(SCRIPT, "mallory", ("accepts", Nested("withdraw"))),
+        Move("withdraw", "mallory"),
+    ]
+    for contract, refused in ((sound_contract(), True), (planted_contract("withdraw-clears-after-call"), False)):
+        player = Player(contract, World("plain"))
+        differences = [
+            found for position, move in enumerate(moves) for found in player.play(move, position).differences
+        ]
+        assert (differences == []) == refused
+
+
+def test_least_gas_is_the_least_with_which_a_settlement_succeeds() -> None:
+    player = Player(sound_contract(), World("plain"))
+    player.play(CREATE, 0)
+    data = player.arena.codec.call("cancelEvent", (1,))
+    least = player.arena.least_gas("host", data, 0, None)
+    assert least is not None
+    mark = player.arena.snapshot()
+    assert not player.arena.call("host", data, 0, least - 1).ok
+    player.arena.revert(mark)
+    assert player.arena.call("host", data, 0, least).ok
+    assert player.play(Move("cancelEvent", "host", (1,), gas=LEAST), 1).differences != []  # it is cancelled by now
+
+
+def test_a_smart_wallet_is_paid_by_a_push_and_a_greedy_one_by_a_withdrawal() -> None:
+    for how, deferred in (("spends_little", False), ("spends_much", True)):
+        player = Player(sound_contract(), World("plain"))
+        moves = (
+            CREATE,
+            Move("bookEvent", "mallory", (1, 1)),
+            Move(SCRIPT, "mallory", (how, None)),
+            Move("cancelBooking", "mallory", (1,)),
+        )
+        assert _differences(player, moves) == []
+        assert bool(player.state.credits) == deferred
+        if deferred:
+            assert player.play(Move("withdraw", "mallory"), 4).differences == []
+        assert player.check_state(4, after="withdraw") == []
+
+
+def test_counters_are_found_in_the_storage_of_the_contract() -> None:
+    counters = find_counters(sound_contract())
+    player = Player(sound_contract(), World("plain", moves=(Move(SET_IDS, "platform", (70_000, 300)),)))
+    arena: Arena = player.arena
+    assert arena.slot(counters.run[0]) >> counters.run[1] & 0xFFFF_FFFF == 70_000
+    assert player.play(CREATE, 0).returned == 70_001
+    assert player.play(Move("bookEvent", "guest", (70_001, 1)), 1).returned == 301
+    assert player.check_state(1, after="bookEvent") == []
+
+
+def test_ids_follow_when_a_move_that_made_one_is_left_out() -> None:
+    moves = [
+        CREATE,
+        CREATE._replace(by="guest"),
+        Move("bookEvent", "friend", (1, 1)),
+        Move("bookEvent", "friend", (2, 1)),
+        Move("completeEvent", "guest", (2, (2,)), when=When("start", 2, 0)),
+    ]
+    player = Player(sound_contract(), World("plain"))
+    from stakesim.lane.shrink import _made
+
+    made = _made(player, moves)
+    kept = [1, 3, 4]
+    assert list(renumbered([moves[position] for position in kept], made, kept)) == [
+        moves[1],
+        Move("bookEvent", "friend", (1, 1)),
+        Move("completeEvent", "guest", (1, (1,)), when=When("start", 1, 0)),
+    ]

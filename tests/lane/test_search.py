@@ -1,0 +1,74 @@
+"""The guided search finds what is planted, and nothing in what is sound."""
+
+import json
+from pathlib import Path
+
+import pytest
+from lane_helpers import findings, planted_contract, sound_contract
+from planted_bugs import together
+from stakesim.evm.contract_file import patched_event_stake
+from stakesim.lane.corpus import FILE, load_sequences, save_sequences
+from stakesim.lane.moves import SCRIPT, Move, Nested, When
+from stakesim.lane.search import LaneSearch
+from stakesim.lane.worlds import worlds
+
+QUICK = (  # each stands for a kind; all are found within some hundred sequences
+    "withdraw-clears-after-call",
+    "platform-by-origin",
+    "run-id-16-bits-in-lookup",
+    "withdrawal-with-a-stipend",
+    "rescue-by-owner",
+)
+
+
+def test_nothing_is_found_in_the_contract(campaign_seed: int) -> None:
+    assert findings(sound_contract(), campaign_seed, sequences=250) == []
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
+    found = findings(planted_contract(name), campaign_seed, sequences=6_000)
+    assert found, name
+    assert len(found[0].moves) <= 15
+
+
+def test_one_finding_does_not_hide_the_next(campaign_seed: int) -> None:
+    name = next(iter(together()))
+    found = findings(planted_contract(name), campaign_seed, sequences=1_000, most=5)
+    assert len({finding.difference.cause for finding in found}) >= 5
+
+
+def test_the_same_seed_gives_the_same_search(campaign_seed: int) -> None:
+    def entries() -> list[tuple[str, tuple[Move, ...]]]:
+        search = LaneSearch(sound_contract(), campaign_seed, worlds()[:2])
+        search.run(sequences=60, watch=lambda: True)
+        return [(entry.world, entry.moves) for entry in search.corpus]
+
+    assert entries() == entries() != []
+
+
+def test_a_contract_whose_counters_are_not_found_is_searched_without_those_worlds() -> None:
+    contract = patched_event_stake("++_totals.lastBookingId", "_totals.lastBookingId += 2")
+    search = LaneSearch(contract, 1)
+    assert "ids above 255" in search.skipped
+
+
+def test_a_corpus_is_read_as_it_was_written(tmp_path: Path) -> None:
+    move = Move("completeEvent", "host", (1, (2, 3)), 0, When("start", 1, 0), 90_000, None)
+    script = Move(SCRIPT, "trudy", ("accepts", Nested("completeEvent", (1, (2,)))))
+    save_sequences(tmp_path, [("plain", [move, script])])
+    assert load_sequences(tmp_path) == [("plain", (move, script))]
+
+
+def test_lines_of_a_corpus_that_are_no_sequences_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"world": "plain"}\nnonsense\n[1]\n' + json.dumps({"world": "plain", "moves": []}))
+    assert load_sequences(tmp_path) == [("plain", ())]
+
+
+def test_what_was_found_is_found_at_once_by_the_next_search(tmp_path: Path) -> None:
+    contract = planted_contract("pause-by-operator")
+    (found, *_) = findings(contract, 5, sequences=3_000)
+    search = LaneSearch(contract, 6)
+    search.begin_with([(found.world.name, found.moves)])
+    search.play_one()
+    assert found.difference.cause in search.findings
