@@ -118,13 +118,16 @@ class _Export:
             yield from self._prepared(move)
         elif result.executed and result.executed.ok and not result.undone:
             call = call_of(state, move)
-            if call.function not in ARGUMENTS:
-                yield from self._lines_before(move, call)
-                yield self._own(call)
-                return
-            self._execute(call, result)
             yield from self._lines_before(move, call)
-            yield f"_succeeds({self._arguments(call)});"
+            if call.function not in ARGUMENTS:
+                yield self._attempt(call)
+                return
+            try:
+                self._execute(call, result)
+            except RefusedError:  # possible only by what a receiver did before, and must not have been able to do
+                yield self._attempt(call)
+            else:
+                yield f"_succeeds({self._arguments(call)});"
 
     def _last(self, move: Move, position: int) -> Iterator[str]:
         """The last move, with its outcome by the rules."""
@@ -137,7 +140,7 @@ class _Export:
         call = call_of(state, move)
         yield from self._lines_before(move, call)
         if call.function not in ARGUMENTS:
-            yield self._own(call)
+            yield self._attempt(call)
             return
         try:
             self._effects = self._execute(call, result)
@@ -210,8 +213,8 @@ class _Export:
             return f"_wait({duration(passed)});"
         return f"vm.warp({self.writer.time(now)});"
 
-    def _own(self, call: ContractCall) -> str:
-        """A function that only this contract has: on another one it fails, and changes nothing."""
+    def _attempt(self, call: ContractCall) -> str:
+        """A call that this contract makes, as of a function that only it has. On a sound one it may fail."""
         return f"_tries({self._arguments(call)});"
 
     def _arguments(self, call: ContractCall) -> str:

@@ -250,7 +250,7 @@ function _succeedsOrLacksGas(address by, uint256 value, bytes memory data)
     require(done || lacksGas, string.concat("a call that must succeed fails with ", vm.toString(returned)));
 }""",
     "_tries": """\
-/// @dev A function that not every contract has.
+/// @dev A call that a sound contract may refuse, as of a function that it does not have.
 function _tries(address by, uint256 value, bytes memory data) private {
     _call(by, value, data);
 }""",
