@@ -96,7 +96,7 @@ def draw_boundary(rng: Random, state: State, value: Any) -> Any:
     if isinstance(value, int):
         near = (value - 1, value + 1, value + 2 ** rng.choice(WIDTHS), 2 ** rng.choice(WIDTHS) - 1)
         ids = (state.last_run_id, state.last_booking_id, rng.randint(0, 5))
-        return max(-DAY, min(_LARGEST, rng.choice((*near, *ids, 0, 1, 2, 3, _LARGEST))))
+        return max(0, min(_LARGEST, rng.choice((*near, *ids, 0, 1, 2, 3, _LARGEST))))
     if isinstance(value, tuple) and not isinstance(value, Nested):
         return _odd_list(rng, state, value)
     if value in PARTIES or value in (NOBODY, CONTRACT):

@@ -38,7 +38,8 @@ from stakesim.scenario.actions import Terms
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
-_VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
+VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
+"""Addresses that views are asked about."""
 
 
 class World(NamedTuple):
@@ -278,7 +279,7 @@ class Player:
             after: Name of its function.
         """
         state = self.state
-        views = list(expected_views(state, _VIEWED, roles=True))
+        views = list(expected_views(state, VIEWED, roles=True))
         balances, answers = self.arena.read([self._view_call(view) for view in views])
         differences = []
         for view, (ok, data) in zip(views, answers, strict=True):
