@@ -12,6 +12,7 @@ from typing import NamedTuple
 from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
+from stakesim.errors import NotInstalled
 from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
@@ -78,6 +79,7 @@ def _checks(effort: Effort) -> list[_Check]:
         _Check("random", f"{effort.runs} random scenarios of each profile, from calm to hostile.", _random),
         _Check("hostile", f"{effort.walks} random walks of {effort.steps} actions, many against the rules.", _hostile),
         _Check("stateful", f"{effort.examples} searches of {effort.moves} actions each for a failure.", _stateful),
+        _Check("calls", "Every function, by everybody, at every edge: a guided search.", _calls),
         _Check("gas", "The gas of each transaction, compared with the reviewed gas.", _gas),
         _Check("coverage", "Whether all lines ran, and each condition was both true and false.", _coverage),
     ]
@@ -173,6 +175,25 @@ def _stateful(gate: GateResult, part: GatePart) -> None:
     part.passes_if(not failures)
     part.findings = shortest_findings(failures)
     part.figures = {"examples": gate.effort.examples, "steps each": gate.effort.moves}
+
+
+def _calls(gate: GateResult, part: GatePart) -> None:
+    from stakesim.search.contract_search import confirm, open_search
+
+    try:
+        search = open_search(gate.artifact, gate.seed, terms=gate.given_terms)
+    except (EngineError, NotInstalled) as error:
+        part.not_tried(f"Not searched: {error}")
+        return
+    search.run(watch=lambda: search.moves < gate.effort.calls and len(search.findings) < _MOST_FOUND)
+    part.passes_if(not search.findings)
+    part.findings = [finding for found in confirm(search) for finding in found.findings]
+    part.problems = [f"not tried: {world}, as {reason}" for world, reason in search.skipped.items()]
+    part.figures = {"calls": search.moves, "sequences": search.sequences}
+
+
+_MOST_FOUND = 20
+"""Findings after which the guided search ends: each is made short, and told."""
 
 
 # ------------------------------------------------------------------------------------------------ gas and source code

@@ -29,6 +29,7 @@ class Effort:
         steps: Actions in each walk.
         examples: Action sequences that the stateful search tries.
         moves: Actions in each example.
+        calls: Calls of the contract, of every kind, that a guided search compares with the rules.
         faults: Size of the fault campaign. 0: no fault campaign, and neither mutants nor static analysis.
     """
 
@@ -37,12 +38,13 @@ class Effort:
     steps: int
     examples: int
     moves: int
+    calls: int
     faults: int
 
 
 EFFORTS: Mapping[ProfileName, Effort] = {
-    "pr": Effort(runs=40, walks=150, steps=30, examples=40, moves=40, faults=0),
-    "nightly": Effort(runs=500, walks=2_000, steps=50, examples=500, moves=50, faults=100),
+    "pr": Effort(runs=40, walks=150, steps=30, examples=40, moves=40, calls=60_000, faults=0),
+    "nightly": Effort(runs=500, walks=2_000, steps=50, examples=500, moves=50, calls=20_000_000, faults=100),
 }
 
 

@@ -164,7 +164,7 @@ class _Export:
         wrong = {text.partition(" called ")[0] for text in effects.wrong_reentries}
         return execute(self._state, call, self._reentries(result) | {name: repeat(False) for name in wrong})
 
-    def _reentries(self, result: MoveResult) -> dict[str, Iterator[bool]]:
+    def _reentries(self, result: MoveResult) -> dict[str, Iterator[bool | None]]:
         """Which calls of receivers succeeded.
 
         One that was not paid, and should have been, is taken to have called in vain: what it does takes so little gas

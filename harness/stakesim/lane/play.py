@@ -230,7 +230,7 @@ class Player:
             return MoveResult(done, refused.error, list(self._check_refusal(move, index, done, refused)))
         self._undo_last()
         reason = self._reason(done)
-        if move.gas is not None and (reason in _WANT_OF_GAS or not self._has_errors):
+        if move.gas is not None:  # a receiver may lack gas as well, and refuse
             return MoveResult(done, "InsufficientGas", [], undone=True)
         text = f"{self._told(move)} must succeed, and fails with {reason}"
         difference = Difference("refused", move.function, reason.partition("(")[0], text, index)

@@ -7,10 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from stakesim.errors import require
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import missing_extension
 from stakesim.lane.corpus import load_sequences, save_sequences
+from stakesim.lane.foundry import foundry_test
 from stakesim.lane.play import Traits, World
 from stakesim.lane.search import LaneFinding, LaneSearch
 from stakesim.lane.story import pytest_file, to_scenario
@@ -59,18 +61,20 @@ def corpus_folder(contract: Artifact) -> Path:
     return state_dir() / "corpus" / "contract" / contract.name
 
 
-def open_search(contract: Artifact, seed: int, corpus: Path, *, terms: Terms | None = None) -> LaneSearch:
+def open_search(contract: Artifact, seed: int, corpus: Path | None = None, *, terms: Terms | None = None) -> LaneSearch:
     """Opens a search that begins with a corpus.
 
     Args:
         contract: The contract.
         seed: Of all random choices.
-        corpus: Folder of the corpus.
+        corpus: Folder of the corpus; None: it begins with nothing.
         terms: Those that a contract has whose code fixes them; None: they are found out.
 
     Raises:
         EngineError: The contract can't be judged by the lane.
+        NotInstalled: revm is not installed.
     """
+    require("The search of a contract", "revm", "pyrevm")
     if missing := missing_extension(contract.abi):
         names = ", ".join(sorted(missing)[:3])
         raise EngineError(
@@ -78,7 +82,8 @@ def open_search(contract: Artifact, seed: int, corpus: Path, *, terms: Terms | N
             "`stakesim run` and `stakesim gate`, which judge the small interface."
         )
     search = LaneSearch(contract, seed, traits=_traits(contract, terms))
-    search.begin_with(load_sequences(corpus))
+    if corpus is not None:
+        search.begin_with(load_sequences(corpus))
     return search
 
 
@@ -116,8 +121,14 @@ def confirm(search: LaneSearch) -> list[ContractFinding]:
     return confirmed
 
 
-def export(findings: list[ContractFinding], folder: Path) -> list[Path]:
-    """Writes each story as a scenario, and all of them as a test for pytest.
+def export(search: LaneSearch, findings: list[ContractFinding], folder: Path, contract: str) -> list[Path]:
+    """Writes each story as a scenario and as a test for Foundry, and all of them as a test for pytest.
+
+    Args:
+        search: The search.
+        findings: What it found.
+        folder: Where the files go.
+        contract: What the tests for Foundry import.
 
     Raises:
         OSError: The folder can't be written.
@@ -129,8 +140,12 @@ def export(findings: list[ContractFinding], folder: Path) -> list[Path]:
     texts = [dump(finding.scenario) for finding in findings]
     files = []
     for finding, text in zip(findings, texts, strict=True):
+        found = finding.lane
         files.append(folder / f"{finding.scenario.name}.yaml")
         files[-1].write_text(text, encoding="utf-8")
+        files.append(folder / f"{finding.scenario.name}.t.sol")
+        test = foundry_test(search.contract, contract, found.world, found.moves, found.difference)
+        files[-1].write_text(test, encoding="utf-8")
     if texts:
         files.append(folder / "test_found.py")
         files[-1].write_text(pytest_file(texts), encoding="utf-8")
