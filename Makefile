@@ -73,6 +73,8 @@ test-quick: setup-dev
 
 deep: setup-dev
 	@$(BIN)/pytest --profile deep -n 2
+	@$(BIN)/stakesim fuzz --for 1h
+	@$(BIN)/stakesim fuzz --driver services --for 1h
 	@$(BIN)/stakesim run administered calm flaky hostile volatile --runs 2500 -j 2 --out reports/deep
 
 lint: setup-dev

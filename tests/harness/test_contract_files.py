@@ -40,7 +40,7 @@ COMMANDS = {
     "run": ("run", "scenarios/no-show.yaml", "--contract"),
     "gate": ("gate", "--contract"),
     "replay": ("replay", "scenarios/no-show.yaml", "--contract"),
-    "fuzz": ("fuzz", "--runs", "1", "--contract"),
+    "fuzz": ("fuzz", "--sequences", "1", "--contract"),
     "mutate": ("mutate", "--contract"),
 }
 

@@ -118,13 +118,10 @@ def test_campaign_ledger_is_equal_in_one_process_two_and_on_a_cluster(address, m
         assert [played.scenario for played in there.results] == [played.scenario for played in expected.results]
 
 
-def test_ledger_of_walks_is_equal_on_a_cluster(address, tmp_path, monkeypatch, capsys, engine_name):
-    for number, where in enumerate((["-j", "1"], ["--dask", address])):
-        options = ["--steps", "15", "--runs", "6", "--engine", engine_name, "--out", str(tmp_path / str(number))]
-        assert _stakesim(monkeypatch, "fuzz", *options, *where) in (0, 1)  # six walks may be vacuous
-    ledgers = [(tmp_path / str(number) / "ledger.csv").read_bytes() for number in (0, 1)]
-    assert ledgers[0] == ledgers[1]
-    assert ledgers[0].count(b"\n") > 50
+def test_walks_are_equal_on_a_cluster(address, engine_name):
+    here, there = (run(["hostile"], engine_name, runs=6, steps=15, seed=0, dask=where) for where in (None, address))
+    assert here.rows == there.rows
+    assert len(here.rows) > 50
 
 
 def test_mutant_statuses_are_equal_on_a_cluster(address, monkeypatch, engine_name):
