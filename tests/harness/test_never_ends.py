@@ -155,7 +155,9 @@ def backends(monkeypatch):
     opened.clear()
     closed.clear()
     open_environment = execution.open_environment
-    monkeypatch.setattr(execution, "open_environment", lambda *where: open_environment(*where, backend=Backend))
+    monkeypatch.setattr(
+        execution, "open_environment", lambda *where, **more: open_environment(*where, backend=Backend, **more)
+    )
     monkeypatch.setattr(scenario_run, "ACTION_LIMIT_S", SHORT_S)
     monkeypatch.setattr(backend_lifecycle, "BACKEND_LIMIT_S", SHORT_S)
     return opened
@@ -171,7 +173,7 @@ def test_an_action_that_never_ends_is_a_finding_and_the_next_scenario_has_anothe
     assert finding.statement == "every operation ends"
     assert finding.message.startswith("the action never ends: it had not ended after 0.2 s, and was at tests/harness/")
     assert finding.message.endswith(" (sleeps)")
-    assert {finding.id for finding in later.findings} == {"INV-16"}
+    assert {finding.id for finding in later.findings} == {"INV-16", "INV-19"}
     assert backends == closed
     assert len(backends) == 2
     assert "the backend can't be closed: NeverEnds" in caplog.text

@@ -127,7 +127,13 @@ def test_least_gas_is_the_least_with_which_a_settlement_succeeds() -> None:
     assert not player.arena.call("host", data, 0, least - 1).ok
     player.arena.revert(mark)
     assert player.arena.call("host", data, 0, least).ok
-    assert player.play(Move("cancelEvent", "host", (1,), gas=LEAST), 1).differences != []  # it is cancelled by now
+
+
+def test_a_move_with_the_least_gas_succeeds() -> None:
+    player = Player(sound_contract(), World("plain"))
+    result = [player.play(move, 0) for move in (CREATE, Move("cancelEvent", "host", (1,), gas=LEAST))][-1]
+    assert result.executed is not None
+    assert (result.executed.ok, result.differences) == (True, [])
 
 
 def test_a_smart_wallet_is_paid_by_a_push_and_a_greedy_one_by_a_withdrawal() -> None:
