@@ -15,7 +15,7 @@ from stakesim.lane.worlds import worlds
 QUICK = (  # each stands for a kind; all are found within some hundred sequences
     "withdraw-clears-after-call",
     "platform-by-origin",
-    "run-id-16-bits-in-lookup",
+    "operator-names-operators",
     "withdrawal-with-a-stipend",
     "rescue-by-owner",
 )
