@@ -285,7 +285,7 @@ def test_a_gas_limit_never_exceeds_that_of_a_transaction(backend_on_each_engine:
     costly = Web3(backend.engine.w3.provider, [answering("eth_estimateGas", hex(15_646_930))])
     operation = impatient(backend, costly).step(operation)
     assert operation.attempts[0].gas_limit == 16_777_216
-    assert backend.sender.step(operation).error is None
+    backend.sender.finish(operation)  # a node may show the receipt a moment later
     assert backend.bookings.get(booking.id).status == "cancelled"
 
 
