@@ -64,12 +64,15 @@ contract ScriptedReceiver is ControlledAccount {
         BurnsGas,
         Floods,
         SpendsLittle,
-        SpendsMuch
+        SpendsMuch,
+        NeedsStipend
     }
 
     /// @dev What a smart wallet may need to take ether, and what no push has to give it.
     uint256 private constant LITTLE = 20_000;
     uint256 private constant MUCH = 100_000;
+    /// @dev What is left of a push's whole stipend here, or a little less.
+    uint256 private constant STIPEND = 27_000;
 
     /// @dev Kept for what follows the call, also if it uses up all that it gets.
     uint256 private constant GAS_TO_END = 12_000;
@@ -108,7 +111,9 @@ contract ScriptedReceiver is ControlledAccount {
                 revert(0, size)
             }
         }
-        if (_how >= How.SpendsLittle) _spend(_how == How.SpendsLittle ? LITTLE : MUCH);
+        if (_how == How.NeedsStipend) {
+            if (gasleft() < STIPEND) revert NoThanks();
+        } else if (_how >= How.SpendsLittle) _spend(_how == How.SpendsLittle ? LITTLE : MUCH);
         if (msg.sender != TARGET || _call.length == 0) return;
         uint256 value = _value;
         bytes memory call_ = _call;

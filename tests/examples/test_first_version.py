@@ -203,7 +203,7 @@ def test_the_readme_shows_the_output_of_its_commands(tmp_path, engine_name):
     folder = shutil.copytree(EXAMPLE, tmp_path / "mine", ignore=shutil.ignore_patterns("reports", "__pycache__"))
     blocks = re.findall(r"```\n\$ (.*?)\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
     assert [command for command, _ in blocks] == [
-        "stakesim run",
+        "stakesim run --keep",
         "stakesim replay reports/failures/a-nonce-is-used-twice.yaml --driver http",
         "HABITS=none stakesim run",
     ]
@@ -215,7 +215,7 @@ def test_the_readme_shows_the_output_of_its_commands(tmp_path, engine_name):
         assert done.returncode == (0 if "HABITS=none" in command else 1), done.stdout + done.stderr
         parts = [re.escape(_plain(part)) for part in re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE)]
         assert re.fullmatch(r"\n?" + "(?:.*\n)*?".join(parts) + r"\n?", _plain(said)), f"{command}:\n{said}"
-        assert _plain(said).count("FAULT: ") == {"stakesim run": 6, "HABITS=none stakesim run": 0}.get(command, 1)
+        assert _plain(said).count("FAULT: ") == {"stakesim run --keep": 6, "HABITS=none stakesim run": 0}.get(command, 1)
 
 
 def _plain(text):

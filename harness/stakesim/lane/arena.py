@@ -7,7 +7,7 @@ stays warm from one transaction to the next, and gas is not that of a chain: it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from eth_utils.crypto import keccak
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
@@ -20,7 +20,7 @@ from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
 from stakesim.lane.codec import LaneCodec
 from stakesim.lane.moves import PUPPETS, SIGNERS
 from stakesim.model.rules import CONTRACT, NOBODY
-from stakesim.scenario.actions import Terms
+from stakesim.scenario.actions import ReceiverMode, Terms
 from stakesim.scenario.base_action import PLATFORM
 
 GAS = TRANSACTION_GAS_CAP
@@ -33,7 +33,7 @@ FUNDS = 2**110
 _BLOCK_GAS = 2**40
 """Gas for what is no transaction: deployments and views."""
 _ZERO = "0x" + "00" * 20
-_HOW = {"accepts": 0, "refuses": 1, "burns_gas": 2, "floods": 3, "spends_little": 4, "spends_much": 5}
+_HOW = {how: number for number, how in enumerate(get_args(ReceiverMode))}
 _WORD = 32
 _REVERTED = 1 << 255
 

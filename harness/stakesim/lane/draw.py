@@ -223,7 +223,7 @@ def _ownership(rng: Random, state: State) -> Move:
     return Move("transferOwnership", _owner(rng, state), (rng.choice((*PARTIES, NOBODY)),))
 
 
-_MODES = ("refuses", "refuses", "accepts", "burns_gas", "floods", "spends_little", "spends_much")
+_MODES = ("refuses", "refuses", "accepts", "burns_gas", "floods", "spends_little", "spends_much", "needs_stipend")
 
 
 def _script(rng: Random, state: State) -> Move:

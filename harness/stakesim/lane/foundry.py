@@ -48,6 +48,7 @@ _HOW = {
     "floods": "Floods",
     "spends_little": "SpendsLittle",
     "spends_much": "SpendsMuch",
+    "needs_stipend": "NeedsStipend",
 }
 
 

@@ -86,7 +86,7 @@ class Cashier:
         self._reenter(self._state, call, self._effects)
 
 
-_ACCEPTING = ("accepts", "spends_little", "spends_much")
+_ACCEPTING = ("accepts", "spends_little", "spends_much", "needs_stipend")
 
 
 def takes_ether(state: State, party: Party, *, pushed: bool = False) -> bool:

@@ -52,9 +52,12 @@ class Terms(StrictModel):
         return seconds
 
 
-ReceiverMode: TypeAlias = Literal["accepts", "refuses", "burns_gas", "floods", "spends_little", "spends_much"]
+ReceiverMode: TypeAlias = Literal[
+    "accepts", "refuses", "burns_gas", "floods", "spends_little", "spends_much", "needs_stipend"
+]
 """What a scripted receiver does with ether. To accept it, `spends_little` uses 20,000 gas, as a smart wallet may, and
-`spends_much` 100,000, which only a withdrawal has to give it."""
+`spends_much` 100,000, which only a withdrawal has to give it; `needs_stipend` refuses it at once if it gets less than
+the whole stipend of a push."""
 ReentrantCall: TypeAlias = Literal[
     "withdraw", "withdrawTo", "cancelBooking", "cancelEvent", "completeEvent", "expireEvent"
 ]
