@@ -39,6 +39,7 @@ def planted(plant: Plant) -> Iterator[None]:
     assert plant.old in source, f"{plant.name}: {plant.old!r} is not in {plant.module} any more"
     old, new = _codes(source, file), _codes(source.replace(plant.old, plant.new), file)
     changed = {code: new[name] for name, code in old.items() if new[name] != code}
+    gc.unfreeze()  # a command that ran in this process may have frozen them, and frozen objects are not listed
     found = [one for one in gc.get_objects() if isinstance(one, FunctionType) and one.__code__.co_filename == file]
     _forget_results()
     replaced = [(function, function.__code__) for function in found if function.__code__ in changed]

@@ -121,7 +121,7 @@ def test_an_error_at_a_later_start_loses_no_finding(engine_name, monkeypatch):
 
     adapter.start = start
     opened = execution.open_environment
-    monkeypatch.setattr(execution, "open_environment", lambda *where: opened(*where, backend=adapter))
+    monkeypatch.setattr(execution, "open_environment", lambda *where, **more: opened(*where, backend=adapter, **more))
     played = run([loads(STORY), loads(STORY.replace("name: story", "name: later"))], engine_name).results
     assert any(finding.id == "INV-16" for finding in played[0].findings)
     assert played[1].findings[0].message == "the backend could not start the scenario: the database is gone"
@@ -131,7 +131,7 @@ def test_a_run_with_all_actions_left_out_does_not_pass(engine_name, monkeypatch)
     adapter = Adapter()
     adapter.create_run, adapter.expire = None, lambda *_, **__: None
     opened = execution.open_environment
-    monkeypatch.setattr(execution, "open_environment", lambda *where: opened(*where, backend=adapter))
+    monkeypatch.setattr(execution, "open_environment", lambda *where, **more: opened(*where, backend=adapter, **more))
     result = run(loads(STORY), engine_name)
     assert [finding.id for finding in result.findings] == ["VACUOUS"]
     assert "nothing was run, as contract or backend have no book, create_run" in result.findings[0].message

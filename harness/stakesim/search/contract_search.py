@@ -10,7 +10,7 @@ from pathlib import Path
 from stakesim.errors import require
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import missing_extension
+from stakesim.evm.required_abi import check_supported, missing_extension
 from stakesim.lane.corpus import load_sequences, save_sequences
 from stakesim.lane.foundry import foundry_test
 from stakesim.lane.play import Traits, World
@@ -75,6 +75,7 @@ def open_search(contract: Artifact, seed: int, corpus: Path | None = None, *, te
         NotInstalled: revm is not installed.
     """
     require("The search of a contract", "revm", "pyrevm")
+    check_supported(contract.abi, contract.name)
     if missing := missing_extension(contract.abi):
         names = ", ".join(sorted(missing)[:3])
         raise EngineError(
