@@ -215,7 +215,8 @@ def test_the_readme_shows_the_output_of_its_commands(tmp_path, engine_name):
         assert done.returncode == (0 if "HABITS=none" in command else 1), done.stdout + done.stderr
         parts = [re.escape(_plain(part)) for part in re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE)]
         assert re.fullmatch(r"\n?" + "(?:.*\n)*?".join(parts) + r"\n?", _plain(said)), f"{command}:\n{said}"
-        assert _plain(said).count("FAULT: ") == {"stakesim run --keep": 6, "HABITS=none stakesim run": 0}.get(command, 1)
+        faults = {"stakesim run --keep": 6, "HABITS=none stakesim run": 0}.get(command, 1)
+        assert _plain(said).count("FAULT: ") == faults
 
 
 def _plain(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -36,6 +37,9 @@ Progress: TypeAlias = Callable[[ScenarioResult], None]
 """Called with each result, in the order in which scenarios finish."""
 Numbered: TypeAlias = tuple[int, ScenarioResult]
 """Number of a scenario within the campaign, and its result."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Setup(NamedTuple):
@@ -165,11 +169,7 @@ def _run_batch(environments: Environments, batch: Sequence[tuple[int, Scenario]]
 
 
 def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int) -> ScenarioResult:
-    """Runs a scenario, and makes its failure short.
-
-    A failure that a backend or a contract written elsewhere can be blamed for is named and shrunk. Any other is shrunk
-    if its scenario was drawn at random.
-    """
+    """Runs a scenario, and makes its failure short."""
     try:
         result = run_scenario(environment, scenario, number)
     except BackendError as error:
@@ -179,6 +179,19 @@ def _run_and_diagnose(environment: Environment, scenario: Scenario, number: int)
     environment.scenarios_run += 1
     if result.ok or environment.hangs:
         return result
+    try:
+        return _diagnose(environment, result)
+    except BackendError as error:  # it does not start again: what was found is told as it is
+        log.warning("a failure could not be played again: %s", error)
+        return result
+
+
+def _diagnose(environment: Environment, result: ScenarioResult) -> ScenarioResult:
+    """Names and shrinks a failure that a backend or a contract written elsewhere can be blamed for.
+
+    Any other failure is shrunk if its scenario was drawn at random.
+    """
+    scenario = result.scenario
     if environment.network is not None:
         result = diagnose_backend(environment, result, environment.known_weaknesses)
         if result.findings[0].weakness:
