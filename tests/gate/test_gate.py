@@ -104,7 +104,7 @@ class TestFailing:
 
     @pytest.mark.slow
     def test_weaknesses_of_the_deployed_contract_are_named(self, monkeypatch, tmp_path, engine_name):
-        monkeypatch.setitem(EFFORTS, "pr", replace(SMALL, examples=20, moves=20))
+        monkeypatch.setitem(EFFORTS, "pr", replace(SMALL, examples=10, moves=20))
         arguments = ["gate", "--contract", STAND_IN, "--engine", engine_name, "-j", "1", "--out", str(tmp_path)]
         result = CliRunner().invoke(cli, arguments)
         assert (result.exit_code, type(result.exception)) == (1, SystemExit)

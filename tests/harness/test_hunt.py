@@ -26,8 +26,8 @@ PROFILES = SCENARIOS / "profiles"
 ROOT = checkout()
 
 HOSTILE = load_profile(PROFILES / "hostile.yaml")
-WALKS = {"quick": 5, "ci": 100, "deep": 2_000}
-SEARCHES = {"quick": (3, 15), "ci": (30, 50), "deep": (500, 50)}
+WALKS = {"quick": 5, "ci": 40, "deep": 2_000}
+SEARCHES = {"quick": (3, 15), "ci": (12, 50), "deep": (500, 50)}
 """Examples, and steps of each."""
 
 PLANTED = {
