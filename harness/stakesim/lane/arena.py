@@ -18,7 +18,7 @@ from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
 from stakesim.lane.codec import LaneCodec
-from stakesim.lane.moves import PUPPETS, SIGNERS
+from stakesim.lane.moves import FUNDS, PUPPETS, SIGNERS
 from stakesim.model.rules import CONTRACT, NOBODY
 from stakesim.scenario.actions import ReceiverMode, Terms
 from stakesim.scenario.base_action import PLATFORM
@@ -28,8 +28,6 @@ GAS = TRANSACTION_GAS_CAP
 _TRANSACTION_GAS = 21_000
 _MOST_UNUSED = 300_000
 """Gas that a contract may demand beyond what it uses."""
-FUNDS = 2**110
-"""Wei that everybody has at first."""
 _BLOCK_GAS = 2**40
 """Gas for what is no transaction: deployments and views."""
 _ZERO = "0x" + "00" * 20

@@ -13,11 +13,11 @@ from typing import Any
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
 from stakesim.evm.compiler import Artifact
-from stakesim.lane.arena import FUNDS
 from stakesim.lane.counters import find_counters
 from stakesim.lane.foundry_file import test_file
 from stakesim.lane.moves import (
     FORCE_ETHER,
+    FUNDS,
     LEAST,
     PARTIES,
     PREPARATIONS,

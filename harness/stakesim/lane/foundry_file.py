@@ -10,8 +10,7 @@ from textwrap import indent, wrap
 
 from stakesim.evm.abi import abi_type
 from stakesim.evm.compiler import CONTRACTS, Artifact
-from stakesim.lane.arena import FUNDS
-from stakesim.lane.moves import PUPPETS, SIGNERS
+from stakesim.lane.moves import FUNDS, PUPPETS, SIGNERS
 from stakesim.lane.play import Difference, World
 from stakesim.lane.solidity import Writer, number
 from stakesim.scenario.base_action import PLATFORM

@@ -23,6 +23,8 @@ ACTORS = {
     **{name: Actor(receiver="scripted") for name in PUPPETS},
 }
 """The parties as actors of a scenario."""
+FUNDS = 2**110
+"""Wei that everybody has at first."""
 FORCE_ETHER = "force ether"
 """A move that pushes `args[0]` wei into the contract, which nothing can refuse."""
 SCRIPT = "script receiver"

@@ -14,12 +14,13 @@ from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.required_abi import own_transactions
-from stakesim.lane.arena import FUNDS, Arena, Executed
+from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import find_counters
 from stakesim.lane.moves import (
     ACTORS,
     FORCE_ETHER,
+    FUNDS,
     LEAST,
     PARTIES,
     PREPARATIONS,

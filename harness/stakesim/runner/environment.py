@@ -13,7 +13,6 @@ from functools import partial
 from web3 import Web3
 
 from stakesim.backend import Backend, ScenarioSetup, User
-from stakesim.evm.chain_spec import INITIAL_BALANCE
 from stakesim.evm.client import open_client
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
@@ -21,11 +20,11 @@ from stakesim.evm.engines import fastest_engine, open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
 from stakesim.lane.counters import find_counters
-from stakesim.model.rates import inr_to_wei
+from stakesim.lane.moves import FUNDS as LANE_FUNDS
 from stakesim.model.rules import MAX_ID
 from stakesim.model.state import EXPERIENCE_ID
 from stakesim.runner.backend_lifecycle import close_backend, open_backend, start_session
-from stakesim.runner.deployer import HOSTILE_DEPOSIT, Deployer
+from stakesim.runner.deployer import Deployer
 from stakesim.runner.drivers import CONTRACT, Driver
 from stakesim.runner.drivers.backend import BackendDriver
 from stakesim.runner.drivers.contract import ContractDriver
@@ -37,7 +36,7 @@ from stakesim.runner.parties import Parties
 from stakesim.runner.reorganisation import Reorganisation
 from stakesim.runner.session import BlockClock, PriceFeed, Session, StakeContract
 from stakesim.runner.ways_out import WaysOut
-from stakesim.scenario.actions import CallFunction, CreateRun, ForceEther, SetIds, Terms
+from stakesim.scenario.actions import SetIds, Terms
 from stakesim.scenario.scenario import Scenario
 from stakesim.workers.time_limit import expirations
 
@@ -160,15 +159,10 @@ class Environment:
         )
 
     def _fund(self, scenario: Scenario, parties: Parties) -> None:
-        """Gives everybody more than they start with, if the scenario's calls send more."""
-        sent = sum(action.value for action in scenario.actions if isinstance(action, CallFunction))
-        sent += sum(2 * _most_wei(scenario, action) for action in scenario.actions if isinstance(action, CreateRun))
-        sent += sum(abs(getattr(action, "value_off", 0)) for action in scenario.actions)
-        sent += sum(action.wei for action in scenario.actions if isinstance(action, ForceEther))
-        has_scripted = any(actor.receiver == "scripted" for actor in scenario.actors.values())
-        if 2 * sent > (HOSTILE_DEPOSIT if has_scripted else INITIAL_BALANCE) and "balance" in self.engine.capabilities:
+        """Gives everybody as much as they have in the contract lane, in a story that was found there."""
+        if "lane" in (scenario.origin or {}) and "balance" in self.engine.capabilities:
             for address in parties.addresses.values():
-                self.engine.set_balance(address, 2**110)
+                self.engine.set_balance(address, LANE_FUNDS)
 
     def _set_ids(self, address: str, action: SetIds) -> None:
         """Sets the contract's counters in its storage.
@@ -251,8 +245,3 @@ def open_environment(
 def default_engine(driver: str) -> str:
     """Name of the engine for a driver: revm for the contract driver, if it is installed; else py-evm."""
     return fastest_engine() if driver == CONTRACT else "py-evm"
-
-
-def _most_wei(scenario: Scenario, run: CreateRun) -> int:
-    """What all seats of a run cost, at the market's first rate."""
-    return inr_to_wei(run.price_inr, scenario.rate_path()(0)) * run.seats
