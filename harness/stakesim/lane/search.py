@@ -27,6 +27,8 @@ from stakesim.units import DAY
 
 LONGEST = 60
 """Moves of the longest sequence."""
+_BASE_COST = 20
+"""What a move costs, in bookings of the world that it is played in."""
 _SHORTENINGS = 15
 _DRAWN = (1, 2, 3, 4, 6, 8, 12, 16)
 _DRAWN_DEEP = (1, 1, 2, 2, 3, 4, 8)
@@ -118,7 +120,7 @@ class LaneSearch:
             self._players[world.name] = player
             self._storage = self._storage or StorageSignals(player.arena)
 
-        self._spent: dict[str, float] = dict.fromkeys(self._players, 0.0)
+        self._spent = dict.fromkeys(self._players, 0)
 
     def open_player(self, world: World) -> Player:
         """Opens a player of the contract in a world.
@@ -173,7 +175,7 @@ class LaneSearch:
         entry = self._choose() if self.corpus and draw < 0.8 else None
         world = entry.world if entry else self._choose_world()
         player = self._players[world]
-        began = time.perf_counter()
+        before = player.played
         player.restart()
         self.sequences += 1
         given: Sequence[Move] = ()
@@ -184,7 +186,7 @@ class LaneSearch:
                 given = mutate(rng, given, rng.choice(self.corpus).moves, player.state)
         drawn = _DRAWN_DEEP if entry is not None and entry.deep else _DRAWN
         self._play(player, given[:LONGEST], rng.choice(drawn))
-        self._spent[world] += time.perf_counter() - began
+        self._spent[world] += (player.played - before) * (_BASE_COST + len(player.state.bookings))
 
     def _play(self, player: Player, given: Sequence[Move], drawn: int) -> None:
         """Plays moves and goes on from them, keeps the sequence if it showed something new, and reports differences."""
@@ -254,7 +256,7 @@ class LaneSearch:
             self._deep.append(entry)
 
     def _choose_world(self) -> str:
-        """Any world, or the one in which least was played."""
+        """Any world, or the one that cost least so far: by moves and bookings, as times differ from run to run."""
         if self._rng.random() < 0.3:
             return self._rng.choice(list(self._players))
         return min(self._players, key=self._spent.__getitem__)
