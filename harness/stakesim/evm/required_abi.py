@@ -17,6 +17,7 @@ from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.errors import EngineError
 
 DEPLOYED_ABI_FILE = CONTRACTS / "abi" / "deployed.json"
+_SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
 
 
 class Difference(NamedTuple):
@@ -59,6 +60,11 @@ def missing_extension(abi: Abi) -> set[str]:
     """
     present = {_key(item) for item in abi if item["type"] == "function"}
     return {item["name"] for item in extension_abi() if item["type"] == "function" and _key(item) not in present}
+
+
+def has_specified_errors(abi: Abi) -> bool:
+    """Returns whether the contract has the errors that the rules name: it is taken to have all if it has three."""
+    return {item["name"] for item in abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
 
 
 def own_functions(abi: Abi) -> list[AbiItem]:

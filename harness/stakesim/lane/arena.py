@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 from eth_utils.crypto import keccak
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 
+from stakesim.evm.batch_reader import ViewAnswer, decode, encode_calls, encode_head
 from stakesim.evm.chain_spec import CHAIN_ID, TRANSACTION_GAS_CAP
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import constructor_types, init_code
@@ -33,7 +34,6 @@ _BLOCK_GAS = 2**40
 _ZERO = "0x" + "00" * 20
 _HOW = {how: number for number, how in enumerate(get_args(ReceiverMode))}
 _WORD = 32
-_REVERTED = 1 << 255
 
 
 class Executed(NamedTuple):
@@ -96,9 +96,7 @@ class Arena:
         self._deferred = "0x" + keccak(text="PaymentDeferred(address,uint256)").hex()
         self._puppets = {self._addresses[name]: name for name in PUPPETS}
         self._everybody = [self._addresses[name] for name in (*SIGNERS, *PUPPETS, CONTRACT)]
-        self._reader_head = b"".join(
-            [_bytes20(self.stake), bytes([len(self._everybody)]), *map(_bytes20, self._everybody)]
-        )
+        self._reader_head = encode_head(self.stake, self._everybody)
         self._counters: dict[str, tuple[int, int] | None] = {}
 
     # Execution
@@ -204,28 +202,20 @@ class Arena:
                     done.setdefault(receiver, []).append(None)
         return {name: iter(each) for name, each in done.items()}
 
-    def read(self, calls: Sequence[bytes]) -> tuple[list[int], list[tuple[bool, bytes]]]:
+    def read(self, calls: Sequence[bytes]) -> tuple[list[int], list[ViewAnswer]]:
         """Calls views of the contract.
 
         Args:
             calls: Their call data.
 
         Returns:
-            Wei of the signers, the puppets and the contract; and for each call whether it succeeded, and its data.
+            Wei of the signers, the puppets and the contract; and the answer to each call.
         """
-        data = self._reader_head + b"".join([len(call).to_bytes(2, "big") + call for call in calls])
+        data = self._reader_head + encode_calls(calls)
         mark = self._evm.snapshot()
         answer = bytes(self._evm.message_call(self._addresses[PLATFORM], self._batch_reader, data, 0, _BLOCK_GAS))
         self._evm.revert(mark)
-        start = len(self._everybody) * _WORD
-        balances = [int.from_bytes(answer[i : i + _WORD], "big") for i in range(0, start, _WORD)]
-        answers: list[tuple[bool, bytes]] = []
-        while start < len(answer):
-            head = int.from_bytes(answer[start : start + _WORD], "big")
-            end = start + _WORD + (head & ~_REVERTED)
-            answers.append((head < _REVERTED, answer[start + _WORD : end]))
-            start = end
-        return balances, answers
+        return decode(answer, len(self._everybody))
 
     def slot(self, number: int) -> int:
         """A slot of the contract's storage."""
@@ -260,7 +250,3 @@ class Arena:
 
 def _hex(address: int) -> str:
     return f"0x{address:040x}"
-
-
-def _bytes20(address: str) -> bytes:
-    return bytes.fromhex(address[2:])

@@ -100,8 +100,8 @@ def _book(arena: Arena, attendee: str, run: int) -> None:
 
 def _asked(arena: Arena, view: str, args: tuple[int, ...]) -> int:
     """The last value that a view returns."""
-    ((_, data),) = arena.read([arena.codec.call(view, args)])[1]
-    return int.from_bytes(data[-32:], "big")
+    (answer,) = arena.read([arena.codec.call(view, args)])[1]
+    return int.from_bytes(answer.data[-32:], "big")
 
 
 def _must(ok: bool) -> None:

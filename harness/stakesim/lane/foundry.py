@@ -12,6 +12,7 @@ from itertools import chain, repeat
 from typing import Any
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
+from stakesim.evm.batch_reader import ViewAnswer
 from stakesim.evm.compiler import Artifact
 from stakesim.lane.counters import find_counters
 from stakesim.lane.foundry_file import test_file
@@ -295,11 +296,11 @@ class _Export:
                 results = self.writer.values(self._functions[name]["outputs"], view.results or ())
                 yield f"_viewReturns({self._data(view)}, abi.encode({', '.join(results)}));"
 
-    def _answer(self, view: ExpectedView) -> tuple[bool, bytes]:
+    def _answer(self, view: ExpectedView) -> ViewAnswer:
         codec = self._player.arena.codec
         if view.error is None:
-            return True, codec.result(view.function, view.results or ())
-        return False, codec.error(*view.error) or b""
+            return ViewAnswer(codec.result(view.function, view.results or ()), reverted=False)
+        return ViewAnswer(codec.error(*view.error) or b"", reverted=True)
 
 
 def _quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.required_abi import own_transactions
+from stakesim.evm.required_abi import has_specified_errors, own_transactions
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import find_counters
@@ -31,8 +31,9 @@ from stakesim.lane.moves import (
     script_of,
     time_of,
 )
+from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
-from stakesim.model.state import MAX_SEATS, ContractCall, Effects, RefusedError, initial_state
+from stakesim.model.state import ContractCall, Effects, RefusedError, initial_state
 from stakesim.model.views import ExpectedView, expected_views
 from stakesim.scenario.actions import Terms
 
@@ -57,24 +58,6 @@ class World(NamedTuple):
     terms: Terms = Terms()
     time: int = EPOCH
     moves: tuple[Move, ...] = ()
-
-
-class Traits(NamedTuple):
-    """What a contract decides for itself. The defaults are those of `EventStake`.
-
-    Attributes:
-        terms: Those that its code fixes; None: its constructor takes them.
-        max_seats: Seats of the largest run that it opens.
-        pays_by_credit: It pushes no payout: everybody withdraws what they are paid.
-        fees_by_credit: The platform's fees, too, are then a credit of the owner.
-        has_errors: It reverts with the errors that the rules name.
-    """
-
-    terms: Terms | None = None
-    max_seats: int = MAX_SEATS
-    pays_by_credit: bool = False
-    fees_by_credit: bool = False
-    has_errors: bool = True
 
 
 class Difference(NamedTuple):
@@ -129,7 +112,7 @@ class Player:
         played: How many moves were played.
     """
 
-    def __init__(self, contract: Artifact, world: World, traits: Traits | None = None) -> None:
+    def __init__(self, contract: Artifact, world: World, traits: ContractTraits | None = None) -> None:
         """Builds the world.
 
         Args:
@@ -140,9 +123,9 @@ class Player:
         Raises:
             EngineError: The contract can't be deployed, or its counters are not found.
         """
-        self.world, self._contract, self._traits = world, contract, traits or Traits()
+        self.world, self._contract, self._traits = world, contract, traits or ContractTraits()
         self.played = 0
-        self._has_errors = self._traits.has_errors
+        self._has_errors = has_specified_errors(contract.abi) and not self._traits.reverts_with_strings
         self._abi = ContractAbi(contract.abi)
         self.own_functions = [
             (item["name"], [p["type"] for p in item["inputs"]]) for item in own_transactions(contract.abi)
@@ -283,8 +266,8 @@ class Player:
         views = list(expected_views(state, VIEWED, roles=True))
         balances, answers = self.arena.read([self._view_call(view) for view in views])
         differences = []
-        for view, (ok, data) in zip(views, answers, strict=True):
-            if (text := self._wrong_view(view, ok, data)) is not None:
+        for view, (data, reverted) in zip(views, answers, strict=True):
+            if (text := self._wrong_view(view, data, ok=not reverted)) is not None:
                 differences.append(Difference("view", view.function, f"after {after}", text, index))
         for party, wei in zip((*PARTIES, CONTRACT), balances, strict=True):
             due = state.contract_balance if party == CONTRACT else FUNDS + state.wallet_flow.get(party, 0)
@@ -300,7 +283,7 @@ class Player:
             data = self._encoded_calls[key] = self.arena.codec.call(*key)
         return data
 
-    def _wrong_view(self, view: ExpectedView, ok: bool, data: bytes) -> str | None:
+    def _wrong_view(self, view: ExpectedView, data: bytes, *, ok: bool) -> str | None:
         codec = self.arena.codec
         if view.results is not None:
             key = (view.function, view.results)

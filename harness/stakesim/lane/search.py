@@ -1,8 +1,8 @@
 """The guided search: sequences that show something new are kept, changed and gone on from.
 
-A sequence is drawn anew, goes on from a kept one, or is a changed kept one. Kept ones are chosen by the rarest of the
-signals that they show, so that what was reached seldom is tried from most. A finding does not end the search: each
-distinct cause is reported once, shrunk.
+A sequence is drawn anew, goes on from a kept one, or is a changed kept one. Of a few kept ones the
+one is chosen that was gone on from least; those that brought the contract's storage into a new state are preferred. A
+finding does not end the search: each distinct cause is reported once, shrunk.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from stakesim.evm.errors import EngineError
 from stakesim.lane.draw import draw_move, draw_own
 from stakesim.lane.moves import PREPARATIONS, Move
 from stakesim.lane.mutate import mutate
-from stakesim.lane.play import Difference, Player, Traits, World
+from stakesim.lane.play import Difference, Player, World
 from stakesim.lane.shrink import shrink
 from stakesim.lane.signals import MoveContext, StorageByte, StorageSignals, outcome_of
 from stakesim.lane.worlds import LAST_IDS, worlds
+from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.rules import MAX_ID
 from stakesim.units import DAY
 
@@ -89,7 +90,7 @@ class LaneSearch:
     contract: Artifact
     seed: int
     worlds: Sequence[World] = ()
-    traits: Traits = field(default_factory=Traits)
+    traits: ContractTraits = field(default_factory=ContractTraits)
     corpus: list[Entry] = field(default_factory=list)
     findings: dict[tuple[str, str, str], LaneFinding] = field(default_factory=dict)
     sequences: int = 0

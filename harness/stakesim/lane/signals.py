@@ -19,7 +19,7 @@ from eth_utils.crypto import keccak
 
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
-from stakesim.lane.moves import PARTIES, Move
+from stakesim.lane.moves import PARTIES, PUPPETS, Move
 from stakesim.model.state import Booking, Run, State
 
 _GAS_STEP = 5_000
@@ -68,7 +68,7 @@ class MoveContext:
         outcome = (move.function, error, done.ok)
         yield (*outcome, role, events, _bucket(len(done.logs)), *self._before, self._phase(state))
         yield (*outcome, previous)
-        yield (*outcome, done.gas // _GAS_STEP, move.by in ("mallory", "trudy"))
+        yield (*outcome, done.gas // _GAS_STEP, move.by in PUPPETS)
         if move.value_off or move.gas:
             yield (*outcome, move.value_off > 0, move.value_off < 0, move.gas is not None)
 
@@ -160,6 +160,3 @@ class StorageByte(NamedTuple):
 def outcome_of(move: Move, error: str | None) -> str:
     """Function and outcome of a move."""
     return f"{move.function} {error}"
-
-
-__all__: Sequence[str] = ("MoveContext", "StorageSignals", "outcome_of")

@@ -7,7 +7,6 @@ fail is judged by the usual terms, as `EventStake` would be: then the scenarios 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -18,7 +17,7 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
 from stakesim.evm.errors import AbiError, CallReverted, EngineError
 from stakesim.evm.required_abi import stake_abi
-from stakesim.model.state import MAX_SEATS
+from stakesim.model.contract_traits import ContractTraits
 from stakesim.runner.ways_out import Creditor, WaysOut
 from stakesim.scenario.actions import Terms
 from stakesim.units import BPS, DAY
@@ -29,30 +28,6 @@ _MOST_SEATS = 2**16
 _PRICE = 10**16
 """Wei of a seat, so that every basis point of it is whole wei."""
 _PERCENT = BPS // 100
-
-
-@dataclass(frozen=True)
-class ContractTraits:
-    """What a contract decides for itself. The defaults are those of `EventStake`.
-
-    Attributes:
-        terms: Those that its code fixes; None: its constructor takes them.
-        max_seats: Seats of the largest run that it opens.
-        pays_by_credit: It pushes no payout: everybody withdraws what they are paid.
-        fees_by_credit: The platform's fees, too, are then a credit of the owner.
-        reverts_with_strings: It has no custom errors but those that it declares and never uses.
-    """
-
-    terms: Terms | None = None
-    max_seats: int = MAX_SEATS
-    pays_by_credit: bool = False
-    fees_by_credit: bool = False
-    reverts_with_strings: bool = False
-
-    @property
-    def like_event_stake(self) -> bool:
-        """Whether expectations of a scenario, which are about `EventStake`, hold."""
-        return self == ContractTraits()
 
 
 class Subject(NamedTuple):

@@ -14,8 +14,9 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
 from stakesim.evm.engine import Engine, Snapshot
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import check_supported, missing_extension, stake_abi
-from stakesim.runner.contract_traits import UNLIMITED, ContractTraits, Subject, explore
+from stakesim.evm.required_abi import check_supported, has_specified_errors, missing_extension, stake_abi
+from stakesim.model.contract_traits import ContractTraits
+from stakesim.runner.contract_traits import UNLIMITED, Subject, explore
 from stakesim.runner.drivers.onchain import ReceiverAbis
 from stakesim.runner.parties import Parties
 from stakesim.runner.session import StakeContract
@@ -32,8 +33,6 @@ _RECEIVERS = {
     "scripted": "ScriptedReceiver",
 }
 """Hostile contracts by the actor's `receiver`."""
-_SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
-"""A contract with these errors is taken to have all errors that the rules name."""
 
 
 class Deployment(NamedTuple):
@@ -121,13 +120,14 @@ class Deployer:
         usual = ContractTraits() if full_interface and takes_terms else ContractTraits(Terms())
         if not full_interface:
             usual = replace(usual, max_seats=UNLIMITED)
+        traits = self._traits or usual
         self.contract = StakeContract(
             artifact=artifact,
             abi=ContractAbi(artifact.abi),
             full_interface=full_interface,
             takes_terms=takes_terms,
-            traits=self._traits or usual,
-            has_specified_errors=_has_specified_errors(artifact) and not (self._traits or usual).reverts_with_strings,
+            traits=traits,
+            has_specified_errors=has_specified_errors(artifact.abi) and not traits.reverts_with_strings,
         )
         self._deployment: Deployment | None = None
 
@@ -184,10 +184,6 @@ class Deployer:
 
     def _create(self, artifact: Artifact, by: LocalAccount, *args: Any, value: int = 0) -> str:
         return deploy(self._chain, by, init_code(artifact, args), name=artifact.name, value=value)
-
-
-def _has_specified_errors(artifact: Artifact) -> bool:
-    return {item["name"] for item in artifact.abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
 
 
 def _reentry(actor: Actor, controller: LocalAccount, stake: str) -> tuple[Any, ...]:

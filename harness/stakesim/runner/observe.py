@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from stakesim.evm.abi import ContractAbi
+from stakesim.evm.batch_reader import ViewAnswer, decode, encode_calls, encode_head
 from stakesim.evm.client import ChainClient
-from stakesim.evm.errors import CallReverted
 from stakesim.model.state import BookingStatus, RunStatus
 
 K = TypeVar("K")
@@ -142,27 +142,6 @@ Requests: TypeAlias = dict[str, list[tuple[Any, ...]]]
 """Arguments of the calls of each view."""
 Results: TypeAlias = dict[str, list[tuple[Any, ...]]]
 """Decoded results of these calls, in the same order."""
-_WORD = 32
-"""Bytes."""
-_REVERTED = 1 << 255
-"""Set in the length of an answer if the view reverts."""
-
-
-class ViewAnswer(NamedTuple):
-    """What a call of a view returned, or the data of its revert."""
-
-    data: bytes
-    reverted: bool
-
-    def returned(self) -> bytes:
-        """Returns what the view returned.
-
-        Raises:
-            CallReverted: The view reverts.
-        """
-        if self.reverted:
-            raise CallReverted("execution reverted", self.data)
-        return self.data
 
 
 class StateReader:
@@ -297,7 +276,7 @@ class StateReader:
 
     def answers(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[ViewAnswer]:
         """Calls views at once, each of which may revert. See `Requests` for their arguments."""
-        return self._call([self._abi.encode(view, *args) for view, args in calls], ())[0]
+        return self._call([self._abi.encode(view, *args) for view, args in calls], ())[1]
 
     def _results(self, requests: Requests, parties: Collection[str]) -> tuple[Results, list[int]]:
         """Calls all views at once.
@@ -310,30 +289,16 @@ class StateReader:
             AbiError: A view returns something else than the ABI says.
         """
         calls = [self._abi.encode(view, *args) for view, calls in requests.items() for args in calls]
-        answers, balances = self._call(calls, parties)
+        balances, answers = self._call(calls, parties)
         returned = (answer.returned() for answer in answers)
         results = {view: [self._abi.decode(view, next(returned)) for _ in calls] for view, calls in requests.items()}
         return results, balances
 
-    def _call(self, calls: Sequence[bytes], parties: Collection[str]) -> tuple[list[ViewAnswer], list[int]]:
-        """See `BatchReader.sol` for the format.
-
-        Returns:
-            The answer to each call, and the wei of these parties and of the contract.
-        """
+    def _call(self, calls: Sequence[bytes], parties: Collection[str]) -> tuple[list[int], list[ViewAnswer]]:
+        """Returns the wei of these parties and of the contract, and the answer to each call."""
         accounts = [*(self._parties[name] for name in parties), self._stake]
-        data = b"".join(
-            [
-                _bytes20(self._stake),
-                len(accounts).to_bytes(1, "big"),
-                *map(_bytes20, accounts),
-                *(len(call).to_bytes(2, "big") + call for call in calls),
-            ]
-        )
-        answer = self._chain.call(self._batch_reader, data)
-        size = len(accounts) * _WORD
-        balances = [int.from_bytes(answer[i : i + _WORD], "big") for i in range(0, size, _WORD)]
-        return list(_answers(answer[size:])), balances
+        answer = self._chain.call(self._batch_reader, encode_head(self._stake, accounts) + encode_calls(calls))
+        return decode(answer, len(accounts))
 
 
 def _single(results: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
@@ -343,17 +308,3 @@ def _single(results: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
 
 def _updated(known: Mapping[K, V], keys: Iterable[K], values: Iterable[V]) -> dict[K, V]:
     return {**known, **dict(zip(keys, values, strict=True))}
-
-
-def _answers(data: bytes) -> Iterator[ViewAnswer]:
-    """Splits the answers of `BatchReader.sol`, each of which follows its length as a word."""
-    start = 0
-    while start < len(data):
-        word = int.from_bytes(data[start : start + _WORD], "big")
-        end = start + _WORD + (word & ~_REVERTED)
-        yield ViewAnswer(data[start + _WORD : end], reverted=word >= _REVERTED)
-        start = end
-
-
-def _bytes20(address: str) -> bytes:
-    return bytes.fromhex(address[2:])

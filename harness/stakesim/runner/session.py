@@ -11,7 +11,7 @@ from stakesim.evm.chain_spec import EPOCH as EPOCH
 from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
-from stakesim.runner.contract_traits import ContractTraits
+from stakesim.model.contract_traits import ContractTraits
 from stakesim.runner.drivers import Driver
 from stakesim.runner.network import Network
 from stakesim.runner.observe import ROLE_VIEWS, StateReader

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from stakesim.evm.batch_reader import ViewAnswer
 from stakesim.evm.errors import AbiError, CallReverted
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rules import CONTRACT, NOBODY
 from stakesim.model.state import State, readable
 from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views
-from stakesim.runner.observe import ViewAnswer
 from stakesim.runner.session import Session
 
 _STRANGER = "0x" + "57" * 20

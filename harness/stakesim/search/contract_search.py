@@ -13,9 +13,10 @@ from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import check_supported, missing_extension
 from stakesim.lane.corpus import load_sequences, save_sequences
 from stakesim.lane.foundry import foundry_test
-from stakesim.lane.play import Traits, World
+from stakesim.lane.play import World
 from stakesim.lane.search import LaneFinding, LaneSearch
 from stakesim.lane.story import pytest_file, to_scenario
+from stakesim.model.contract_traits import ContractTraits
 from stakesim.paths import state_dir
 from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.environment import open_environment
@@ -88,13 +89,11 @@ def open_search(contract: Artifact, seed: int, corpus: Path | None = None, *, te
     return search
 
 
-def _traits(contract: Artifact, terms: Terms | None) -> Traits:
+def _traits(contract: Artifact, terms: Terms | None) -> ContractTraits:
     if contract == compile_contracts()["EventStake"]:
-        return Traits()
+        return ContractTraits()
     with closing(open_environment("revm", contract, CONTRACT, terms=terms)) as environment:
-        judged = environment.contract
-    found = judged.traits
-    return Traits(found.terms, found.max_seats, found.pays_by_credit, found.fees_by_credit, judged.has_specified_errors)
+        return environment.contract.traits
 
 
 def save_corpus(search: LaneSearch, corpus: Path) -> None:

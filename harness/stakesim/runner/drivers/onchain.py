@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -240,13 +241,12 @@ class OnChain:
 
     def _least_gas(self, sender: str, to: str, data: bytes, value: int) -> int:
         """The least gas with which a call succeeds; that of a transaction if it fails with that."""
-        low, high = _LEAST_GAS, TRANSACTION_GAS
-        while high - low > 1:
-            gas = (low + high) // 2
+
+        def succeeds(gas: int) -> bool:
             try:
                 self.chain.call(to, data, sender=sender, value=value, gas=gas, block="pending")
             except CallReverted:
-                low = gas
-            else:
-                high = gas
-        return high
+                return False
+            return True
+
+        return bisect_left(range(TRANSACTION_GAS), True, lo=_LEAST_GAS + 1, key=succeeds)
