@@ -14,6 +14,7 @@ from stakesim.gate.plain_build import PLAIN_SETTINGS, compile_plain
 from stakesim.lane.foundry import foundry_test
 from stakesim.lane.moves import FORCE_ETHER, LEAST, SCRIPT, SET_IDS, Move, Nested, When
 from stakesim.lane.play import Player, World
+from stakesim.model.contract_traits import ContractTraits
 from stakesim.units import DAY
 
 pytestmark = pytest.mark.slow
@@ -117,7 +118,7 @@ def exported(case):
     if kind in ("view", "wei"):
         differences = player.check_state(len(moves) - 1, after=moves[-1].function)
     difference = next(each for each in differences if each.kind == kind)
-    return foundry_test(faulty_contract(), f"../src/{FILE}", world, moves, difference)
+    return foundry_test(Player(faulty_contract(), world), f"../src/{FILE}", world, moves, difference)
 
 
 def test_it_compiles_with_nothing_but_the_contract():
@@ -166,6 +167,29 @@ REASONS = {
     "wei after it was reentered": "wei of host",
     "events of who drains": "an event is logged that must not be",
 }
+
+
+def test_a_contract_that_pushes_no_payouts_is_exported_with_the_wallets_that_its_own_rules_give():
+    file = "OtherMakes.sol"
+    given = collect_sources(CONTRACTS / "test" / "sound" / file)
+    other = "OtherMake.sol"
+    given |= {other: replace_once(given[other], "revenue - fee + forfeitsToHost + stake", "revenue - fee + stake + 1")}
+    with Compiler() as compiler:
+        contract = artifacts_from_output(compile_plain(compiler, given, file), given)["PullPayments"]
+    world, traits = World("plain"), ContractTraits(max_seats=200, pays_by_credit=True)
+    moves = (RUN, BOOKED, Move("completeEvent", "host", (1, (1,)), when=When("start", 1, 0)), Move("withdraw", "host"))
+    player = Player(contract, world, traits)
+    for position, move in enumerate(moves):
+        player.play(move, position)
+    difference = next(each for each in player.check_state(3, after="withdraw") if each.kind == "wei")
+    player.restart()
+    test = foundry_test(player, f"../src/{file}", world, moves, difference)
+
+    revenue = 2 * PRICE
+    fee = revenue // 20
+    assert f"HOST.balance, FUNDS + {revenue - fee:_}," in test  # the stake was paid and came back
+    assert f"GUEST.balance, FUNDS - {revenue + revenue // 5:_}," in test  # who did not withdraw has not got the stake
+    assert f"address(stake).balance, {revenue // 5 + fee:_}," in test
 
 
 @pytest.mark.skipif(find_forge() is None, reason="forge is not installed: make -C contracts/proofs, or Foundry's own")

@@ -9,8 +9,10 @@ from planted_bugs import together
 from stakesim.evm.contract_file import patched_event_stake
 from stakesim.lane.corpus import FILE, load_sequences, save_sequences
 from stakesim.lane.moves import SCRIPT, Move, Nested, When
+from stakesim.lane.play import Player, World
 from stakesim.lane.search import LaneSearch
 from stakesim.lane.worlds import worlds
+from stakesim.search.contract_search import save_corpus
 
 QUICK = (  # each stands for a kind; all are found within some hundred sequences
     "withdraw-clears-after-call",
@@ -65,10 +67,18 @@ def test_lines_of_a_corpus_that_are_no_sequences_are_left_out(tmp_path: Path) ->
     assert load_sequences(tmp_path) == [("plain", ())]
 
 
-def test_what_was_found_is_found_at_once_by_the_next_search(tmp_path: Path) -> None:
-    contract = planted_contract("pause-by-operator")
-    (found, *_) = findings(contract, 5, sequences=3_000)
-    search = LaneSearch(contract, 6)
-    search.begin_with([(found.world.name, found.moves)])
-    search.play_one()
-    assert found.difference.cause in search.findings
+def test_what_was_found_is_found_at_once_by_the_next_search(tmp_path: Path, campaign_seed: int) -> None:
+    contract = planted_contract(next(iter(together())))
+    search = LaneSearch(contract, campaign_seed)
+    search.run(sequences=1_000, watch=lambda: len(search.findings) < 8)
+    save_corpus(search, tmp_path)
+    again = LaneSearch(contract, campaign_seed + 1)
+    again.begin_with(load_sequences(tmp_path))
+    for _ in search.findings:
+        again.play_one()
+    assert search.findings.keys() <= again.findings.keys()
+
+
+def test_only_functions_that_the_interface_has_not_are_drawn_as_the_contracts_own() -> None:
+    assert Player(sound_contract(), World("plain")).own_functions == []
+    assert [name for name, _ in Player(planted_contract("rescue-by-owner"), World("plain")).own_functions] == ["rescue"]

@@ -13,7 +13,6 @@ from typing import Any
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
 from stakesim.evm.batch_reader import ViewAnswer
-from stakesim.evm.compiler import Artifact
 from stakesim.lane.counters import find_counters
 from stakesim.lane.foundry_file import test_file
 from stakesim.lane.moves import (
@@ -53,13 +52,11 @@ _HOW = {
 }
 
 
-def foundry_test(
-    contract: Artifact, import_path: str, world: World, moves: Sequence[Move], difference: Difference
-) -> str:
+def foundry_test(player: Player, import_path: str, world: World, moves: Sequence[Move], difference: Difference) -> str:
     """Writes a test that fails on this contract, and passes on one that keeps the rules.
 
     Args:
-        contract: The contract.
+        player: Of the contract, in the world without the world's own moves.
         import_path: Where the test finds the contract's source, as in an `import`.
         world: The world, whose own moves come first.
         moves: The sequence. The difference shows at its last move.
@@ -68,21 +65,20 @@ def foundry_test(
     Returns:
         The Solidity file.
     """
-    export = _Export(contract, world, moves, difference)
+    export = _Export(player, world, moves, difference)
     told = difference._replace(text=export.told(difference.text))
-    return test_file(contract, import_path, world, export.writer, export.prelude, export.story, told)
+    return test_file(player.contract, import_path, world, export.writer, export.prelude, export.story, told)
 
 
 class _Export:
     """Plays a finding once more, and writes down what is played and what must come of it."""
 
-    def __init__(self, contract: Artifact, world: World, moves: Sequence[Move], difference: Difference) -> None:
-        self._contract, self._world, self._difference = contract, world, difference
+    def __init__(self, player: Player, world: World, moves: Sequence[Move], difference: Difference) -> None:
+        self._player, self._contract, self._difference = player, player.contract, difference
         self.writer = Writer(world.time)
         self._effects, self._told_time = Effects(), world.time
-        self._player = Player(contract, world._replace(moves=()))
         self._state = self._player.state.copy()  # by the rules alone
-        self._functions = {item["name"]: item for item in contract.abi if item["type"] == "function"}
+        self._functions = {item["name"]: item for item in player.contract.abi if item["type"] == "function"}
         moves = self._with_least_gas((*world.moves, *moves))
         start = len(world.moves) if len(moves) > len(world.moves) else 0
         self.prelude = [line for position in range(start) for line in self._played(moves[position], position)]

@@ -106,6 +106,7 @@ class Player:
 
     Attributes:
         world: The world.
+        contract: The contract.
         own_functions: Names and argument types of functions that only this contract has.
         spoiled_by: The world's first moves that already show a difference; empty as a rule.
         state: The model's state.
@@ -123,17 +124,19 @@ class Player:
         Raises:
             EngineError: The contract can't be deployed, or its counters are not found.
         """
-        self.world, self._contract, self._traits = world, contract, traits or ContractTraits()
+        self.world, self.contract, self._traits = world, contract, traits or ContractTraits()
         self.played = 0
         self._has_errors = has_specified_errors(contract.abi) and not self._traits.reverts_with_strings
         self._abi = ContractAbi(contract.abi)
         self.own_functions = [
-            (item["name"], [p["type"] for p in item["inputs"]]) for item in own_transactions(contract.abi)
+            (item["name"], [p["type"] for p in item["inputs"]])
+            for item in own_transactions(contract.abi)
+            if item["name"] not in ARGUMENTS
         ]
         self._build()
 
     def _build(self) -> None:
-        self.arena = Arena(self._contract, self.world.terms, self.world.time)
+        self.arena = Arena(self.contract, self.world.terms, self.world.time)
         self.state = initial_state(
             self.world.terms,
             ACTORS,
@@ -255,15 +258,17 @@ class Player:
         text = f"{self._told(move)} must log {missing}, and logs {extra}"
         yield Difference("events", move.function, ", ".join(names), text, index)
 
-    def check_state(self, index: int, *, after: str) -> list[Difference]:
+    def check_state(self, index: int, *, after: str, only: str | None = None) -> list[Difference]:
         """Compares the whole state of contract and wallets with the model's.
 
         Args:
             index: Position of the last move.
             after: Name of its function.
+            only: The view to compare, or "wallets"; None: everything.
         """
         state = self.state
-        views = list(expected_views(state, VIEWED, roles=True))
+        expected = expected_views(state, VIEWED, roles=True) if only != "wallets" else ()
+        views = [view for view in expected if only in (None, view.function)]
         balances, answers = self.arena.read([self._view_call(view) for view in views])
         differences = []
         for view, (data, reverted) in zip(views, answers, strict=True):
@@ -324,7 +329,7 @@ class Player:
             arena.script(move.by, script.how, data, 0 if nested is None else nested.value)
         elif move.function == SET_IDS:
             runs, bookings = move.args
-            counters = find_counters(self._contract)
+            counters = find_counters(self.contract)
             arena.set_counter(counters.run, runs)
             arena.set_counter(counters.booking, bookings)
             state.last_run_id, state.last_booking_id = runs, bookings

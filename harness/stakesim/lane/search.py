@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from stakesim.evm.compiler import Artifact
@@ -63,6 +63,8 @@ class LaneFinding:
         moves: The shortest sequence that was found.
         seconds: When it was found, since the search began.
         sequences: How many sequences were played until then.
+        found_in: Name of the world that it was found in.
+        found_as: The sequence as it was found in there.
     """
 
     difference: Difference
@@ -70,6 +72,8 @@ class LaneFinding:
     moves: tuple[Move, ...]
     seconds: float
     sequences: int
+    found_in: str
+    found_as: tuple[Move, ...]
 
 
 @dataclass
@@ -110,13 +114,13 @@ class LaneSearch:
             except EngineError as error:
                 self.skipped[world.name] = str(error)
                 continue
-            if world.name == LAST_IDS and _ids_go_on(player):
-                self.skipped[world.name] = "its ids go on beyond 32 bits"
-                continue
             if player.spoiled_by:
                 self.skipped[world.name] = "the moves that lead there already show a finding"
-                plain = self.open_player(World("plain", world.terms, world.time))
+                plain = self.open_player(World(world.name, world.terms, world.time))
                 self._report_state(plain, (), player.spoiled_by)
+                continue
+            if world.name == LAST_IDS and _ids_go_on(player):
+                self.skipped[world.name] = "its ids go on beyond 32 bits"
                 continue
             self._players[world.name] = player
             self._storage = self._storage or StorageSignals(player.arena)
@@ -279,11 +283,13 @@ class LaneSearch:
     def _report(self, player: Player, difference: Difference, moves: Sequence[Move]) -> None:
         if difference.cause in self.findings:
             return
-        found = LaneFinding(difference, player.world, tuple(moves), self.seconds, self.sequences)
+        found = LaneFinding(
+            difference, player.world, tuple(moves), self.seconds, self.sequences, player.world.name, tuple(moves)
+        )
         self.findings[difference.cause] = found  # before it is shrunk, so that a second one is not
         if moves:
             world, short, shown = shrink(self.open_player, player.world, moves, difference)
-            self.findings[difference.cause] = LaneFinding(shown, world, short, found.seconds, found.sequences)
+            self.findings[difference.cause] = replace(found, difference=shown, world=world, moves=short)
 
     def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:
         """Finds the move after which the state differs, and reports how."""

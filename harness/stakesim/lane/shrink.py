@@ -123,11 +123,10 @@ _RUN_AT = {"bookEvent": 0, "bookEventFor": 1, "completeEvent": 0, "cancelEvent":
 def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, str, str]) -> Difference | None:
     """Plays a sequence and returns the first difference with this cause."""
     player.restart()
-    kind = cause[0]
     for position, move in enumerate(moves):
         differences = player.play(move, position).differences
-        if kind in ("view", "wei") and cause[2] == f"after {move.function}":
-            differences = player.check_state(position, after=move.function)
+        if cause[0] in ("view", "wei") and cause[2] == f"after {move.function}":
+            differences = player.check_state(position, after=move.function, only=cause[1])
         for difference in differences:
             if difference.cause == cause:
                 return difference
@@ -151,11 +150,12 @@ def _simpler(moves: tuple[Move, ...]) -> Iterator[tuple[list[int], tuple[Move, .
         for second in range(first + 2, len(moves)):
             yield without(first, second)
     for position, move in enumerate(moves):
-        for simpler in _simpler_moves(move):
+        for simpler in simpler_moves(move):
             yield everything, (*moves[:position], simpler, *moves[position + 1 :])
 
 
-def _simpler_moves(move: Move) -> Iterator[Move]:
+def simpler_moves(move: Move) -> Iterator[Move]:
+    """Each move that is simpler in one respect. No chain of them is endless, so that making a sequence short ends."""
     if move.gas is not None:
         yield move._replace(gas=None)
     if move.value_off:
@@ -167,7 +167,7 @@ def _simpler_moves(move: Move) -> Iterator[Move]:
         for simple in (
             ("a", price, seats, start),
             (experience, 10**16, seats, start),
-            *((experience, price, fewer, start) for fewer in (1, 2, 3)),
+            *((experience, price, fewer, start) for fewer in (1, 2, 3) if fewer < seats),
         ):
             if (*owner, *simple) != move.args:
                 yield move._replace(args=(*owner, *simple))

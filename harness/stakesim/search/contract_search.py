@@ -102,7 +102,7 @@ def save_corpus(search: LaneSearch, corpus: Path) -> None:
     Raises:
         OSError: The folder can't be written.
     """
-    found = [(finding.world.name, finding.moves) for finding in search.findings.values()]
+    found = [(finding.found_in, finding.found_as) for finding in search.findings.values()]
     save_sequences(corpus, [*found, *((entry.world, entry.moves) for entry in search.corpus)])
 
 
@@ -144,7 +144,8 @@ def export(search: LaneSearch, findings: list[ContractFinding], folder: Path, co
         files.append(folder / f"{finding.scenario.name}.yaml")
         files[-1].write_text(text, encoding="utf-8")
         files.append(folder / f"{finding.scenario.name}.t.sol")
-        test = foundry_test(search.contract, contract, found.world, found.moves, found.difference)
+        player = search.open_player(found.world._replace(moves=()))
+        test = foundry_test(player, contract, found.world, found.moves, found.difference)
         files[-1].write_text(test, encoding="utf-8")
     if texts:
         files.append(folder / "test_found.py")

@@ -1,0 +1,42 @@
+"""What the lane finds is made short: the way there ends, and the same difference shows."""
+
+from random import Random
+
+from lane_helpers import planted_contract, sound_contract
+from stakesim.lane.draw import draw_move
+from stakesim.lane.moves import Move
+from stakesim.lane.play import Player, World
+from stakesim.lane.shrink import first_difference, shrink, simpler_moves
+from stakesim.units import DAY
+
+
+def test_no_move_can_be_made_simpler_for_ever(campaign_seed: int) -> None:
+    rng, player = Random(campaign_seed), Player(sound_contract(), World("plain"))
+    drawn = [draw_move(rng, player.state) for _ in range(2_000)]
+    drawn += [Move("createEventRun", "host", ("a", 10**16, seats, 10 * DAY)) for seats in range(6)]
+    for move in drawn:
+        simplest, steps = move, 0
+        while simpler := list(simpler_moves(simplest)):
+            simplest, steps = rng.choice(simpler), steps + 1
+            assert steps < 300, move
+
+
+def test_a_sequence_is_made_short_and_shows_the_same() -> None:
+    contract = planted_contract("create-for-by-anyone")
+    players = []
+
+    def open_player(world: World) -> Player:
+        players.append(Player(contract, world))
+        return players[-1]
+
+    run = Move("createEventRun", "host", ("abc", 10_001, 7, 10 * DAY))
+    moves = (run, run, Move("bookEvent", "guest", (1, 2)), Move("createEventRunFor", "stranger", ("host", *run.args)))
+    difference = first_difference(Player(contract, World("plain")), moves, CAUSE)
+    assert difference is not None
+    world, short, shown = shrink(open_player, World("an hour later", time=4_102_448_400), moves, difference)
+    assert (world, shown.cause) == (World("plain"), CAUSE)
+    assert short == (Move("createEventRunFor", "stranger", ("host", "a", 10**16, 1, 10 * DAY)),)
+    assert sum(player.played for player in players) < 200
+
+
+CAUSE = ("accepted", "createEventRunFor", "OwnableUnauthorizedAccount")
