@@ -48,10 +48,6 @@ actions:
 """
 
 
-class Enough(Exception):
-    """Something was found."""
-
-
 @pytest.fixture(scope="module")
 def environments():
     with ExitStack() as stack:
@@ -63,18 +59,10 @@ def environments():
 
 def found_in(environment, folder, **options):
     """What a search finds first, with its progress; fails if it finds nothing."""
-    last = []
-
-    def note(progress):
-        last[:] = [progress]
-        if progress.found:
-            raise Enough
-
-    try:
-        search(environment, corpus=folder, report=note, shrink_runs=40, **options)
-    except Enough:
-        return last[0].found[0]
-    return pytest.fail(f"nothing in {last[0].actions} actions, seed {last[0].seed}")
+    progress = search(environment, corpus=folder, report=lambda progress: not progress.found, shrink_runs=40, **options)
+    if progress.found:
+        return progress.found[0]
+    return pytest.fail(f"nothing in {progress.actions} actions, seed {progress.seed}")
 
 
 # ----------------------------------------------------------------------------------------------- what sequences can say
@@ -159,14 +147,17 @@ def test_functions_within_functions_are_observed_and_patched_ones_are_left_alone
 # ------------------------------------------------------------------------------------------------------- sequences
 
 
-def test_every_child_is_a_valid_scenario_and_all_options_come_up():
-    rng, tried, corpus, seen, actions = default_rng(), Tried(), [], set(), set()
+def test_every_child_is_a_valid_scenario_and_all_options_come_up(campaign_seed):
+    rng, tried, corpus, seen, actions = default_rng(campaign_seed), Tried(), [], set(), set()
     base = Scenario(name="base", story="", strict=False, actors=ACTORS, actions=())
-    for number in range(100):
+    options = {(name, True) for name in ("direct", "pending", "retried", "answer_lost", "feed_moves")}
+    options |= {("reorganised", "moved"), ("reorganised", "dropped"), ("payment", "late")}
+    while len(corpus) < 60 or not options <= seen:
+        assert len(corpus) < 1_000, options - seen
         child = (
             fresh(rng, base, 12, tried)
-            if number < 30
-            else mutate(rng, corpus[number % 20], corpus[number // 20], tried)
+            if len(corpus) < 30
+            else mutate(rng, corpus[len(corpus) % 20], corpus[rng.integers(len(corpus))], tried)
         )
         corpus.append(child)
         assert loads(dump(child)) == child
@@ -174,8 +165,6 @@ def test_every_child_is_a_valid_scenario_and_all_options_come_up():
             seen |= {(name, value) for _, name, value in options_of(step.action)}
             actions.add(step.action.do)
             tried.update(options_of(step.action))
-    flags = {(name, True) for name in ("direct", "pending", "retried", "answer_lost", "feed_moves")}
-    assert flags | {("reorganised", "moved"), ("reorganised", "dropped"), ("payment", "late")} <= seen
     assert {"create_run", "book", "cancel_booking", "cancel_run", "complete", "expire"} <= actions
 
 
@@ -249,21 +238,18 @@ def test_the_search_goes_on_after_a_finding_and_reports_each_cause_once(environm
             )
         }
     )
-    last = []
 
-    def note(progress):
-        last[:] = progress.found
-        if {"complete", "cancel_booking"} <= {found.result.scenario.actions[-1].do for found in progress.found}:
-            raise Enough
+    def goes_on(progress):
+        return not {"complete", "cancel_booking"} <= {one.result.scenario.actions[-1].do for one in progress.found}
 
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(planted(by_name[name]))
-        stack.enter_context(pytest.raises(Enough))
-        scenarios = [story, direct] * 2
-        search(environments["services"], seconds=300, corpus=tmp_path, report=note, shrink_runs=15, scenarios=scenarios)
-    causes = [found.cause for found in last]
-    assert len(causes) == len({*causes})
+        scenarios, options = [story, direct] * 2, {"corpus": tmp_path, "report": goes_on, "shrink_runs": 15}
+        progress = search(environments["services"], seconds=300, scenarios=scenarios, **options)
+    assert not goes_on(progress)
+    for of in (lambda found: found.cause, lambda found: found.result.scenario.name):
+        assert len({of(found) for found in progress.found}) == len(progress.found)
 
 
 @pytest.mark.slow

@@ -6,19 +6,23 @@ import json
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stakesim.commands.options import Contract, contract_or_default, duration
-from stakesim.commands.terminal import ExitCode, console, finish, print_error
+from stakesim.commands.terminal import console, finish, print_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stakesim.lane.search import LaneFinding, LaneSearch
+    from stakesim.runner.scenario_result import ScenarioResult
+    from stakesim.search.backend_search import SearchProgress
+    from stakesim.search.contract_search import ContractFinding
 
 _REFRESH_S = 0.5
 """Seconds between two updates of the live view."""
@@ -42,6 +46,9 @@ def fuzz(
         int | None, typer.Option(help="Stop after so many sequences; only of a contract.", min=1)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for each story, as a scenario and as a test.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Make regressions of findings: files in the project, which are tests.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each finding as a line of JSON.")] = False,
 ) -> None:
     """Search contract or backend for anything that breaks the rules, guided by what is new.
@@ -51,30 +58,75 @@ def fuzz(
     something new is kept, changed and gone on from. The search goes on after a finding, and tells each distinct cause
     once, in the shortest story, under all invariants.
     """
-    if driver != "contract":
-        _fuzz_backend(driver, duration(for_), seed, contract, corpus, most, out, as_json=as_json)
+    if keep and contract:
+        raise typer.BadParameter("--keep is for findings in the project's own contract: leave out --contract.")
+    if sequences and driver != "contract":
+        raise typer.BadParameter("--sequences is for the search of a contract: use --for or --findings.")
+    seconds = duration(for_) or 60
+    seed = time.time_ns() % 2**32 if seed is None else seed
+    options = _Options(driver, contract, seconds, seed, corpus, most, out, keep, as_json)
+    found = _search_contract(options, sequences) if driver == "contract" else _search_backend(options)
+    finish(ok=not found)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What contract and backend have in common; see `fuzz`."""
+
+    driver: str
+    contract: str | None
+    seconds: int
+    seed: int
+    corpus: Path | None
+    most: int | None
+    out: Path | None
+    keep: bool
+    as_json: bool
+
+
+def _save(results: list[ScenarioResult], options: _Options) -> None:
+    """Keeps what was found for the next run, and as regressions where they are asked for."""
+    from stakesim.campaign.failure_cache import FailureCache, keep
+    from stakesim.campaign.result import CampaignResult
+    from stakesim.project import current_project
+
+    result = CampaignResult(results, [finding for each in results for finding in each.findings])
+    try:
+        FailureCache(options.contract, options.driver).update(result)
+        if options.keep:
+            keep(result, current_project().failures)
+    except OSError as error:
+        print_error(f"the failing scenarios can't be saved: {error}")
+
+
+# A contract
+
+
+def _search_contract(options: _Options, sequences: int | None) -> int:
+    """Searches a contract and tells what is found; returns the number of findings."""
     from stakesim.evm.compiler import compile_contracts
     from stakesim.evm.contract_file import load_contract
-    from stakesim.search.contract_search import corpus_folder, open_search, save_corpus
+    from stakesim.search.contract_search import confirm, corpus_folder, open_search, save_corpus
 
-    given = contract_or_default(contract)
+    given = contract_or_default(options.contract)
     artifact = load_contract(given) if given else compile_contracts()["EventStake"]
-    seconds = duration(for_)
-    seed = time.time_ns() % 2**32 if seed is None else seed
-    folder = corpus or corpus_folder(artifact)
-    search = open_search(artifact, seed, folder)
-    with _live_view(search, as_json=as_json) as update:
+    folder = options.corpus or corpus_folder(artifact)
+    search = open_search(artifact, options.seed, folder)
+    with _live_view(search, as_json=options.as_json) as update:
 
         def watch() -> bool:
             update()
-            return most is None or len(search.findings) < most
+            return options.most is None or len(search.findings) < options.most
 
-        search.run(seconds=seconds, sequences=sequences, watch=watch)
+        search.run(seconds=options.seconds, sequences=sequences, watch=watch)
     try:
         save_corpus(search, folder)
     except OSError as error:
         print_error(f"the corpus can't be kept: {error}")
-    _report(search, seed, out, given, as_json=as_json)
+    found = confirm(search)
+    _save([finding.result for finding in found], options)
+    _tell(search, found, options.out, given, as_json=options.as_json)
+    return len(found)
 
 
 @contextmanager
@@ -128,13 +180,14 @@ def _as_json(finding: LaneFinding) -> dict[str, Any]:
     }
 
 
-def _report(search: LaneSearch, seed: int, out: Path | None, contract: str | None, *, as_json: bool) -> NoReturn:
-    """Plays the findings as scenarios, tells them, and ends the command."""
+def _tell(
+    search: LaneSearch, found: list[ContractFinding], out: Path | None, contract: str | None, *, as_json: bool
+) -> None:
+    """Tells and writes what was found."""
     from stakesim.evm.compiler import CONTRACTS
     from stakesim.runner.narrative import narrate
-    from stakesim.search.contract_search import confirm, export
+    from stakesim.search.contract_search import export
 
-    found = confirm(search)
     files: list[Path] = []
     if out is not None:
         try:
@@ -143,10 +196,10 @@ def _report(search: LaneSearch, seed: int, out: Path | None, contract: str | Non
         except OSError as error:
             print_error(f"the stories can't be written: {error}")
     if as_json:
-        figures = {"seed": seed, "seconds": round(search.seconds, 1), "checked_actions": search.moves}
+        figures = {"seed": search.seed, "seconds": round(search.seconds, 1), "checked_actions": search.moves}
         figures |= {"sequences": search.sequences, "findings": len(found)}
         typer.echo(json.dumps({**figures, "not_tried": search.skipped}))
-        raise typer.Exit(ExitCode.FINDINGS if found else ExitCode.PASS)
+        return
     screen = console()
     for finding in found:
         screen.print(narrate(finding.findings), markup=False)
@@ -157,79 +210,66 @@ def _report(search: LaneSearch, seed: int, out: Path | None, contract: str | Non
         screen.print(f"written: {file}", markup=False)
     for world, reason in search.skipped.items():
         screen.print(f"not tried: {world}, as {reason}", markup=False)
-    again = f"stakesim fuzz --seed {seed} --sequences {search.sequences} --for 24h"
-    screen.print(f"{_figures(search)}\nagain: {again}{f' --contract {contract}' if contract else ''}", markup=False)
-    finish(ok=not found)
+    screen.print(f"{_figures(search)}\nseed: {search.seed}", markup=False)
 
 
-def _fuzz_backend(
-    driver: str,
-    seconds: int | None,
-    seed: int | None,
-    contract: str | None,
-    corpus: Path | None,
-    most: int | None,
-    out: Path | None,
-    *,
-    as_json: bool,
-) -> NoReturn:
-    """Searches a backend, tells what is found, and ends the command."""
+# A backend
+
+
+def _search_backend(options: _Options) -> int:
+    """Searches a backend and tells what is found; returns the number of findings."""
     from stakesim.commands.campaigns import load_artifact
     from stakesim.runner.environment import open_environment
-    from stakesim.runner.narrative import narrate
-    from stakesim.scenario.scenario import dump
-    from stakesim.search.backend_search import Found, SearchProgress, search
+    from stakesim.search.backend_search import search
 
     told = 0
 
-    def tell(progress: SearchProgress) -> None:
+    def tell(progress: SearchProgress) -> bool:
         nonlocal told
         for found in progress.found[told:]:
             told += 1
-            if as_json:
-                name, length = found.cause, len(found.result.scenario.actions)
-                typer.echo(json.dumps({"name": name, "seconds": round(found.seconds, 3), "actions": length}))
+            length = len(found.result.scenario.actions)
+            if options.as_json:
+                typer.echo(json.dumps({"name": found.cause, "seconds": round(found.seconds, 3), "actions": length}))
+                sys.stdout.flush()
             else:
-                typer.echo(f"  {found.seconds:7.1f} s  {found.cause}", err=True)
-        if most is not None and told >= most:
-            raise _Enough
+                typer.echo(f"  {found.seconds:7.1f} s  {length} actions: {found.cause}", err=True)
+        return options.most is None or told < options.most
 
-    progress = SearchProgress(seed=0)
+    with closing(open_environment(None, load_artifact(options.contract), options.driver)) as environment:
+        progress = search(environment, seconds=options.seconds, seed=options.seed, corpus=options.corpus, report=tell)
+    results = [found.result for found in progress.found]
+    _save(results, options)
+    if options.out is not None:
+        _write(results, options.out)
+    if options.as_json:
+        figures = {"seed": progress.seed, "seconds": round(progress.seconds, 1), "checked_actions": progress.actions}
+        typer.echo(json.dumps({**figures, "sequences": progress.sequences, "findings": len(results)}))
+    else:
+        _tell_of_backend(progress, results)
+    return len(results)
 
-    def watch(latest: SearchProgress) -> None:
-        nonlocal progress
-        progress = latest
-        tell(latest)
 
-    environment = open_environment(None, load_artifact(contract), driver)
+def _write(results: list[ScenarioResult], out: Path) -> None:
+    """Writes each story as a scenario."""
+    from stakesim.scenario.scenario import dump
+
     try:
-        progress = search(environment, seconds=seconds or 60, seed=seed, corpus=corpus, report=watch)
-        tell(progress)
-    except _Enough:
-        pass
-    finally:
-        environment.close()
-
-    def save(found: Found) -> None:
-        assert out is not None
         out.mkdir(parents=True, exist_ok=True)
-        file = out / f"{found.result.scenario.name}.yaml"
-        file.write_text(dump(found.result.scenario), encoding="utf-8")
-        console().print(f"written: {file}", markup=False)
+        for result in results:
+            (out / f"{result.scenario.name}.yaml").write_text(dump(result.scenario), encoding="utf-8")
+    except OSError as error:
+        print_error(f"the stories can't be written: {error}")
 
-    figures = (
+
+def _tell_of_backend(progress: SearchProgress, results: list[ScenarioResult]) -> None:
+    from stakesim.runner.narrative import narrate
+
+    screen = console()
+    for result in results:
+        screen.print(f"{narrate(result.findings)}\n", markup=False)
+    screen.print(
         f"{progress.seconds:.0f} s, {progress.actions:,} actions checked, {progress.sequences:,} sequences, "
-        f"{progress.branches} of {progress.branches_in_all} branches, {len(progress.found)} findings"
+        f"{progress.branches} of {progress.branches_in_all} branches, {len(results)} findings\nseed: {progress.seed}",
+        markup=False,
     )
-    for found in progress.found:
-        if not as_json:
-            console().print(narrate(found.result.findings), markup=False)
-        if out is not None:
-            save(found)
-    if not as_json:
-        console().print(f"{figures}\nseed: {progress.seed}", markup=False)
-    finish(ok=not progress.found)
-
-
-class _Enough(Exception):
-    """As many findings were told as were asked for."""

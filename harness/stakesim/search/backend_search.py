@@ -101,7 +101,7 @@ def search(
     seconds: float,
     seed: int | None = None,
     corpus: Path | None = None,
-    report: Callable[[SearchProgress], None] = lambda progress: None,
+    report: Callable[[SearchProgress], bool] = lambda progress: True,
     most_actions: int | None = None,
     scenarios: Sequence[Scenario] | None = None,
     shrink_runs: int = SHRINK_RUNS,
@@ -114,7 +114,7 @@ def search(
         seed: Of all random choices; None: one from the clock. The same seed, corpus and number of actions give the same
             sequences.
         corpus: Folder of the corpus, which is read and written; None: one in the state directory.
-        report: Called after each sequence.
+        report: Called after each sequence; says whether to go on.
         most_actions: How many actions to play at most; None: no limit.
         scenarios: Scenarios to begin with, beside the corpus; None: those of the project.
         shrink_runs: Scenarios that are run at most to make one finding short.
@@ -168,14 +168,14 @@ class _Search:
     def run(
         self,
         begin: Sequence[tuple[Path | None, Scenario]],
-        report: Callable[[SearchProgress], None],
+        report: Callable[[SearchProgress], bool],
         shrink_runs: int,
     ) -> None:
         """Plays sequences until the time is over.
 
         Args:
             begin: Scenarios to begin with, each with its file in the corpus, if it has one.
-            report: Called after each sequence.
+            report: Called after each sequence; says whether to go on.
             shrink_runs: As in `search`.
         """
         waiting = [begin[index] for index in self.rng.permutation(len(begin))]
@@ -188,7 +188,8 @@ class _Search:
             if result.findings:
                 self._note(result, shrink_runs)
             self._update()
-            report(self.progress)
+            if not report(self.progress):
+                return
 
     def is_over(self) -> bool:
         """Whether the time is over, or all actions are played."""
@@ -252,8 +253,13 @@ class _Search:
             return
         seconds, actions = time.monotonic() - self.began, self.progress.actions
         shortest = shrink(self.environment, result, max_runs=shrink_runs, name=cause_of)
-        if name := classify(shortest):
-            shortest.findings = [replace(finding, weakness=name) for finding in shortest.findings]
+        number, last = len(self.found) + 1, shortest.scenario.actions[-1].do if shortest.scenario.actions else "end"
+        scenario = shortest.scenario.model_copy(update={"name": f"found-{number}-{last.replace('_', '-')}"})
+        weakness = classify(shortest)
+        shortest.findings = [
+            replace(finding, scenario=scenario, weakness=weakness or finding.weakness) for finding in shortest.findings
+        ]
+        shortest.scenario = scenario
         replays = shortest is not result or not run_scenario(self.environment, result.scenario).ok
         self.found[cause] = Found(cause, shortest, seconds, actions, replays)
         self.progress.found.append(self.found[cause])

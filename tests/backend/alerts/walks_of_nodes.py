@@ -94,7 +94,7 @@ def one_endpoint_lags(s: StandIn) -> Iterator[Reader]:
         yield replacing(s, "If it catches up")
 
 
-@walk("EndpointWrongNetwork", "ContractChanged")
+@walk("EndpointWrongNetwork", "ContractChanged", NOT_READY)
 def one_endpoint_is_on_another_network(s: StandIn) -> Iterator[Reader]:
     """Until its network is compared, the service may read there that the contract has no code."""
     with node("--chain-id", "1") as url:

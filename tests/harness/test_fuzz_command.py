@@ -1,0 +1,109 @@
+"""`stakesim fuzz`: what it prints, writes and keeps, for a contract and for a backend."""
+
+import json
+import subprocess
+import sys
+
+import app.main  # noqa: F401 - its functions are patched
+import pytest
+from planted_bugs import planted, together, write
+from planted_in_backend import PLANTS
+from planted_in_backend import planted as planted_in_backend
+from stakesim.campaign import failure_cache
+from stakesim.commands import cli
+from stakesim.scenario.scenario import load, loads
+from stakesim.search import backend_search
+
+pytestmark = pytest.mark.slow
+
+SEARCH = ("--seed", "7", "--sequences", "40")
+
+
+@pytest.fixture
+def fuzz(monkeypatch, capsys):
+    """`stakesim fuzz` in this process."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["stakesim", "fuzz", *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(args, int(exit_.value.code or 0), output.out, output.err)
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose contract has several bugs, with a cache of failures of its own."""
+    write(tmp_path / "src", planted(next(iter(together()))))
+    settings = '[tool.stakesim]\ncontract = "src/EventStake.sol:EventStake"\nscenarios = "scenarios"\n'
+    (tmp_path / "pyproject.toml").write_text(settings)
+    (tmp_path / "scenarios").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(failure_cache, "state_dir", lambda: tmp_path / "state")
+    return tmp_path
+
+
+def test_findings_are_told_written_kept_and_seen_at_once_the_next_time(project, fuzz):
+    done = fuzz(*SEARCH, "--findings", "4", "--out", "found", "--keep", "--corpus", "corpus")
+    assert done.returncode == 1, done.stderr
+    stories = sorted((project / "found").glob("*.yaml"))
+    assert len(stories) >= 4
+    assert len([*(project / "found").glob("*.t.sol")]) == len(stories)
+    regressions = sorted((project / "scenarios").rglob("*.yaml"))
+    assert regressions
+    for file in regressions:
+        assert f"replay {file.relative_to(project)}" in done.stdout
+        assert all(action.fails is None for action in load(file).actions if hasattr(action, "fails"))
+    assert [*(project / "state").rglob("*.yaml")]
+
+    replayed = [sys.executable, "-c", "from stakesim.commands.cli import main; main()", "replay", str(regressions[0])]
+    again = subprocess.run([*replayed, "--driver", "contract"], cwd=project, capture_output=True, text=True)
+    assert again.returncode == 1, again.stdout + again.stderr
+
+    options = ("--corpus", "corpus", "--seed", "8", "--sequences", str(len(stories)))
+    next_time = [json.loads(line) for line in fuzz(*options, "--json").stdout.splitlines()]
+    assert next_time[-1]["findings"] >= len(stories)
+    assert len(next_time) == next_time[-1]["findings"] + 1
+
+
+def test_a_backends_findings_have_a_file_each(project, fuzz, monkeypatch):
+    """What is found is a bug in cancelling and one in completing, from a scenario that shows both."""
+    (project / "pyproject.toml").write_text('[tool.stakesim]\nbackend = "stakesim_adapter:open_backend"\n')
+    story = """
+name: both
+story: A booking is cancelled twice by its key; a run is completed.
+actors: {host: {}, a: {}, b: {pays: self}}
+actions:
+  - {at: 0, do: create_run, run: gig, by: host, price_inr: "20000", seats: 4, starts: 7d}
+  - {do: book, booking: a1, run: gig, by: a, seats: 1}
+  - {do: cancel_booking, booking: a1, retried: true}
+"""
+    other = story.replace(
+        "{do: cancel_booking, booking: a1, retried: true}", "{at: 7d, do: complete, run: gig, DIRECT}"
+    )
+    monkeypatch.setattr(backend_search, "_project_scenarios", lambda: iter(scenarios))
+    scenarios = [loads(story), loads(other.replace("DIRECT", "by: host, direct: true, attended: [a1]"))] * 2
+    by_name = {plant.name: plant for plant in PLANTS}
+    with (
+        planted_in_backend(by_name["attended and no-show are swapped in a refresh"]),
+        planted_in_backend(by_name["the idempotency key is dropped when a booking is cancelled"]),
+    ):
+        done = fuzz("--driver", "services", "--for", "5m", "--findings", "2", "--out", "found", "--corpus", "corpus")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len([*(project / "found").glob("*.yaml")]) == 2, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--keep", "--contract", "src/EventStake.sol:EventStake"), "leave out --contract"),
+        (("--driver", "services", "--sequences", "3"), "use --for or --findings"),
+        (("--for", "soon"), "90s, 10m or 2h"),
+    ],
+)
+def test_what_can_not_be_done_is_said(project, fuzz, options, said):
+    done = fuzz(*options)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
