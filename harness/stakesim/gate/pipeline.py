@@ -186,8 +186,8 @@ def _calls(gate: GateResult, part: GatePart) -> None:
         part.not_tried(f"Not searched: {error}")
         return
     search.run(watch=lambda: search.moves < gate.effort.calls and len(search.findings) < _MOST_FOUND)
-    part.passes_if(not search.findings)
     part.findings = [finding for found in confirm(search) for finding in found.findings]
+    part.passes_if(not part.findings)
     part.problems = [f"not tried: {world}, as {reason}" for world, reason in search.skipped.items()]
     part.figures = {"calls": search.moves, "sequences": search.sequences}
 

@@ -135,6 +135,10 @@ class LaneSearch:
         """
         return Player(self.contract, world, self.traits)
 
+    def world(self, name: str) -> World:
+        """The world with a name, in which kept sequences are played."""
+        return self._players[name].world
+
     def begin_with(self, sequences: Sequence[tuple[str, tuple[Move, ...]]]) -> None:
         """Plays these sequences first, each in the world of this name."""
         self._waiting = [(world, moves) for world, moves in sequences if world in self._players]

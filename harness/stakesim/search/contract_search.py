@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 from stakesim.errors import require
 from stakesim.evm.compiler import Artifact, compile_contracts
@@ -13,18 +15,19 @@ from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import check_supported, missing_extension
 from stakesim.lane.corpus import load_sequences, save_sequences
 from stakesim.lane.foundry import foundry_test
-from stakesim.lane.play import World
+from stakesim.lane.play import Difference, World
 from stakesim.lane.search import LaneFinding, LaneSearch
 from stakesim.lane.story import pytest_file, to_scenario
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.paths import state_dir
 from stakesim.runner.drivers import CONTRACT
-from stakesim.runner.environment import open_environment
+from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, dump
+from stakesim.search.shrink import shrink
 
 
 @dataclass(frozen=True)
@@ -107,22 +110,47 @@ def save_corpus(search: LaneSearch, corpus: Path) -> None:
 
 
 def confirm(search: LaneSearch) -> list[ContractFinding]:
-    """Plays what was found as scenarios, with all invariants."""
-    if not search.findings:
-        return []
-    confirmed: list[ContractFinding] = []
+    """Plays what was found as scenarios, with all invariants; and a sample of what was kept, as the lane sees less."""
     with closing(open_environment("revm", search.contract, CONTRACT, terms=search.traits.terms)) as environment:
-        for number, finding in enumerate(search.findings.values(), start=1):
-            world = finding.world
-            player = search.open_player(World("plain", world.terms, world.time))
-            name = _name(number, finding)
-            scenario = to_scenario(player, world, finding.moves, finding.difference, name=name, seed=search.seed)
-            confirmed.append(ContractFinding(finding, scenario, run_scenario(environment, scenario)))
-    return confirmed
+        found = [
+            _played(search, environment, finding, _name(number, finding))
+            for number, finding in enumerate(search.findings.values(), start=1)
+        ]
+        known = {finding.result.kind for finding in found if finding.confirmed}
+        for kept in _sample(search):
+            played = _played(search, environment, kept, f"kept-{len(found) + 1}")
+            if played.confirmed and played.result.kind not in known:
+                known.add(played.result.kind)
+                shortest = shrink(environment, played.result)
+                found.append(ContractFinding(kept, shortest.scenario, shortest))
+    return found
+
+
+def _played(search: LaneSearch, environment: Environment, finding: LaneFinding, name: str) -> ContractFinding:
+    world = finding.world
+    player = search.open_player(World("plain", world.terms, world.time))
+    scenario = to_scenario(player, world, finding.moves, finding.difference, name=name, seed=search.seed)
+    return ContractFinding(finding, scenario, run_scenario(environment, scenario))
+
+
+def _sample(search: LaneSearch) -> Iterator[LaneFinding]:
+    """Kept sequences, drawn by the search's seed, as if each was a finding at its last move."""
+    entries = [entry for entry in search.corpus if entry.moves]
+    drawn = Random(search.seed).sample(entries, min(len(entries), _SAMPLE + search.sequences // _SEQUENCES_A_SAMPLE))
+    for entry in drawn:
+        last = entry.moves[-1].function
+        seen = Difference(_KEPT, last, "", "A sequence that showed something new.", len(entry.moves) - 1)
+        world = search.world(entry.world)
+        yield LaneFinding(seen, world, entry.moves, search.seconds, search.sequences, entry.world, entry.moves)
+
+
+_KEPT = "kept"
+_SAMPLE, _SEQUENCES_A_SAMPLE = 20, 500
+"""So many kept sequences are played with all invariants; and one more for so many that were played."""
 
 
 def export(search: LaneSearch, findings: list[ContractFinding], folder: Path, contract: str) -> list[Path]:
-    """Writes each story as a scenario and as a test for Foundry, and all of them as a test for pytest.
+    """Writes each story as a scenario, and as a test for Foundry if the lane saw it; all of them as a test for pytest.
 
     Args:
         search: The search.
@@ -143,6 +171,8 @@ def export(search: LaneSearch, findings: list[ContractFinding], folder: Path, co
         found = finding.lane
         files.append(folder / f"{finding.scenario.name}.yaml")
         files[-1].write_text(text, encoding="utf-8")
+        if found.difference.kind == _KEPT:  # only invariants of scenarios show it
+            continue
         files.append(folder / f"{finding.scenario.name}.t.sol")
         player = search.open_player(found.world._replace(moves=()))
         test = foundry_test(player, contract, found.world, found.moves, found.difference)
