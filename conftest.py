@@ -5,6 +5,7 @@ Each profile runs the same tests; a higher one gives them more examples, scenari
 
 import functools
 import os
+import random
 import secrets
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 CAMPAIGN_SEED = "STAKESIM_TEST_SEED"
 """Environment variable with the seed of campaigns in tests."""
 
-HYPOTHESIS_EXAMPLES = {"quick": 25, "ci": 200, "deep": 5_000}
+HYPOTHESIS_EXAMPLES = {"quick": 25, "ci": 100, "deep": 5_000}
 """Number of examples of each Hypothesis test, by profile."""
 
 
@@ -31,6 +32,9 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     from hypothesis import HealthCheck, settings
 
+    config.addinivalue_line(
+        "markers", "sampled: below the deep profile half of its cases run, drawn by the seed of campaigns"
+    )
     config.addinivalue_line(
         "markers", "slow: takes a third of a second or longer, or starts a node, a server, workers or a compiler"
     )
@@ -61,15 +65,31 @@ def _seed_of_commit():
     return int(commit[:10], 16)
 
 
+def _campaign_seed():
+    return int(os.environ.setdefault(CAMPAIGN_SEED, str(_seed_of_commit())))
+
+
 def pytest_report_header():
     """Names the seed at the top of each run. Processes of pytest-xdist get it by an environment variable."""
-    return f"seed of campaigns: {os.environ.setdefault(CAMPAIGN_SEED, str(_seed_of_commit()))}"
+    return f"seed of campaigns: {_campaign_seed()}"
 
 
 @pytest.fixture(scope="session")
 def campaign_seed():
     """The seed of campaigns: another one for each commit. Set STAKESIM_TEST_SEED to repeat a run."""
-    return int(os.environ.setdefault(CAMPAIGN_SEED, str(_seed_of_commit())))
+    return _campaign_seed()
+
+
+@pytest.fixture
+def sampled(request, profile):
+    """Draws half of a list by the seed of campaigns; the deep profile takes it whole."""
+
+    def sample(cases):
+        cases = list(cases)
+        drawn = random.Random(f"{_campaign_seed()} {request.node.nodeid}").sample(cases, (len(cases) + 1) // 2)
+        return cases if profile == "deep" else drawn
+
+    return sample
 
 
 @pytest.fixture(scope="session")
@@ -80,5 +100,21 @@ def profile(request):
 
 def pytest_collection_modifyitems(config, items):
     if not config.option.slow:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        _deselect(config, items, {item for item in items if item.get_closest_marker("slow")})
+    if config.option.profile != "deep":
+        _deselect(config, items, set(_left_out(items)))
+
+
+def _deselect(config, items, deselected):
+    config.hook.pytest_deselected(items=[item for item in items if item in deselected])
+    items[:] = [item for item in items if item not in deselected]
+
+
+def _left_out(items):
+    """Half of the cases of each test that is marked as sampled: other ones for each commit."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, group in cases.items():
+        yield from random.Random(f"{_campaign_seed()} {name}").sample(group, len(group) // 2)

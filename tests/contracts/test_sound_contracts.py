@@ -2,9 +2,9 @@
 
 import pytest
 from stakesim.evm.compiler import CONTRACTS
-from stakesim.evm.contract_file import load_contract
 
 from tests.contracts.test_max_seats import TRANSACTION_GAS_CAP, gas_to_settle
+from tests.harness.plainly_patched import plainly_compiled
 
 SOUND = CONTRACTS / "test" / "sound"
 
@@ -16,7 +16,7 @@ SOUND = CONTRACTS / "test" / "sound"
 )
 def test_largest_run_settles_below_the_gas_cap(chain, contract, seats, monkeypatch):
     """Extrapolated from two small runs, as gas is linear in the seats."""
-    monkeypatch.setitem(chain.artifacts, "EventStake", load_contract(f"{SOUND}/{contract}"))
+    monkeypatch.setitem(chain.artifacts, "EventStake", plainly_compiled(f"{SOUND}/{contract}"))
     monkeypatch.setattr(chain, "predeployed", [])
     delegated = chain.engine.name != "revm"  # which runs Cancun's rules, under which no account delegates
     for settlement in ("complete", "cancel", "expire"):

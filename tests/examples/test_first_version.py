@@ -75,6 +75,7 @@ def test_the_list_of_faults_is_the_one_that_the_library_has_names_for(first_vers
 
 
 @pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.parametrize("habit", FAULTS)
 def test_each_fault_alone_is_diagnosed(habit, first_version, monkeypatch, engine_name, tmp_path):
     """The shortest scenario fails again when it is replayed, and passes on the fixed platform."""

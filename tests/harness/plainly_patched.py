@@ -1,6 +1,7 @@
-"""`EventStake` with one piece of its source replaced, on a build that takes a second instead of five.
+"""Contracts on a build that takes a second instead of five to forty: `EventStake` with one piece replaced, and others.
 
-It does the same for more gas, so these tests judge no gas: a fault that shows in gas needs `patched_event_stake`.
+They do the same for more gas, so these tests judge no gas: a fault that shows in gas needs `patched_event_stake` or
+`load_contract`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import atexit
 import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from stakesim.evm.compiler import Artifact, Compiler, artifacts_from_output, error_messages
 from stakesim.evm.contract_file import patched_sources
+from stakesim.evm.import_resolver import collect_sources
 from stakesim.gate.plain_build import compile_plain
 from stakesim.runner.environment import Environment
 
@@ -26,6 +29,16 @@ def plainly_patched(old: str, new: str, *more: tuple[str, str]) -> Artifact:
     output = compile_plain(_compiler(), sources, "EventStake.sol")
     assert not error_messages(output.get("errors", ()))
     return artifacts_from_output(output, sources)["EventStake"]
+
+
+@functools.cache
+def plainly_compiled(contract: str | Path) -> Artifact:
+    """Returns what `load_contract` does of FILE.sol or FILE.sol:NAME, on a build without optimizer."""
+    file, _, name = str(contract).partition(":")
+    sources, path = collect_sources(Path(file)), Path(file)
+    output = compile_plain(_compiler(), sources, path.name)
+    assert not error_messages(output.get("errors", ()))
+    return artifacts_from_output(output, sources)[name or path.stem]
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from plainly_patched import plainly_compiled
 from stakesim import run
 from stakesim.campaign import failure_cache
 from stakesim.campaign.report import save_failures
@@ -41,9 +42,10 @@ SCENARIOS = [
 
 def run_scenarios(contract: str | Path, engine: str, names: list[str] = SCENARIOS):
     files = [CONTRACTS.parent / "scenarios" / f"{name}.yaml" for name in names]
-    return run(files, engine=engine, contract=load_contract(contract))
+    return run(files, engine=engine, contract=plainly_compiled(contract))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("contract", "weakness", "steps"),
     [
@@ -122,7 +124,7 @@ def test_the_exit_code_says_whether_it_holds(contract, code, engine_name, tmp_pa
 def test_scripted_scenarios_run_on_the_deployed_contract(engine_name):
     """All stories but those of receivers that take no ether, and of values that are not exact."""
     found = {}
-    with closing(open_environment(engine_name, load_contract(STAND_IN))) as environment:
+    with closing(open_environment(engine_name, plainly_compiled(STAND_IN))) as environment:
         assert not environment.contract.full_interface
         for file in sorted((CONTRACTS.parent / "scenarios").glob("*.yaml")):
             found[file.stem] = bool(run_scenario(environment, load(file)).findings)
@@ -148,7 +150,7 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
             Book(booking="booking1", run="run1", by="guest", seats=1, direct=True, value_off=-1),
         ),
     )
-    with closing(open_environment(engine_name, load_contract(STAND_IN))) as environment:
+    with closing(open_environment(engine_name, plainly_compiled(STAND_IN))) as environment:
         result = diagnose_contract(environment, run_scenario(environment, story), set())
         for finding in result.findings:
             assert (finding.id, finding.weakness) == ("INV-11", "one hostile receiver blocks everybody")
@@ -190,7 +192,7 @@ def test_the_saved_scenario_fails_again_with_the_printed_command(tmp_path, engin
     result = run_scenarios(contract, engine_name, ["wrong-values"])
     save_failures(result, tmp_path, contract)
     assert f"stakesim replay {tmp_path}/overpayment-is-kept.yaml --contract {contract}" in narrate(result.findings)
-    again = run(load(tmp_path / "overpayment-is-kept.yaml"), engine=engine_name, contract=load_contract(contract))
+    again = run(load(tmp_path / "overpayment-is-kept.yaml"), engine=engine_name, contract=plainly_compiled(contract))
     assert {finding.weakness for finding in again.findings} == {"overpayment is kept"}
 
 

@@ -245,8 +245,8 @@ def test_the_search_goes_on_after_a_finding_and_reports_each_cause_once(environm
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(planted(by_name[name]))
-        scenarios, options = [story, direct] * 2, {"corpus": tmp_path, "report": goes_on, "shrink_runs": 15}
-        progress = search(environments["services"], seconds=300, scenarios=scenarios, **options)
+        scenarios, options = [story, direct] * 8, {"corpus": tmp_path, "report": goes_on, "shrink_runs": 15}
+        progress = search(environments["services"], seconds=100, scenarios=scenarios, **options)
     assert not goes_on(progress)
     for of in (lambda found: found.cause, lambda found: found.result.scenario.name):
         assert len({of(found) for found in progress.found}) == len(progress.found)

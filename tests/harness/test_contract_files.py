@@ -76,6 +76,7 @@ def assert_fails_with(completed: Completed, message: str) -> None:
         assert len(completed.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("command", "file"),
     [

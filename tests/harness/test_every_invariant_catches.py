@@ -502,6 +502,7 @@ SERVICES_BROKEN = [
 """A class in place of the service of bookings, or a function that breaks a part of the services."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("invariant_id", "broken", "scenario"), SERVICES_BROKEN, ids=lambda one: getattr(one, "__name__", one)
 )

@@ -46,7 +46,7 @@ from web3 import Web3
 
 pytestmark = pytest.mark.slow
 
-EPISODES = {"quick": 1, "ci": 20, "deep": 200}
+EPISODES = {"quick": 1, "ci": 10, "deep": 200}
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +206,7 @@ class HoldsInSilence(TransactionSender):
         self.unmined = _SaysNothing(w3, self._database, self._mempool, self._signer, self.accounts)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("sender", "invariants"),
     [
@@ -286,6 +287,7 @@ def loses_what_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PaymentService, "_capture", capture)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "broken",
     [

@@ -6,7 +6,7 @@ from contextlib import closing
 from decimal import Decimal
 
 import pytest
-from plainly_patched import plainly_patched
+from plainly_patched import plainly_compiled, plainly_patched
 from stakesim import run
 from stakesim.campaign.selection import select
 from stakesim.evm.compiler import CONTRACTS
@@ -175,7 +175,7 @@ def test_what_is_left_out_leaves_no_other_failure():
 def test_a_refused_closing_is_named_by_what_else_is_possible():
     """That is tried where the failure is, and not only at the end of the story."""
     scenario = story(opens(), Complete(at=STARTS, run="run1", by="platform", attended=()), Wait())
-    with opened(load_contract(f"{PLANTED}:FundsStayLocked")) as environment:
+    with opened(plainly_compiled(f"{PLANTED}:FundsStayLocked")) as environment:
         told = diagnose_contract(environment, run_scenario(environment, scenario), set())
     assert {finding.weakness for finding in told.findings} == {ContractWeakness.FUNDS_LOCKED}
 
@@ -229,14 +229,14 @@ def test_overpayment_does_not_become_underpayment():
 )
 def test_one_cause_has_one_name(contract, names):
     scenarios = ["refusing-attendee", "host-cancels-full", "expired-with-bookings", "everybody-comes"]
-    artifact = load_contract(f"{PLANTED}:{contract}")
+    artifact = plainly_compiled(f"{PLANTED}:{contract}")
     result = run([*scenarios, "hostile"], fastest_engine(), driver="contract", runs=8, contract=artifact, probing=False)
     found = {(finding.weakness, finding.place) for finding in result.findings if finding.id != "VACUOUS"}
     assert found == names
 
 
 def test_a_loss_is_told_by_who_has_it():
-    artifact = load_contract(f"{PLANTED}:AttendeesLoseAWei")
+    artifact = plainly_compiled(f"{PLANTED}:AttendeesLoseAWei")
     result = run("no-show", fastest_engine(), driver="contract", contract=artifact, probing=False)
     assert {finding.weakness for finding in result.findings} == {ContractWeakness.ATTENDEE_LOSES}
 
@@ -270,7 +270,7 @@ def test_a_function_that_shuts_exits_changes_no_terms():
 
 def test_every_cause_is_listed():
     """Two functions change terms: neither hides the other, and each is named."""
-    result = run("no-show", fastest_engine(), driver="contract", contract=load_contract(STAND_IN))
+    result = run("no-show", fastest_engine(), driver="contract", contract=plainly_compiled(STAND_IN))
     found = {finding.place for finding in result.findings if finding.weakness == ContractWeakness.TERMS_CHANGE}
     assert found == {"setStakePercentage", "setPlatformFeePercentage"}
 
@@ -307,7 +307,7 @@ def test_a_run_at_the_limit_of_a_sound_contract_expires_too():
 
 
 def test_a_run_that_fails_at_any_size_is_not_too_large():
-    with opened(load_contract(f"{PLANTED}:HostCantCancel")) as environment:
+    with opened(plainly_compiled(f"{PLANTED}:HostCantCancel")) as environment:
         named = {classify(failure).text for failure in largest_run_probes(environment)}
     assert ContractWeakness.RUN_TOO_LARGE not in named
 
@@ -315,6 +315,7 @@ def test_a_run_that_fails_at_any_size_is_not_too_large():
 # --------------------------------------------------------------------------------------- contracts of another make
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("contract", "traits"),
     [
@@ -334,7 +335,7 @@ def test_a_run_that_fails_at_any_size_is_not_too_large():
     ids=lambda value: value.rpartition(":")[2] if isinstance(value, str) else "",
 )
 def test_nothing_is_found_in_a_sound_contract_of_another_make(contract, traits):
-    artifact = load_contract(contract)
+    artifact = plainly_compiled(contract)
     with opened(artifact) as environment:
         found = environment.contract.traits
         assert {name: getattr(found, name) for name in traits} == traits
@@ -344,7 +345,7 @@ def test_nothing_is_found_in_a_sound_contract_of_another_make(contract, traits):
 
 
 def test_a_contract_is_judged_by_the_terms_that_are_given():
-    artifact = load_contract(f"{DEPLOYED}:OtherPercentages")
+    artifact = plainly_compiled(f"{DEPLOYED}:OtherPercentages")
     result = run("no-show", fastest_engine(), driver="contract", contract=artifact, terms=Terms(), probing=False)
     assert not result.ok
 

@@ -100,7 +100,7 @@ actions:
     [
         (("--keep", "--contract", "src/EventStake.sol:EventStake"), "leave out --contract"),
         (("--driver", "services", "--sequences", "3"), "use --for or --findings"),
-        (("--for", "soon"), "90s, 10m or 2h"),
+        (("--for", "soon"), "a sum of parts in d, h, m, s"),
     ],
 )
 def test_what_can_not_be_done_is_said(project, fuzz, options, said):

@@ -26,7 +26,7 @@ PROFILES = SCENARIOS / "profiles"
 ROOT = checkout()
 
 HOSTILE = load_profile(PROFILES / "hostile.yaml")
-WALKS = {"quick": 5, "ci": 40, "deep": 2_000}
+WALKS = {"quick": 5, "ci": 20, "deep": 2_000}
 SEARCHES = {"quick": (3, 15), "ci": (12, 50), "deep": (500, 50)}
 """Examples, and steps of each."""
 

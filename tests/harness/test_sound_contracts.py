@@ -1,9 +1,9 @@
 """Contracts of another make that are right by the rules: nothing may be found in them but what they declare."""
 
 import pytest
+from plainly_patched import plainly_compiled
 from stakesim import run
 from stakesim.evm.compiler import CONTRACTS
-from stakesim.evm.contract_file import load_contract
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +14,10 @@ SCENARIOS = sorted((CONTRACTS.parent / "scenarios").glob("*.yaml"))
 @pytest.mark.parametrize("name", ["PackedWords", "HostPaidFirst"])
 def test_other_storage_and_another_order_of_payouts_are_no_findings(name, engine_name):
     result = run(
-        SCENARIOS, driver="contract", engine=engine_name, contract=load_contract(f"{SOUND / 'OtherMakes.sol'}:{name}")
+        SCENARIOS,
+        driver="contract",
+        engine=engine_name,
+        contract=plainly_compiled(f"{SOUND / 'OtherMakes.sol'}:{name}"),
     )
     assert result.findings == []
     assert len(result.results) >= len(SCENARIOS)

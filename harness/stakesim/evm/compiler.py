@@ -7,6 +7,7 @@ on PATH is used instead: it gives the same bytecode and starts faster.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -14,7 +15,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,12 +151,23 @@ def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
     cache_file = cache_dir() / f"{source_hash(sources)}.json"
     if (cached := _read_cache(cache_file)) is not None:
         return cached
-    compiled = artifacts_from_output(_compile_standard_json(sources), sources)
     cache_file.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache_file.with_suffix(f".{os.getpid()}")  # renamed when complete, as another process may be reading
-    partial.write_text(json.dumps({name: asdict(artifact) for name, artifact in compiled.items()}))
-    partial.replace(cache_file)
+    with _lock(cache_file.with_suffix(".lock")):
+        if (cached := _read_cache(cache_file)) is not None:  # another process has compiled it meanwhile
+            return cached
+        compiled = artifacts_from_output(_compile_standard_json(sources), sources)
+        partial = cache_file.with_suffix(f".{os.getpid()}")  # renamed when complete, as another process may be reading
+        partial.write_text(json.dumps({name: asdict(artifact) for name, artifact in compiled.items()}))
+        partial.replace(cache_file)
     return compiled
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[None]:
+    """Waits until no other process has the lock: one compiles, and the others read its result."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read_cache(file: Path) -> dict[str, Artifact] | None:

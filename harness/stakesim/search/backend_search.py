@@ -32,7 +32,7 @@ from stakesim.search.backend_diagnosis import classify
 from stakesim.search.branches import Branches
 from stakesim.search.corpus import Corpus
 from stakesim.search.mutations import MAX_ACTIONS, disturb, fresh, mutate
-from stakesim.search.shrink import shrink
+from stakesim.search.shrink import shrink, without
 from stakesim.search.stateful import ACTORS
 from stakesim.search.variants import Tried, options_of
 
@@ -180,8 +180,10 @@ class _Search:
         """
         waiting = [begin[index] for index in self.rng.permutation(len(begin))]
         waiting.sort(key=lambda one: -len(one[1].actions))  # the short ones first: they tell most for the time
+        rest: Scenario | None = None
         while not self.is_over():
-            result, reached = self._play(self._next(waiting))
+            result, reached = self._play(rest or self._next(waiting))
+            rest = _past_failure(result)
             self.progress.sequences += 1
             if reached:
                 self.corpus.add(result.scenario, reached)
@@ -273,6 +275,17 @@ class _Search:
             self.corpus.reached,
             len(self.corpus),
         )
+
+
+def _past_failure(result: ScenarioResult) -> Scenario | None:
+    """The sequence without the action that failed, so that it does not hide the next failure; None: nothing is left."""
+    step, actions = result.findings[0].step if result.findings else 0, result.scenario.actions
+    if not 0 < step < len(actions):
+        return None
+    left = list(without(actions, {step - 1}))
+    if left and getattr(left[-1], "pending", False):  # nothing comes after it
+        left[-1] = left[-1].model_copy(update={"pending": False})
+    return result.scenario.model_copy(update={"actions": tuple(left)}) if left else None
 
 
 # What a step reached

@@ -110,17 +110,20 @@ def save_corpus(search: LaneSearch, corpus: Path) -> None:
 
 
 def confirm(search: LaneSearch) -> list[ContractFinding]:
-    """Plays what was found as scenarios, with all invariants; and a sample of what was kept, as the lane sees less."""
+    """Plays what was found as scenarios, with all invariants; if nothing was, a sample of what was kept.
+
+    The lane compares less than all invariants do.
+    """
     with closing(open_environment("revm", search.contract, CONTRACT, terms=search.traits.terms)) as environment:
         found = [
             _played(search, environment, finding, _name(number, finding))
             for number, finding in enumerate(search.findings.values(), start=1)
         ]
-        known = {finding.result.kind for finding in found if finding.confirmed}
+        if found:
+            return found
         for kept in _sample(search):
             played = _played(search, environment, kept, f"kept-{len(found) + 1}")
-            if played.confirmed and played.result.kind not in known:
-                known.add(played.result.kind)
+            if played.confirmed and played.result.kind not in {other.result.kind for other in found}:
                 shortest = shrink(environment, played.result)
                 found.append(ContractFinding(kept, shortest.scenario, shortest))
     return found

@@ -111,7 +111,7 @@ class _Search:
             start = 0
             while start < len(self.best.scenario.actions):
                 actions = self.best.scenario.actions
-                rest = _without(actions, range(start, min(start + size, len(actions))))
+                rest = without(actions, range(start, min(start + size, len(actions))))
                 if not rest or not self.keep_if_failing({"actions": rest}):
                     start += size
             if size == 1:
@@ -138,7 +138,7 @@ class _Search:
         return bool(result.findings) and self._identity(result) == self._wanted
 
 
-def _without(actions: Sequence[Action], dropped: Collection[int]) -> tuple[Action, ...]:
+def without(actions: Sequence[Action], dropped: Collection[int]) -> tuple[Action, ...]:
     """Leaves out the actions at these positions, and those about a run or booking that then does not exist.
 
     The others keep their times.

@@ -37,7 +37,7 @@ STATUSES = {
     "attendee": {"200", "400", "401", "403", "404", "409", "422"},
 }
 """Statuses that the callers meet at least, by role, beside 201 or 202."""
-EXAMPLES = {"quick": 2, "ci": 50, "deep": 1_000}
+EXAMPLES = {"quick": 2, "ci": 25, "deep": 1_000}
 """Of each route and phase, beside those that the schema itself gives and that cover its edges."""
 
 

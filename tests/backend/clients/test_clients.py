@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from stakesim.faults.tcp_proxy import TcpProxy, WireFault
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, delivering, serve_stand_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sampled]
 PRICE_INR = "20000.05"
 START_S = 15
 """Seconds from the creation of a run to its start, if it is to be completed."""
@@ -230,6 +230,7 @@ def test_answers_that_are_lost_on_the_wire(parties: Parties, fault: WireFault) -
         url = f"http://127.0.0.1:{proxy.port}"
         with having(parties.testnet, 2), parties.attendee(url=url, timeout=5) as attendee:
             booking = attendee("book", key="book", body=book)
+            proxy.cut_all()  # so that the next request has a new connection: one that was opened before has no fault
             faults.append(fault)
             cancelled = attendee("cancel", key="cancel", on=booking["id"])
     finally:

@@ -245,6 +245,7 @@ OLD_BUGS = {
 
 
 @pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.parametrize("bug", OLD_BUGS)
 def test_an_old_bug_is_found(connection: Connection, bug: str) -> None:
     changes, beginning, processes, budget, says = OLD_BUGS[bug]
