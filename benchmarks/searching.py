@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 GRACE_S = 60
@@ -19,7 +19,7 @@ def alone(command: list[str | Path]) -> list[str]:
 
 
 def fuzz(contract: str | Path, seed: int, limit: int) -> Iterator[dict[str, Any]]:
-    """Searches a contract, and yields each finding when it is printed: `name`, `seconds`, `actions`.
+    """Searches a contract, with nothing to begin with, and yields each finding: `name`, `seconds`, `actions`.
 
     Closing the iterator ends the search.
 
@@ -33,8 +33,8 @@ def fuzz(contract: str | Path, seed: int, limit: int) -> Iterator[dict[str, Any]
     """
     asked = ["fuzz", "--contract", str(contract), "--for", f"{limit}s", "--seed", str(seed), "--json"]
     program = Path(sys.executable).parent / "stakesim"
-    with TemporaryFile("w+") as errors:
-        process = subprocess.Popen(alone([program, *asked]), stdout=subprocess.PIPE, stderr=errors, text=True)
+    with TemporaryFile("w+") as errors, TemporaryDirectory() as corpus:
+        process = subprocess.Popen(alone([program, *asked, "--corpus", corpus]), stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None
         try:
             for line in process.stdout:
