@@ -34,7 +34,9 @@ def fuzz(contract: str | Path, seed: int, limit: int) -> Iterator[dict[str, Any]
     asked = ["fuzz", "--contract", str(contract), "--for", f"{limit}s", "--seed", str(seed), "--json"]
     program = Path(sys.executable).parent / "stakesim"
     with TemporaryFile("w+") as errors, TemporaryDirectory() as corpus:
-        process = subprocess.Popen(alone([program, *asked, "--corpus", corpus]), stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(
+            alone([program, *asked, "--corpus", corpus]), stdout=subprocess.PIPE, stderr=errors, text=True
+        )
         assert process.stdout is not None
         try:
             for line in process.stdout:
