@@ -118,9 +118,11 @@ def _start(data_dir: Path) -> URL:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # simulations need not survive a crash
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
-    url = _running(data_dir)
-    assert url is not None
-    return url
+    for _ in range(1000):  # it takes connections before its file says so
+        if (url := _running(data_dir)) is not None:
+            return url
+        time.sleep(0.01)
+    raise DatabaseUnavailable(f"The embedded database in {data_dir} does not say that it runs: see its `log`.")
 
 
 @contextmanager
