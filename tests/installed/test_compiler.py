@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from stakesim.evm import compiler, solc_install
@@ -126,8 +128,28 @@ def test_incomplete_cache_file_is_written_again(monkeypatch, tmp_path, text):
     compiled = {"abi": [], "evm": {"bytecode": {"object": "60"}, "deployedBytecode": {"object": ""}}}
     monkeypatch.setattr(compiler, "_compile_standard_json", lambda *_: {"contracts": {"A.sol": {"A": compiled}}})
     artifacts = compiler.compile_sources({"A.sol": ""})
-    (file,) = compiler.cache_dir().iterdir()
+    (file,) = compiler.cache_dir().glob("*.json")
     whole = file.read_bytes()
     file.write_bytes(text.encode(errors="surrogateescape"))
     assert compiler.compile_sources({"A.sol": ""}) == artifacts
     assert file.read_bytes() == whole
+
+
+def test_several_that_ask_for_the_same_contract_compile_it_once(monkeypatch, tmp_path):
+    """Each opens the lock's file by itself, as a process does."""
+    monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
+    compilations = []
+
+    def compile_slowly(sources):
+        compilations.append(sources)
+        time.sleep(0.2)
+        return {"contracts": {"A.sol": {"A": {"abi": [], "evm": {"bytecode": CODE, "deployedBytecode": CODE}}}}}
+
+    monkeypatch.setattr(compiler, "_compile_standard_json", compile_slowly)
+    with ThreadPoolExecutor(4) as threads:
+        compiled = list(threads.map(compiler.compile_sources, [{"A.sol": ""}] * 4))
+    assert len(compilations) == 1
+    assert compiled == [compiled[0]] * 4
+
+
+CODE = {"object": "60"}
