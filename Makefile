@@ -35,7 +35,7 @@ run: setup
 	@$(BIN)/stakesim run --out reports/run
 
 GATE_PROFILE ?= pr
-gate: setup .venv/gate.stamp $(if $(filter nightly,$(GATE_PROFILE)),proofs contracts/node_modules/dev.stamp)
+gate: setup .venv/gate.stamp $(if $(filter nightly release,$(GATE_PROFILE)),proofs contracts/node_modules/dev.stamp)
 	@$(BIN)/stakesim gate --profile $(GATE_PROFILE)
 
 opinions: setup proofs

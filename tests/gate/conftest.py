@@ -62,7 +62,7 @@ def account(w3: Web3) -> LocalAccount:
 @pytest.fixture
 def report_file(tmp_path: Path) -> str:
     """A report that `EventStake` has just passed."""
-    gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+    gate = GateResult(production_contract(), None, Terms(), "release", "revm", 0)
     file = tmp_path / "gate.json"
     file.write_text(json.dumps(report.as_json(gate, datetime.now(UTC), "stakesim gate")))
     return str(file)

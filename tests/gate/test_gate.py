@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -10,14 +11,20 @@ from xml.etree import ElementTree as ET
 
 import pandas as pd
 import pytest
+from stakesim.campaign import campaign
+from stakesim.campaign.result import CampaignResult
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import pipeline, release, report
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.pipeline import interface_problems
-from stakesim.gate.result import EFFORTS, Effort, GatePart, GateResult, PartVerdict
+from stakesim.gate.result import EFFORTS, LONG_PARTS, Effort, GatePart, GateResult, PartVerdict
+from stakesim.gate.sarif import sarif
+from stakesim.runner.findings import Finding
+from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
+from stakesim.scenario.scenario import Scenario, load
 from typer.testing import CliRunner
 
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
@@ -50,14 +57,24 @@ class TestPassing:
         assert [(part.name, part.verdict) for part in gate.parts] == [
             ("interface", "pass"),
             ("scripted", "pass"),
-            ("regressions", "pass"),
+            ("regressions", "not tried"),  # there are none
             ("random", "pass"),
             ("hostile", "pass"),
             ("stateful", "pass"),
             ("calls", "not tried"),  # it has not all functions of IEventStake
             ("gas", "pass"),
             ("coverage", "pass"),
+            *((name, "not tried") for name in LONG_PARTS),
         ]
+
+    def test_what_was_not_tried_stands_beside_the_verdict(self, passing_gate):
+        gate, folder = passing_gate
+        line = report.verdict_line(gate)
+        assert line.startswith("PASS; not tried: regressions, calls, slither, proofs, mutants, faults, ")
+        assert "expire (the contract has no such function)" in line
+        for name in ("summary.md", "report.html"):
+            assert line in html.unescape((folder / name).read_text()), name
+        assert json.loads((folder / "gate.json").read_text())["not_tried"] == gate.not_tried
 
     def test_json_has_what_a_deployment_requires(self, passing_gate):
         gate, folder = passing_gate
@@ -81,7 +98,7 @@ class TestPassing:
     def test_the_page_is_complete_in_one_file(self, passing_gate):
         _, folder = passing_gate
         page = (folder / "report.html").read_text()
-        assert "Passed" in page
+        assert "PASS; not tried: " in page
         assert page.count("<svg") == 2
         assert "src=" not in page
         assert "function completeEvent" in page  # the source, line by line
@@ -101,6 +118,9 @@ class TestFailing:
         assert gate_json_content["verdict"] == "fail"
         assert gate_json_content["parts"]["scripted"]["findings"] == ["overpayment is kept"]
         assert "Do not deploy it" in (tmp_path / "report.html").read_text()
+        [run] = json.loads((tmp_path / "gate.sarif").read_text())["runs"]
+        assert {"id": "overpayment is kept"} in run["tool"]["driver"]["rules"]
+        assert any(result["ruleId"] == "overpayment is kept" for result in run["results"])
 
     @pytest.mark.slow
     def test_weaknesses_of_the_deployed_contract_are_named(self, monkeypatch, tmp_path, engine_name):
@@ -148,6 +168,88 @@ class _SharedEnvironment:
         pass
 
 
+class TestVacuous:
+    """What was missed by chance is drawn on; what stays missing is a verdict of its own."""
+
+    def gate(self):
+        return GateResult(production_contract(), load_contract(SOUND).name, Terms(), "pr", "revm", 0)
+
+    def result(self, **reached):
+        empty = CampaignResult(
+            [ScenarioResult(Scenario(name="a", story="", actors={}, actions=()), "revm", "contract")], []
+        )
+        empty.reached.update(reached)
+        empty.findings += campaign._unreached(empty, None, "revm")
+        return empty
+
+    @pytest.fixture
+    def draws(self, monkeypatch):
+        """Seeds that were drawn from, and what the draws give, the first one first."""
+        seeds, given = [], []
+        monkeypatch.setattr(campaign, "run", lambda *_, seed=0, **__: seeds.append(seed) or given.pop(0))
+        return seeds, given
+
+    def test_it_draws_on_until_it_has_reached_everything(self, draws):
+        seeds, given = draws
+        others = {key: 1 for key in campaign.MUST_REACH if key != "no-shows"}
+        given += [self.result(**others), self.result(**others), self.result(**{"no-shows": 1})]
+        gate, part = self.gate(), GatePart("random", "")
+        pipeline._random(gate, part)
+        assert (part.verdict, part.figures["scenarios"], len(set(seeds))) == ("pass", 3, 3)
+
+    def test_what_is_never_reached_is_no_fault_of_the_contract(self, draws):
+        _, given = draws
+        given += [self.result(**{key: 1 for key in campaign.MUST_REACH if key != "no-shows"}) for _ in range(9)]
+        gate, part = self.gate(), GatePart("random", "")
+        pipeline._random(gate, part)
+        gate.parts.append(part)
+        assert (part.verdict, gate.verdict, gate.ok) == ("vacuous", "vacuous", False)
+        assert report.verdict_line(gate) == "VACUOUS"
+        assert "Too little was reached to judge it" in report.summary_sentence(gate)
+        assert "no no-show" in part.narratives[0]
+
+    def test_a_part_without_scenarios_is_vacuous(self, draws):
+        _, given = draws
+        given.append(CampaignResult([], []))
+        part = GatePart("scripted", "")
+        pipeline._scripted(self.gate(), part)
+        assert part.verdict == "vacuous"
+
+
+class TestSarif:
+    """Findings are on the lines where a pull request shows them."""
+
+    def places(self, gate):
+        [run] = sarif(gate)["runs"]
+        source = (CONTRACTS / "EventStake.sol").read_text().splitlines()
+        for result in run["results"]:
+            [place] = [location["physicalLocation"] for location in result["locations"]]
+            assert place["artifactLocation"]["uri"].endswith("contracts/EventStake.sol")
+            yield result["ruleId"], result["message"]["text"], source[place["region"]["startLine"] - 1].strip()
+
+    def test_a_finding_is_where_the_function_of_its_action_begins(self):
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        scenario = load(CONTRACTS.parent / "scenarios" / "no-show.yaml")
+        steps = {action.do: step for step, action in enumerate(scenario.actions, start=1)}
+        found = [Finding("INV-06", "must hold", do, scenario, step=steps[do]) for do in ("book", "complete")]
+        gate.parts = [GatePart("scripted", "", PartVerdict.FAIL, findings=[*found, Finding("VACUOUS", "", "nothing")])]
+        assert [(rule, line.partition("(")[0]) for rule, _, line in self.places(gate)] == [
+            ("INV-06", "function bookEvent"),
+            ("INV-06", "function completeEvent"),
+            ("VACUOUS", "contract EventStake is IEventStake, Ownable2Step, Pausable, ReentrancyGuardTransient {"),
+        ]
+
+    def test_a_line_that_did_not_run_is_shown_if_that_fails_the_gate(self):
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        lines = (CONTRACTS / "EventStake.sol").read_text().splitlines()
+        number = next(number for number, line in enumerate(lines, start=1) if "InvalidExperience();" in line)
+        part = GatePart("coverage", "", PartVerdict.FAIL, problems=[f"line {number} did not run"])
+        gate.parts = [part]
+        assert [(rule, line) for rule, _, line in self.places(gate)] == [("coverage", lines[number - 1].strip())]
+        part.verdict = PartVerdict.PASS
+        assert list(self.places(gate)) == []
+
+
 class TestInterface:
     def test_each_difference_of_the_interface_is_named(self):
         artifact = production_contract()
@@ -171,15 +273,14 @@ class TestReportCheck:
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        gate = GateResult(production_contract(), None, Terms(), "release", "revm", 0)
         file = tmp_path / "gate.json"
         file.write_text(json.dumps(report.as_json(gate, NOW, "stakesim gate")))
         return file
 
-    def check(self, file, artifact=None, terms=None, now=NOW):
-        return release.check_report(
-            file, artifact or production_contract(), terms or Terms(), max_age=timedelta(hours=24), now=now
-        )
+    def check(self, file, artifact=None, terms=None, now=NOW, **options):
+        artifact, terms = artifact or production_contract(), terms or Terms()
+        return release.check_report(file, artifact, terms, max_age=timedelta(hours=24), now=now, **options)
 
     def test_a_report_is_valid_up_to_its_highest_age(self, gate_json):
         assert self.check(gate_json, now=NOW + timedelta(hours=24))["verdict"] == "pass"
@@ -202,6 +303,22 @@ class TestReportCheck:
         gate_json.write_text(gate_json.read_text().replace('"pass"', '"fail"', 1))
         with pytest.raises(ReleaseError, match="did not pass"):
             self.check(gate_json)
+
+    def test_a_report_of_a_smaller_profile_is_enough_only_if_one_says_so(self, gate_json):
+        gate_json.write_text(gate_json.read_text().replace('"release"', '"nightly"', 1))
+        with pytest.raises(ReleaseError, match="is of the profile nightly: run `stakesim gate --profile release`"):
+            self.check(gate_json)
+        assert self.check(gate_json, profile="pr")["verdict"] == "pass"
+
+    def test_parts_that_were_not_tried_are_named(self, gate_json):
+        content = json.loads(gate_json.read_text())
+        content["parts"] = {name: {"result": "not tried"} for name in ("regressions", "calls", "proofs")}
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match=r"and why: calls, proofs.* --without calls --without proofs"):
+            self.check(gate_json)
+        assert self.check(gate_json, without=["calls", "proofs"])["verdict"] == "pass"
+        with pytest.raises(ReleaseError, match="and why: calls"):  # which the profile pr has
+            self.check(gate_json, profile="pr")
 
     @pytest.mark.parametrize("text", ["", "[]", '{"verdict": "pass"}'])
     def test_a_file_that_is_no_report_is_refused(self, gate_json, text):

@@ -42,7 +42,9 @@ MUST_REACH_IN_INR = {
 }
 """What a campaign of many scenarios of profiles must reach as well, if people pay in INR."""
 MANY = 100
-_VACUOUS = ("VACUOUS", "a campaign reaches what it is to test")
+VACUOUS = "VACUOUS"
+"""Id of a finding that says that a campaign reached too little."""
+_VACUOUS = (VACUOUS, "a campaign reaches what it is to test")
 _NOT_SUPPORTED = "not supported: "
 
 
@@ -118,6 +120,22 @@ def run(
         result.findings += _unreached(result, contract, engine or default_engine(driver or ""))
     result.findings += _nothing_run(result)
     result.seconds = time.perf_counter() - began
+    return result
+
+
+def joined(one: CampaignResult, other: CampaignResult, contract: Artifact | None) -> CampaignResult:
+    """Joins two campaigns of drawn scenarios, and judges anew whether they reached what they must.
+
+    Args:
+        one: A campaign.
+        other: Another one, of other scenarios of the same profiles.
+        contract: As in `run`.
+    """
+    results = [*one.results, *other.results]
+    result = CampaignResult(
+        results, shortest_findings(results), one.reached + other.reached, one.seconds + other.seconds
+    )
+    result.findings += _unreached(result, contract, results[0].engine)
     return result
 
 

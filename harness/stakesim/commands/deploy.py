@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +34,12 @@ def deploy(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    profile: Annotated[
+        Literal["pr", "nightly", "release"], typer.Option(help="The smallest profile of the gate that is enough.")
+    ] = "release",
+    without: Annotated[
+        list[str] | None, typer.Option(help="A part of the gate that need not have been tried; may be repeated.")
+    ] = None,
     max_age_hours: Annotated[float, typer.Option(help="Highest age of the gate's report, in hours.", min=0)] = 24,
     record: Annotated[
         Path | None,
@@ -53,7 +59,15 @@ def deploy(
     from stakesim.gate import node, release
 
     artifact, terms = production_contract(contract), parse_terms(term)
-    report = release.check_report(gate, artifact, terms, max_age=timedelta(hours=max_age_hours), now=datetime.now(UTC))
+    report = release.check_report(
+        gate,
+        artifact,
+        terms,
+        max_age=timedelta(hours=max_age_hours),
+        now=datetime.now(UTC),
+        profile=profile,
+        without=without or (),
+    )
     build, revision = _build(contract, artifact)
     if verify_input:
         _write_json(verify_input, _verification_input(artifact, build))

@@ -14,8 +14,11 @@ from stakesim.commands.terminal import console, finish
 def gate(
     contract: Contract = None,
     profile: Annotated[
-        Literal["pr", "nightly"],
-        typer.Option(help="Effort: pr takes minutes; nightly takes hours, and adds mutants, proofs and faults."),
+        Literal["pr", "nightly", "release"],
+        typer.Option(
+            help="Effort: pr takes minutes; nightly takes hours, and adds mutants, proofs and faults; release, which "
+            "`deploy` requires, takes the longest."
+        ),
     ] = "pr",
     engine: Engine = "revm",
     seed: Seed = 0,
@@ -41,7 +44,7 @@ def gate(
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)
         for text in [*part.problems, *part.narratives]:
             output.print(text, markup=False)
-    verdict = "PASS" if result.ok else "FAIL"
-    output.print(f"\n{verdict}  {report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
+    output.print(f"\n{report.verdict_line(result)}", markup=False)
+    output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
     output.print(f"report: {out / 'report.html'}, for a deployment: {out / 'gate.json'}", markup=False)
     finish(ok=result.ok)

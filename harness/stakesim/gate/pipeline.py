@@ -17,7 +17,7 @@ from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate.result import Effort, GatePart, GateResult, PartVerdict, ProfileName
+from stakesim.gate.result import LONG_PARTS, REGRESSIONS, Effort, GatePart, GateResult, PartVerdict, ProfileName
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
@@ -75,22 +75,24 @@ def _checks(effort: Effort) -> list[_Check]:
     checks = [
         _Check("interface", "Its functions and events are those that the service uses.", _interface),
         _Check("scripted", "Scenarios of hosts, attendees and the platform, written in files.", _scripted),
-        _Check("regressions", "Scenarios that once failed.", _regressions),
+        _Check(REGRESSIONS, "Scenarios that once failed.", _regressions),
         _Check("random", f"{effort.runs} random scenarios of each profile, from calm to hostile.", _random),
         _Check("hostile", f"{effort.walks} random walks of {effort.steps} actions, many against the rules.", _hostile),
         _Check("stateful", f"{effort.examples} searches of {effort.moves} actions each for a failure.", _stateful),
         _Check("calls", "Every function, by everybody, at every edge: a guided search.", _calls),
         _Check("gas", "The gas of each transaction, compared with the reviewed gas.", _gas),
         _Check("coverage", "Whether all lines ran, and each condition was both true and false.", _coverage),
+        _Check("slither", "slither looks for known mistakes; each finding is triaged.", slither),
+        _Check("proofs", "halmos proves payouts for any price and any attendance.", proofs),
+        _Check("mutants", "Small faults are inserted into the contract: each must be found.", _mutants),
+        _Check("faults", "Lost responses, reorgs, killed processes: nothing is lost or paid twice.", _faults),
     ]
-    if effort.faults:
-        checks += [
-            _Check("slither", "slither looks for known mistakes; each finding is triaged.", slither),
-            _Check("proofs", "halmos proves payouts for any price and any attendance.", proofs),
-            _Check("mutants", "Small faults are inserted into the contract: each must be found.", _mutants),
-            _Check("faults", "Lost responses, reorgs, killed processes: nothing is lost or paid twice.", _faults),
-        ]
-    return checks
+    left_out = () if effort.faults else LONG_PARTS
+    return [check._replace(run=_too_long) if check.name in left_out else check for check in checks]
+
+
+def _too_long(gate: GateResult, part: GatePart) -> None:
+    part.not_tried(f"It is no part of the profile {gate.profile}: use --profile nightly or release.")
 
 
 # ---------------------------------------------------------------------------------------------------------- interface
@@ -122,7 +124,7 @@ def _scripted(gate: GateResult, part: GatePart) -> None:
 def _regressions(gate: GateResult, part: GatePart) -> None:
     files = scenario_files.regressions()
     if not files:
-        part.figures = {"scenarios": 0}
+        part.not_tried("The project has none: `stakesim run --keep` makes one of each failure.")
         return
     _add_result(gate, part, _campaign(gate, files))
 
@@ -140,17 +142,37 @@ def _hostile(gate: GateResult, part: GatePart) -> None:
 
 
 def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps: int | None = None) -> CampaignResult:
-    return campaign.run(
-        profiles,
-        engine=gate.engine,
-        runs=runs,
-        seed=gate.seed,
-        jobs=gate.jobs,
-        steps=steps,
-        contract=gate.foreign_artifact,
-        terms=gate.given_terms,
-        probing=False,  # the scripted part has probed it
-    )
+    """Draws scenarios, and more of them if the first ones reached too little by chance."""
+
+    def draw(seed: int) -> CampaignResult:
+        return campaign.run(
+            profiles,
+            engine=gate.engine,
+            runs=runs,
+            seed=seed,
+            jobs=gate.jobs,
+            steps=steps,
+            contract=gate.foreign_artifact,
+            terms=gate.given_terms,
+            probing=False,  # the scripted part has probed it
+        )
+
+    result = draw(gate.seed)
+    for again in range(1, _MOST_DRAWS):
+        if not _is_vacuous(result):
+            break
+        result = campaign.joined(result, draw(gate.seed + again * _OTHER_SEED), gate.foreign_artifact)
+    return result
+
+
+_MOST_DRAWS = 4
+_OTHER_SEED = 2**32
+"""Between the seeds of draws, so that those of one gate are not those of the next seed's."""
+
+
+def _is_vacuous(result: CampaignResult) -> bool:
+    """Whether nothing is wrong but that too little was reached."""
+    return bool(result.findings) and all(finding.id == campaign.VACUOUS for finding in result.findings)
 
 
 def _open_environment(gate: GateResult) -> Environment:
@@ -160,7 +182,10 @@ def _open_environment(gate: GateResult) -> Environment:
 def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
     """Adds the result of a campaign to its part and to the gate."""
     part.passes_if(result.ok)
+    if _is_vacuous(result) or not result.results:
+        part.verdict = PartVerdict.VACUOUS
     part.findings = result.findings
+    part.left_out = [f"{action} (the contract has no such function)" for action in campaign.unsupported(result)]
     gate.rows += result.rows
     gate.reached += result.reached
     steps = sum(scenario.steps for scenario in result.results)
@@ -188,7 +213,7 @@ def _calls(gate: GateResult, part: GatePart) -> None:
     search.run(watch=lambda: search.moves < gate.effort.calls and len(search.findings) < _MOST_FOUND)
     part.findings = [finding for found in confirm(search) for finding in found.findings]
     part.passes_if(not part.findings)
-    part.problems = [f"not tried: {world}, as {reason}" for world, reason in search.skipped.items()]
+    part.left_out = [f"calls in the world of {world} ({reason})" for world, reason in search.skipped.items()]
     part.figures = {"calls": search.moves, "sequences": search.sequences}
 
 

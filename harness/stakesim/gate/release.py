@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.node import NODE_ERRORS, node_error, send, with_fees
+from stakesim.gate.result import EFFORTS, LONG_PARTS, REGRESSIONS, PartVerdict, ProfileName
 from stakesim.scenario.actions import Terms
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -42,7 +43,16 @@ def code_hash(code: str) -> str:
     return "0x" + keccak(hexstr=code).hex()
 
 
-def check_report(gate: Path, artifact: Artifact, terms: Terms, *, max_age: timedelta, now: datetime) -> dict[str, Any]:
+def check_report(
+    gate: Path,
+    artifact: Artifact,
+    terms: Terms,
+    *,
+    max_age: timedelta,
+    now: datetime,
+    profile: ProfileName = "release",
+    without: Collection[str] = (),
+) -> dict[str, Any]:
     """Reads the gate's report, and checks that it allows this deployment.
 
     Args:
@@ -51,17 +61,22 @@ def check_report(gate: Path, artifact: Artifact, terms: Terms, *, max_age: timed
         terms: Arguments of its constructor.
         max_age: Highest age of the report.
         now: Current time, with time zone.
+        profile: The smallest profile of the gate that is enough.
+        without: Parts of the gate that need not have been tried.
 
     Raises:
-        ReleaseError: The contract did not pass, the report is for other code or other terms, or it is too old.
+        ReleaseError: The contract did not pass this profile, a part was not tried, or the report is for other code or
+            other terms, or too old.
     """
     try:
         report: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
         passed, written_at = report["verdict"] == "pass", datetime.fromisoformat(report["made"])
         reported_hash, reported_terms = report["contract"]["bytecode_keccak256"], report["constructor"]["terms"]
+        reported_profile = list(EFFORTS).index(report["profile"])
+        not_tried = [name for name, part in report["parts"].items() if part["result"] == PartVerdict.NOT_TRIED]
     except OSError as error:
         raise ReleaseError(f"{gate} can't be read: {error.strerror}. Run `stakesim gate` first.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ReleaseError(f"{gate} is no report of the gate: run `stakesim gate` again.") from None
     if not passed:
         raise ReleaseError(f"{gate} says that the contract did not pass: fix it, and run `stakesim gate` again.")
@@ -70,6 +85,12 @@ def check_report(gate: Path, artifact: Artifact, terms: Terms, *, max_age: timed
             f"{artifact.name} is not what passed: its code has the hash {code_hash(artifact.bytecode)}, "
             f"{reported_hash} passed. Run `stakesim gate` on it."
         )
+    if reported_profile < list(EFFORTS).index(profile):
+        raise ReleaseError(
+            f"{gate} is of the profile {report['profile']}: run `stakesim gate --profile {profile}`, or say with "
+            f"--profile {report['profile']} that this is enough, as for a test network."
+        )
+    _check_tried(gate, not_tried, profile, without)
     if reported_terms != dict(terms):
         different = ", ".join(
             f"{name} {value} (passed: {reported_terms.get(name)})"
@@ -86,6 +107,18 @@ def check_report(gate: Path, artifact: Artifact, terms: Terms, *, max_age: timed
             f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right."
         )
     return report
+
+
+def _check_tried(gate: Path, not_tried: Collection[str], profile: ProfileName, without: Collection[str]) -> None:
+    """Raises `ReleaseError` if parts were not tried that the profile has."""
+    optional = {*without, REGRESSIONS, *(LONG_PARTS if profile == "pr" else ())}
+    missing = [name for name in not_tried if name not in optional]
+    if missing:
+        options = " ".join(f"--without {name}" for name in missing)
+        raise ReleaseError(
+            f"{gate} says that these parts of the gate were not tried, and why: {', '.join(missing)}. Make them run, "
+            f"or deploy with {options}."
+        )
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,24 @@ from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
 from stakesim.gate.release import code_hash
 from stakesim.gate.result import GateResult, PartVerdict
+from stakesim.gate.sarif import sarif
 from stakesim.paths import checkout, package_data
 from stakesim.runner import ledger
 from stakesim.runner.ledger import LedgerRow, by_party
 from stakesim.units import WEI_PER_ETH
 
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm")
-_VERDICT_CLASSES = {PartVerdict.PASS: "ok", PartVerdict.FAIL: "bad", PartVerdict.NOT_TRIED: "open"}
+_VERDICT_CLASSES = {
+    PartVerdict.PASS: "ok",
+    PartVerdict.FAIL: "bad",
+    PartVerdict.VACUOUS: "bad",
+    PartVerdict.NOT_TRIED: "open",
+}
 """CSS classes."""
 
 
 def write(gate: GateResult, folder: Path, command: str) -> None:
-    """Writes report.html, summary.md, junit.xml, ledger.parquet, gate.json, and lcov.info if there is coverage.
+    """Writes report.html, summary.md, junit.xml, gate.sarif, ledger.parquet, gate.json; lcov.info if there is coverage.
 
     Args:
         gate: Result of the gate.
@@ -48,6 +54,7 @@ def write(gate: GateResult, folder: Path, command: str) -> None:
     (folder / "summary.md").write_text("\n".join(_markdown(gate, command)) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(_html(gate, written_at, command), encoding="utf-8")
     ET.ElementTree(_junit(gate)).write(folder / "junit.xml", encoding="utf-8", xml_declaration=True)
+    (folder / "gate.sarif").write_text(json.dumps(sarif(gate), indent=2) + "\n", encoding="utf-8")
     if gate.coverage:
         (folder / "lcov.info").write_text(gate.coverage.lcov(), encoding="utf-8")
 
@@ -55,7 +62,8 @@ def write(gate: GateResult, folder: Path, command: str) -> None:
 def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, Any]:
     """Content of gate.json: what a deployment requires, and all figures."""
     return {
-        "verdict": "pass" if gate.ok else "fail",
+        "verdict": gate.verdict,
+        "not_tried": gate.not_tried,
         "made": written_at.isoformat(),
         "command": command,
         "profile": gate.profile,
@@ -96,26 +104,33 @@ def versions() -> dict[str, str]:
     return versions
 
 
+def verdict_line(gate: GateResult) -> str:
+    """The verdict, and what it is not about."""
+    not_tried = ", ".join(gate.not_tried)
+    return f"{gate.verdict.upper()}{f'; not tried: {not_tried}' if not_tried else ''}"
+
+
 def summary_sentence(gate: GateResult) -> str:
-    """The verdict for somebody who does not program."""
-    not_tried = [part.name for part in gate.parts if part.verdict is PartVerdict.NOT_TRIED]
-    suffix = f" Not tried: {', '.join(not_tried)}." if not_tried else ""
-    if failed := [part.name for part in gate.failed_parts]:
-        return f"Do not deploy it: {', '.join(failed)} failed. The report shows each failure step by step.{suffix}"
+    """What the verdict means, for somebody who does not program."""
+    parts = ", ".join(part.name for part in gate.troubled_parts if part.verdict is gate.verdict)
+    if gate.verdict is PartVerdict.FAIL:
+        return f"Do not deploy it: {parts} failed. The report shows each failure step by step."
+    if gate.verdict is PartVerdict.VACUOUS:
+        return f"Too little was reached to judge it, although nothing wrong was found: {parts}. The report says what."
     steps = sum(part.figures.get("steps", 0) for part in gate.parts)
     transactions = sum(part.figures.get("transactions", 0) for part in gate.parts)
     return (
         f"In {steps:,} steps and {transactions:,} transactions nobody received a wei too much or too little, and "
-        f"nothing was possible that must not be.{suffix}"
+        "nothing was possible that must not be."
     )
 
 
 def _markdown(gate: GateResult, command: str) -> Iterator[str]:
-    yield f"## {gate.artifact.name}: {'pass' if gate.ok else 'fail'}\n\n{summary_sentence(gate)}\n"
+    yield f"## {gate.artifact.name}: {verdict_line(gate)}\n\n{summary_sentence(gate)}\n"
     yield "| part | result | figures | seconds |\n| --- | --- | --- | ---: |"
     for part in gate.parts:
         yield f"| {part.name} | {part.verdict} | {part.figure_text} | {part.seconds:.1f} |"
-    for part in gate.failed_parts:
+    for part in gate.troubled_parts:
         yield f"\n### {part.name}\n"
         for text in [*part.problems, *part.narratives]:
             yield f"```\n{text}\n```"
@@ -134,7 +149,7 @@ def _junit(gate: GateResult) -> ET.Element:
         "testsuite",
         name=f"stakesim gate: {gate.artifact.name}",
         tests=str(len(gate.parts)),
-        failures=str(verdicts.count(PartVerdict.FAIL)),
+        failures=str(len(gate.troubled_parts)),
         skipped=str(verdicts.count(PartVerdict.NOT_TRIED)),
         time=f"{gate.seconds:.1f}",
     )
@@ -143,8 +158,8 @@ def _junit(gate: GateResult) -> ET.Element:
             suite, "testcase", classname=f"gate.{gate.artifact.name}", name=part.name, time=f"{part.seconds:.1f}"
         )
         text = "\n\n".join([*part.problems, *part.narratives])
-        if part.verdict is PartVerdict.FAIL:
-            ET.SubElement(case, "failure", message=f"{part.name} failed").text = text
+        if part in gate.troubled_parts:
+            ET.SubElement(case, "failure", message=f"{part.name}: {part.verdict}").text = text
         elif part.verdict is PartVerdict.NOT_TRIED:
             ET.SubElement(case, "skipped", message=text)
     return suite
@@ -161,7 +176,7 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
     return template.render(
         gate=gate,
         written_at=f"{written_at:%Y-%m-%d %H:%M} UTC",
-        verdict="Passed" if gate.ok else "Failed",
+        verdict=verdict_line(gate),
         sentence=summary_sentence(gate),
         verdict_classes=_VERDICT_CLASSES,
         not_supported=", ".join(not_supported),

@@ -16,7 +16,7 @@ from stakesim.runner.ledger import LedgerRow
 from stakesim.runner.narrative import narratives
 from stakesim.scenario.actions import Terms
 
-ProfileName = Literal["pr", "nightly"]
+ProfileName = Literal["pr", "nightly", "release"]
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,28 @@ class Effort:
 EFFORTS: Mapping[ProfileName, Effort] = {
     "pr": Effort(runs=40, walks=150, steps=30, examples=40, moves=40, calls=60_000, faults=0),
     "nightly": Effort(runs=500, walks=2_000, steps=50, examples=500, moves=50, calls=20_000_000, faults=100),
+    "release": Effort(runs=500, walks=3_000, steps=50, examples=500, moves=50, calls=40_000_000, faults=200),
 }
+"""By profile, the smallest first."""
+LONG_PARTS = ("slither", "proofs", "mutants", "faults")
+"""Parts that take too long for the profile `pr`."""
+REGRESSIONS = "regressions"
+"""A part that a project without earlier failures can't have."""
 
 
 class PartVerdict(StrEnum):
-    """Verdict on one part of the gate."""
+    """Verdict on one part of the gate, or on all of it.
+
+    Attributes:
+        PASS: Nothing is wrong.
+        FAIL: Something is wrong.
+        VACUOUS: Nothing is wrong, but it reached too little to say so.
+        NOT_TRIED: It can't run here, or is no part of the profile.
+    """
 
     PASS = "pass"
     FAIL = "fail"
+    VACUOUS = "vacuous"
     NOT_TRIED = "not tried"
 
 
@@ -68,6 +82,7 @@ class GatePart:
         findings: Of the scenarios that it ran.
         figures: How much it checked: number by name.
         seconds: Wall-clock time.
+        left_out: What the part could not try of this contract.
     """
 
     name: str
@@ -77,6 +92,7 @@ class GatePart:
     findings: list[Finding] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def narratives(self) -> list[str]:
@@ -136,14 +152,26 @@ class GateResult:
     given_terms: Terms | None = None
 
     @property
-    def ok(self) -> bool:
-        """Whether no part failed. Parts that were not tried do not count."""
-        return not self.failed_parts
+    def verdict(self) -> PartVerdict:
+        """FAIL if a part failed, VACUOUS if a part is, else PASS. Parts that were not tried do not count."""
+        verdicts = {part.verdict for part in self.parts}
+        return next((each for each in (PartVerdict.FAIL, PartVerdict.VACUOUS) if each in verdicts), PartVerdict.PASS)
 
     @property
-    def failed_parts(self) -> list[GatePart]:
-        """Parts that failed."""
-        return [part for part in self.parts if part.verdict is PartVerdict.FAIL]
+    def ok(self) -> bool:
+        """Whether the verdict is PASS."""
+        return self.verdict is PartVerdict.PASS
+
+    @property
+    def troubled_parts(self) -> list[GatePart]:
+        """Parts that failed or are vacuous."""
+        return [part for part in self.parts if part.verdict in (PartVerdict.FAIL, PartVerdict.VACUOUS)]
+
+    @property
+    def not_tried(self) -> list[str]:
+        """What was not tried: names of parts, and what other parts left out."""
+        parts = [part.name for part in self.parts if part.verdict is PartVerdict.NOT_TRIED]
+        return [*parts, *dict.fromkeys(each for part in self.parts for each in part.left_out)]
 
     @property
     def is_own(self) -> bool:
