@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from random import Random
+from typing import get_args
 
 import pytest
 from lane_helpers import findings, planted_contract, sound_contract
@@ -15,7 +16,9 @@ from stakesim.lane.shrink import renumbered
 from stakesim.lane.story import pytest_file, to_scenario
 from stakesim.lane.worlds import worlds
 from stakesim.runner.environment import open_environment
+from stakesim.runner.narrative import describe_action
 from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.actions import ReceiverMode, ScriptReceiver
 from stakesim.scenario.scenario import dump, loads
 
 PRICE = 10**16
@@ -180,3 +183,10 @@ def test_ids_follow_when_a_move_that_made_one_is_left_out() -> None:
         Move("bookEvent", "friend", (1, 1)),
         Move("completeEvent", "guest", (1, (1,)), when=When("start", 1, 0)),
     ]
+
+
+def test_a_story_says_what_a_contract_does_when_it_is_paid() -> None:
+    for how in get_args(ReceiverMode):
+        told = describe_action(ScriptReceiver(by="trudy", how=how))
+        assert told.startswith("from now on trudy ")
+        assert "_" not in told

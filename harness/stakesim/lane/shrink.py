@@ -10,6 +10,8 @@ from stakesim.lane.play import Difference, Player, World
 
 _MOST_MOVES = 6_000
 """Moves that are played at most to make a sequence short."""
+_PRICE = 10**16
+"""Wei a seat, of an ordinary run."""
 _FEW = 20
 """Of sequences shorter than this any two moves are left out together."""
 
@@ -166,7 +168,8 @@ def simpler_moves(move: Move) -> Iterator[Move]:
         *owner, experience, price, seats, start = move.args
         for simple in (
             ("a", price, seats, start),
-            (experience, 10**16, seats, start),
+            (experience, _PRICE, seats, start),
+            *[(experience, _PRICE + 1, seats, start)] * (price != _PRICE),  # what shows where something is rounded
             *((experience, price, fewer, start) for fewer in (1, 2, 3) if fewer < seats),
         ):
             if (*owner, *simple) != move.args:

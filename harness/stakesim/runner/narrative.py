@@ -121,7 +121,7 @@ def _describe_actor(actor: Actor) -> str:
         return "no wallet, entered as the platform"
     if actor.reenter is not None:
         return f"a contract that calls {actor.reenter.call}, of {actor.reenter.id}, back when it is paid"
-    return _RECEIVERS.get(actor.receiver, f"a contract that {actor.receiver} when it is paid")
+    return "" if actor.receiver == "accepts" else f"a contract that {_WHEN_PAID[actor.receiver]}"
 
 
 def _replay_command(finding: Finding, file: str) -> str:
@@ -221,18 +221,22 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
     AcceptOwnership: lambda a: f"{a.by} accepts the ownership",
     ForceEther: lambda a: f"{a.by} forces {format_wei(a.wei)} into the contract",
     CallFunction: lambda a: f"{a.by} calls {a.function}({', '.join(map(str, a.args))})" + _call_options(a),
-    ScriptReceiver: lambda a: f"{a.by} {a.how.replace('_', ' ')} ether from now on" + _first_call(a),
+    ScriptReceiver: lambda a: f"from now on {a.by} {_WHEN_PAID[a.how]}" + _first_call(a),
     SetIds: lambda a: f"the contract's last ids are set to {a.runs} (runs) and {a.bookings} (bookings)",
     SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),
     Wait: lambda a: "time passes",
 }
-_RECEIVERS: Mapping[str, str] = {
-    "accepts": "",
-    "refuses": "a contract that refuses ether",
-    "burns_gas": "a contract that burns all its gas when it is paid",
-    "floods": "a contract that reverts with very much data when it is paid",
+_WHEN_PAID: Mapping[str, str] = {
+    "accepts": "accepts ether",
+    "refuses": "refuses ether",
+    "burns_gas": "burns all its gas when it is paid",
+    "floods": "reverts with very much data when it is paid",
+    "spends_little": "uses 20,000 gas when it is paid",
+    "spends_much": "uses 100,000 gas when it is paid",
+    "needs_stipend": "refuses ether that comes with less than a push's gas",
+    "scripted": "does with ether what the story tells it",
 }
-"""What an actor's account does that no ordinary one does."""
+"""What a contract does with ether."""
 _OPTIONS: Mapping[str, str] = {
     "direct": "past the backend",
     "pending": "(waits in the mempool until the next is sent)",
