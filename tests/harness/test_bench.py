@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from stakesim.bench import contenders, full_path
+from stakesim.bench import contenders, full_path, guided_search
 from stakesim.bench.contenders import BASE, Contender
 from stakesim.commands.cli import cli
 from typer.testing import CliRunner
@@ -94,3 +94,10 @@ def test_the_peers_run_the_same_lifecycle(monkeypatch):
     stake_bps, fee_bps, forfeit_bps, cutoff, grace = scenario.terms.as_struct()
     days = f"{cutoff // 86_400} days, {grace // 86_400} days"
     assert f"Terms({stake_bps:_}, {fee_bps}, {forfeit_bps}, {days})" in forge
+
+
+@pytest.mark.slow
+def test_the_guided_search_counts_its_calls():
+    figures = guided_search.search(20)
+    assert figures["transactions"] >= 20 * guided_search.CALLS
+    assert figures["seconds"] > 0

@@ -111,6 +111,12 @@ def all_contenders() -> list[Contender]:
             [python, "-m", "benchmarks.over_http", "--json"],
             20,
         ),
+        Contender(
+            "stakesim's guided search",
+            "contract alone; every call, by everybody, compared with the rules: outcome, events, and the whole state",
+            [python, "-m", "stakesim.bench.guided_search"],
+            4_000,
+        ),
         Contender("Ape's test provider", "contract alone", [_APE_PYTHON, PEERS / "ape_provider.py"], 6),
         Contender("forge's invariant runner", "contract alone, in Solidity", [python, PEERS / "forge.py"], 2000),
         Contender(
