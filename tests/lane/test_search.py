@@ -20,6 +20,7 @@ QUICK = (  # each stands for a kind; all are found within some hundred sequences
     "operator-names-operators",
     "withdrawal-with-a-stipend",
     "rescue-by-owner",
+    "plain-ether-taken",
 )
 
 

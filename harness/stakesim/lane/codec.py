@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from eth_utils.crypto import keccak
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
+from stakesim.model.rules import RECEIVE
 from stakesim.model.state import ExpectedEvent
 
 Encoder: TypeAlias = Callable[[Any], bytes]
@@ -95,7 +96,9 @@ class LaneCodec:
         return int(party, 16) if known is None else known
 
     def call(self, function: str, args: Sequence[Any]) -> bytes:
-        """Call data of a function."""
+        """Call data of a function; of `RECEIVE` there is none."""
+        if function == RECEIVE:
+            return b""
         selector, types = self._inputs[function]
         return selector + _encode(types, args)
 

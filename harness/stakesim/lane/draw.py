@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeAlias, TypeVar
 
 from stakesim.lane.moves import FORCE_ETHER, LEAST, PARTIES, PUPPETS, SCRIPT, SIGNERS, Move, Nested, When
-from stakesim.model.rules import CONTRACT, MAX_SEATS, NOBODY
+from stakesim.model.rules import CONTRACT, MAX_SEATS, NOBODY, RECEIVE
 from stakesim.model.state import Booking, Run, State
 from stakesim.scenario.base_action import PLATFORM
 from stakesim.units import DAY, HOUR
@@ -122,6 +122,7 @@ def _weights(state: State) -> dict[str, float]:
         "ownership": 4 if state.pending_owner else 1.5,
         "script": 6,
         "force ether": 0.3,
+        "plain ether": 0.2,
     }
 
 
@@ -241,6 +242,10 @@ def _force_ether(rng: Random, state: State) -> Move:
     return Move(FORCE_ETHER, rng.choice(SIGNERS), (rng.choice((1, 10**15, 10**18, 2**97)),))
 
 
+def _plain_ether(rng: Random, state: State) -> Move:
+    return Move(RECEIVE, rng.choice(PARTIES), value_off=rng.choice((0, 1, 10**15)))
+
+
 _DRAWERS: Mapping[str, _Drawer] = {
     "create": _create,
     "book": _book,
@@ -255,6 +260,7 @@ _DRAWERS: Mapping[str, _Drawer] = {
     "ownership": _ownership,
     "script": _script,
     "force ether": _force_ether,
+    "plain ether": _plain_ether,
 }
 _REENTERED = tuple(kind for kind in _DRAWERS if kind not in ("script", "force ether"))
 _SETTLING = ("complete", "cancel run", "cancel booking", "expire", "withdraw")

@@ -39,6 +39,8 @@ MAX_HELD = 2**96 - 1
 """Wei that the contract holds at most in escrow and credits together."""
 MAX_ID = 2**32 - 1
 """The last id of a run or booking."""
+RECEIVE = "receive"
+"""Plain ether, which is sent without call data, as if it was the call of a function."""
 NOBODY = "zero address"
 """The party at address zero."""
 CONTRACT = "the contract"
@@ -424,6 +426,11 @@ def _renounce_ownership(x: _Execution) -> None:
     raise RefusedError("OwnershipRequired")
 
 
+def _receive(x: _Execution) -> None:
+    """There is neither a `receive` nor a fallback: ether that no function asks for is refused."""
+    raise RefusedError("NotPayable")
+
+
 _RULES: Mapping[str, Callable[..., None]] = {
     "createEventRun": _create_run,
     "createEventRunFor": _create_run_for,
@@ -442,9 +449,10 @@ _RULES: Mapping[str, Callable[..., None]] = {
     "transferOwnership": _transfer_ownership,
     "acceptOwnership": _accept_ownership,
     "renounceOwnership": _renounce_ownership,
+    RECEIVE: _receive,
 }
 ARGUMENTS: Mapping[str, int] = {name: len(signature(rule).parameters) - 1 for name, rule in _RULES.items()}
-"""All functions of `EventStake` that change something, with their numbers of arguments."""
+"""All functions of `EventStake` that change something, and `RECEIVE`, with their numbers of arguments."""
 _PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
 _GUARDED = frozenset(
     {
