@@ -190,3 +190,27 @@ def test_a_story_says_what_a_contract_does_when_it_is_paid() -> None:
         told = describe_action(ScriptReceiver(by="trudy", how=how))
         assert told.startswith("from now on trudy ")
         assert "_" not in told
+
+
+ROLES_OF_NOBODY = """
+name: roles
+story: Roles are given to addresses of nobody who takes part.
+strict: false
+actors: {a: {}}
+actions:
+  - {do: call, function: setOperator, args: [zero address, true], by: platform}
+  - {do: call, function: setOperator, args: [the contract, true], by: platform}
+  - {do: call, function: pause, by: platform}
+  - {do: call, function: transferOwnership, args: [the contract], by: platform}
+  - {do: call, function: acceptOwnership, by: a}
+  - {do: call, function: transferOwnership, args: [zero address], by: platform}
+  - {do: call, function: transferOwnership, args: ["0x5757575757575757575757575757575757575757"], by: platform}
+  - {do: call, function: setOperator, args: ["0x5757575757575757575757575757575757575757", true], by: platform}
+  - {do: call, function: setOperator, args: [zero address, false], by: platform}
+"""
+
+
+def test_roles_of_addresses_that_are_no_partys_are_no_finding() -> None:
+    environment = open_environment("revm", None, "contract")
+    assert run_scenario(environment, loads(ROLES_OF_NOBODY)).findings == []
+    environment.close()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.batch_reader import ViewAnswer, decode, encode_calls, encode_head
 from stakesim.evm.client import ChainClient
+from stakesim.model.rules import CONTRACT
 from stakesim.model.state import BookingStatus, RunStatus
 
 K = TypeVar("K")
@@ -173,7 +174,7 @@ class StateReader:
         self._chain, self._batch_reader = chain, batch_reader
         self._stake, self._abi, self._full = stake, abi, full_interface
         self._parties = parties
-        self._names: dict[str, str] = {address: name for name, address in parties.items()}
+        self._names: dict[str, str] = {address: name for name, address in {**parties, CONTRACT: stake}.items()}
 
     def read(
         self,

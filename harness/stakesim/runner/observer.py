@@ -327,7 +327,10 @@ class Observer:
     def _with_actual_roles(self, model: State) -> State:
         """Takes over what a function of the contract's own may have changed: owner, operators and pause."""
         roles = self._state.roles
-        return model if roles is None else replace(model, **roles._asdict())
+        if roles is None:
+            return model
+        not_read = {party for party in model.operators if party not in self.session.parties.addresses}
+        return replace(model, **roles._asdict() | {"operators": roles.operators | not_read})
 
     def _read_everything(self) -> ContractState:
         runs, bookings = sorted(self._run_ids), sorted(self._booking_ids)
