@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import has_specified_errors, own_transactions
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
@@ -37,6 +38,8 @@ from stakesim.model.state import ContractCall, Effects, RefusedError, initial_st
 from stakesim.model.views import ExpectedView, expected_views
 from stakesim.scenario.actions import Terms
 
+ENDLESS = "endless"
+"""Kind of the difference that views show which use up all gas."""
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
@@ -269,7 +272,10 @@ class Player:
         state = self.state
         expected = expected_views(state, VIEWED, roles=True) if only != "wallets" else ()
         views = [view for view in expected if only in (None, view.function)]
-        balances, answers = self.arena.read([self._view_call(view) for view in views])
+        try:
+            balances, answers = self.arena.read([self._view_call(view) for view in views])
+        except EngineError as error:
+            return [Difference(ENDLESS, "views", f"after {after}", f"after {after} {error}", index)]
         differences = []
         for view, (data, reverted) in zip(views, answers, strict=True):
             if (text := self._wrong_view(view, data, ok=not reverted)) is not None:
