@@ -13,6 +13,10 @@ from tempfile import NamedTemporaryFile
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.project import current_project
+from stakesim.workers.time_limit import NeverEnds
+
+TESTS_LIMIT_S = 900.0
+"""Seconds that all tests may take: many times what they do, so that only one that never ends exceeds it."""
 
 
 def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = ()) -> str | None:
@@ -29,6 +33,7 @@ def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Se
 
     Raises:
         EngineError: pytest can't run the tests.
+        NeverEnds: They have not ended after `TESTS_LIMIT_S`.
     """
     with NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(
@@ -44,7 +49,17 @@ def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Se
         file.flush()
         command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
         command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
-        process = subprocess.run(command, cwd=current_project().root, capture_output=True, text=True, check=False)
+        try:
+            process = subprocess.run(
+                command,
+                cwd=current_project().root,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TESTS_LIMIT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise NeverEnds(TESTS_LIMIT_S, [str(tests)]) from None
     if process.returncode not in (0, 1):  # neither all passed nor some failed
         output = (process.stderr or process.stdout).strip().splitlines() or ["no output"]
         raise EngineError(f"pytest can't run {tests}: {output[-1]}")
