@@ -34,6 +34,24 @@ def halves(chain):
     return chain.deploy_event_stake(stake_bps=5_000, fee_bps=1_000)
 
 
+def test_a_list_goes_on_beyond_16_bits(chain, contract, attendee):
+    """So many bookings take too long to make, so the length of the list is set in the contract's storage."""
+    run_id = chain.create_run(contract)
+    chain.book(contract, run_id)
+    keys = [attendee.address[2:].rjust(64, "0") + f"{base:064x}" for base in range(16)]
+    slots = [int.from_bytes(contract.w3.keccak(hexstr=key), "big") for key in keys]
+    (lists,) = [slot for slot in slots if word(chain, contract, slot) == 1 << 32 | 1]  # the length, and the one id
+    chain.engine.set_storage(contract.address, lists, 1 << 32 | 65_535)
+    booking_id = chain.book(contract, run_id)
+    assert word(chain, contract, lists) == 1 << 32 | 65_536
+    assert word(chain, contract, lists + 65_536 // 8) == booking_id
+
+
+def word(chain, contract, slot):
+    """A word of the contract's storage."""
+    return int.from_bytes(chain.engine.w3.eth.get_storage_at(contract.address, slot), "big")
+
+
 @pytest.mark.usefixtures("rich")
 class TestAmounts:
     def create(self, chain, contract, host, stake):

@@ -3,6 +3,7 @@
 import pytest
 from stakesim.evm.engines import open_engine
 from stakesim.evm.in_process.py_evm import GasWatchingComputation
+from web3.logs import DISCARD
 
 from tests.contracts.conftest import BOOKING_COST, DAY, GRACE, Chain
 
@@ -32,6 +33,30 @@ def test_failed_push_becomes_a_credit_and_stops_no_other_payout(
     chain.transact(attacker.functions.execute(contract.address, 0, withdraw_to), platform)
     assert chain.balance(other_address) == credit
     assert contract.functions.creditOf(attacker.address).call() == 0
+
+
+@pytest.mark.parametrize("settlement", ["complete", "cancel", "expire"])
+def test_a_settlement_is_logged_before_its_payouts_and_the_host_is_paid_last(chain, contract, settlement):
+    """Whoever follows the events can tell which settlement a deferred payout belongs to."""
+    host, attendees = chain.deploy("RefusingReceiver"), [chain.deploy("RefusingReceiver") for _ in range(3)]
+    run_id = chain.create_run(contract, host=host.address)
+    bookings = [chain.book(contract, run_id, attendee=attendee.address) for attendee in attendees]
+    receipt = chain.settle(contract, run_id, settlement, attended=bookings)
+    deferred = contract.events.PaymentDeferred().process_receipt(receipt, errors=DISCARD)
+    paid = [attendee.address for attendee in attendees]
+    assert [log["args"]["receiver"] for log in deferred] == (paid if settlement == "expire" else [*paid, host.address])
+    name = {"complete": "EventCompleted", "cancel": "EventCancelled", "expire": "EventExpired"}[settlement]
+    (settled,) = contract.events[name]().process_receipt(receipt, errors=DISCARD)
+    assert settled["logIndex"] < deferred[0]["logIndex"]
+
+
+def test_a_cancellation_is_logged_before_its_refund(chain, contract, attendee):
+    refusing = chain.deploy("RefusingReceiver")
+    booking = chain.book(contract, chain.create_run(contract), attendee=refusing.address)
+    receipt = chain.transact(contract.functions.cancelBooking(booking), chain.platform)
+    (cancelled,) = contract.events.BookingCancelled().process_receipt(receipt, errors=DISCARD)
+    (deferred,) = contract.events.PaymentDeferred().process_receipt(receipt, errors=DISCARD)
+    assert cancelled["logIndex"] < deferred["logIndex"]
 
 
 @pytest.mark.slow
