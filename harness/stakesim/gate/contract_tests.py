@@ -19,7 +19,9 @@ TESTS_LIMIT_S = 900.0
 """Seconds that all tests may take: many times what they do, so that only one that never ends exceeds it."""
 
 
-def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = ()) -> str | None:
+def first_failing_test(
+    artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = (), first: Sequence[str] = ()
+) -> str | None:
     """Runs tests until the first failure. A test whose set-up fails does not count as a failure.
 
     Args:
@@ -27,6 +29,7 @@ def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Se
         tests: File or folder of tests that take the contract of the option `--stakesim-contract`.
         engine: As `--stakesim-engine`.
         options: More options of pytest.
+        first: Ids of tests that run before all others.
 
     Returns:
         Id of the failing test; None if all tests pass.
@@ -47,7 +50,7 @@ def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Se
             file,
         )
         file.flush()
-        command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
+        command = [sys.executable, "-m", "pytest", *first, str(tests.resolve()), "-x", "-q", "--tb=no"]
         command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
         try:
             process = subprocess.run(

@@ -64,10 +64,12 @@ def _effect(statement: Node, place: Place) -> str:
     if value.get("nodeType") != "FunctionCall" or value.get("kind") != "functionCall":
         return ""
     called = value["expression"].get("referencedDeclaration")
-    return "heard" if called in place.contract.heard_functions else "call"
+    if called in place.contract.heard_functions:
+        return "heard"
+    return "refusal" if called in place.contract.refusing_functions else ""
 
 
-_ORDERED = (frozenset({"check"}), frozenset({"heard"}), frozenset({"check", "call"}), frozenset({"check", "heard"}))
+_ORDERED = (frozenset({"check"}), frozenset({"heard"}), frozenset({"check", "refusal"}), frozenset({"check", "heard"}))
 """Effects of two neighbours whose order can be seen."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class Mutant:
     def key(self) -> str:
         """Name in the list of equivalent mutants. Stable while the line stays the same, and unique in its file."""
         again = f" #{self.occurrence}" if self.occurrence > 1 else ""
-        return f"{self.function}: {self.text}{again} [{self.column}: {_one_line(self.old)} -> {_one_line(self.new)}]"
+        return f"{self.function}: {self.text}{again} [{self.column}: {_short(self.old)} -> {_short(self.new)}]"
 
     def apply(self, source: str) -> str:
         """Returns the source with this fault."""
@@ -142,5 +143,13 @@ def span_of(node: Node) -> Span:
     return Span(start, start + length)
 
 
-def _one_line(code: str) -> str:
-    return re.sub(r"\s+", " ", code).strip()
+_LONGEST = 110
+_HEAD = 70
+
+
+def _short(code: str) -> str:
+    """Code in one line; of much code its beginning, and a hash, as an argument about it holds for all of it."""
+    line = re.sub(r"\s+", " ", code).strip()
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[:_HEAD]}... {hashlib.sha256(line.encode()).hexdigest()[:8]}"

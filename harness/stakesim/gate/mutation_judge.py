@@ -22,7 +22,7 @@ from stakesim.gate.contract_tests import first_failing_test
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import Build, MutantStatus, Stage, Verdict
 from stakesim.gate.plain_build import DEPLOYED_SETTINGS, PLAIN_SETTINGS, compile_contract
-from stakesim.lane.judge import LaneJudge
+from stakesim.lane.judge import LaneJudge, learn
 from stakesim.lane.knowledge import Knowledge
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.scenario_run import run_scenario
@@ -117,7 +117,7 @@ def search_sound(contract: Artifact, budget: LaneBudget | None) -> Knowledge | N
             f"{contract.name} itself has findings, so that no mutant could be told from it: {finding.difference.text}. "
             "Fix it first: stakesim fuzz."
         )
-    return search.knowledge
+    return learn(contract, search)
 
 
 def code_hash(artifact: Artifact) -> str:
@@ -128,12 +128,16 @@ def code_hash(artifact: Artifact) -> str:
 # ------------------------------------------------------------------------------------------- in a worker process
 
 
+_TESTS_FIRST = 20
+
+
 class MutantWorker:
     """What a worker process keeps between mutants."""
 
     def __init__(self, sound: SoundContract) -> None:
         """Starts a compiler. An environment for scenarios is opened when a mutant needs it."""
         self.sound, self._suite = sound, list(sound.suite)
+        self._failed_tests: list[str] = []
         self._stack = ExitStack()
         self.compiler = self._stack.enter_context(Compiler())
         self.close = self._stack.close
@@ -182,13 +186,20 @@ class MutantWorker:
         return None
 
     def _judged_by_tests(self, artifact: Artifact) -> _Found | None:
+        """Runs the tests, those that killed a mutant before first."""
         if self.sound.tests is None:
             return None
         try:
-            failed = first_failing_test(artifact, self.sound.tests, self.sound.engine)
+            failed = first_failing_test(
+                artifact, self.sound.tests, self.sound.engine, first=self._failed_tests[:_TESTS_FIRST]
+            )
         except NeverEnds as error:
             return _Found(MutantStatus.KILLED, ("HANG",), str(error), stage=Stage.TESTS)
-        return _Found(MutantStatus.KILLED, ("EXPECTATION",), failed, stage=Stage.TESTS) if failed else None
+        if failed is None:
+            return None
+        name = failed.partition("[")[0]
+        self._failed_tests = [name, *(each for each in self._failed_tests if each != name)]
+        return _Found(MutantStatus.KILLED, ("EXPECTATION",), failed, stage=Stage.TESTS)
 
     def _is_sound_when_deployed(self, mutant: Mutant, artifact: Artifact) -> bool:
         if not self.sound.deployed_code:

@@ -71,18 +71,26 @@ class Contract:
     @cached_property
     def heard_functions(self) -> set[int]:
         """Ids of the functions that log an event or call another contract, or call a function that does."""
+        return self._functions_with("EmitStatement", "InlineAssembly", "FunctionCallOptions")
+
+    @cached_property
+    def refusing_functions(self) -> set[int]:
+        """Ids of the functions that revert where something is wrong, or call a function that does."""
+        return self._functions_with("RevertStatement")
+
+    def _functions_with(self, *kinds: str) -> set[int]:
         functions = list(nodes_of(self.definition, "FunctionDefinition"))
-        heard = {each["id"] for each in functions if _is_heard(each)}
+        found = {each["id"] for each in functions for kind in kinds for _ in nodes_of(each, kind)}
         while True:
             more = {
                 each["id"]
                 for each in functions
                 for call in nodes_of(each, "FunctionCall")
-                if call["expression"].get("referencedDeclaration") in heard
+                if call["expression"].get("referencedDeclaration") in found
             }
-            if more <= heard:
-                return heard
-            heard |= more
+            if more <= found:
+                return found
+            found |= more
 
     @cached_property
     def assignments(self) -> list[Node]:
@@ -177,11 +185,6 @@ def reverts(node: Node) -> bool:
 
 CHECKS = ("require", "assert", "_check")
 """How names of functions begin that revert where something is wrong."""
-
-
-def _is_heard(function: Node) -> bool:
-    kinds = ("EmitStatement", "InlineAssembly", "FunctionCallOptions")
-    return any(True for kind in kinds for _ in nodes_of(function, kind))
 
 
 def _locals(function: Node) -> Iterator[Variable]:

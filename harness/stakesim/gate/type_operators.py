@@ -207,10 +207,10 @@ def _word_in(place: Place, span: Span, word: str) -> Span:
 
 
 def _unchecked_statement(node: Node, place: Place) -> Iterator[Edit]:
-    """Lets a statement's arithmetic wrap around."""
-    if _calculates(node):
-        code = place.source.between(*place.source.statement(node))
-        yield Edit("unchecked", place.source.statement(node), f"unchecked {{ {code} }}")
+    """Lets a statement's arithmetic wrap around. What ends without a semicolon is the step of a loop, and can't be."""
+    span = place.source.statement(node)
+    if _calculates(node) and span != span_of(node):
+        yield Edit("unchecked", span, f"unchecked {{ {place.source.between(*span)} }}")
 
 
 def _unchecked_function(node: Node, place: Place) -> Iterator[Edit]:

@@ -31,8 +31,8 @@ _MOST_UNUSED = 300_000
 """Gas that a contract may demand beyond what it uses."""
 _BLOCK_GAS = 2**40
 """Gas for deployments."""
-_VIEW_GAS = 2**30
-"""Gas for all views together: ten times what those of the largest run take, so that a view that never ends is found."""
+_VIEW_GAS = 2**26
+"""Gas for all views together: twenty times what those of the largest run take, so one that never ends is found."""
 _ZERO = "0x" + "00" * 20
 _HOW = {how: number for number, how in enumerate(get_args(ReceiverMode))}
 _WORD = 32

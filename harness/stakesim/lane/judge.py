@@ -7,6 +7,7 @@ others. Then the search goes on from there, on the contract at hand. The first d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from stakesim.evm.abi import signature
@@ -86,6 +87,18 @@ class LaneJudge:
         return play.search(self._sequences)
 
 
+def learn(sound: Artifact, search: LaneSearch) -> Knowledge:
+    """What a search of a sound contract knows, and whether its events come in the order of the rules."""
+    known = replace(search.knowledge, ordered=True)
+    play = _Players(sound, known)
+    in_order = all(play.first_difference(entry) is None for entry in known.corpus[:_SHOWS_ORDER])
+    return replace(known, ordered=in_order)
+
+
+_SHOWS_ORDER = 400
+"""Kept sequences that show whether events come in order."""
+
+
 def _functions(contract: Artifact) -> set[str]:
     return {signature(item) for item in contract.abi if item["type"] == "function"}
 
@@ -107,6 +120,7 @@ class _Players:
                 return LaneKill(UNREACHABLE, world.name, str(error))
             if player.spoiled_by:
                 return self._spoiled(world, player.spoiled_by)
+            player.ordered = self._known.ordered
             self._opened[world.name] = player
         return self._opened[world.name]
 

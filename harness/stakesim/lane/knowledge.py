@@ -40,6 +40,7 @@ class Knowledge:
         corpus: Kept sequences.
         hits: How often each signal was seen.
         storage: What was seen in the contract's storage.
+        ordered: Whether its events come in the order of the rules.
     """
 
     seed: int
@@ -48,3 +49,4 @@ class Knowledge:
     corpus: tuple[Entry, ...]
     hits: Counter[Hashable]
     storage: StorageSignals
+    ordered: bool = False
