@@ -99,6 +99,19 @@ class TestAmounts:
         assert chain.balance(host.address) - before[1] == price - fee + price // 2
         assert chain.balance(halves.address) == halves.functions.platformBalance().call() == fee
 
+    def test_forfeits_of_more_than_64_bits_are_shared_to_the_wei(self, chain, host, platform):
+        contract = chain.deploy_event_stake(forfeit_to_host_bps=3_333)
+        price = 2**72 + 1
+        run_id = chain.create_run(contract, seats=1, price=price)
+        chain.book(contract, run_id)
+        before = chain.balance(host.address)
+        chain.settle(contract, run_id, "complete", attended=[])
+        stake, fee = price // 5, price * 5 // 100
+        to_host = stake * 3_333 // 10_000
+        assert to_host > 2**64
+        assert chain.balance(host.address) - before == price - fee + to_host + stake
+        assert contract.functions.platformBalance().call() == fee + stake - to_host
+
     def test_credits_count_and_earnings_do_not(self, chain, halves, host, platform):
         refuser = chain.deploy("RefusingReceiver")
         run_id = chain.create_run(halves, host=refuser.address, seats=1, price=2 * MAX_HELD)
