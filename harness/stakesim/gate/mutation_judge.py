@@ -128,7 +128,7 @@ def code_hash(artifact: Artifact) -> str:
 # ------------------------------------------------------------------------------------------- in a worker process
 
 
-_TESTS_FIRST = 20
+_TESTS_FIRST = 3
 
 
 class MutantWorker:
