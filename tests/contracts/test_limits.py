@@ -47,6 +47,22 @@ def test_a_list_goes_on_beyond_16_bits(chain, contract, attendee):
     assert word(chain, contract, lists + 65_536 // 8) == booking_id
 
 
+def test_there_is_no_id_after_the_last_one(chain, contract, platform):
+    """So many ids take too long to give, so the counters are set in the contract's storage."""
+    run_id = chain.create_run(contract)
+    chain.book(contract, run_id)
+    escrow = HOST_STAKE + BOOKING_COST
+    (totals,) = [slot for slot in range(16) if word(chain, contract, slot) == 1 << 224 | 1 << 192 | escrow]
+    chain.engine.set_storage(contract.address, totals, LAST_ID << 224 | LAST_ID << 192 | escrow)
+    start, functions = chain.start_of(contract, run_id), contract.functions
+    for call, value in (
+        (functions.createEventRun("x", PRICE, 4, start), HOST_STAKE),
+        (functions.bookEvent(run_id, 1), BOOKING_COST),
+    ):
+        with pytest.raises(Exception, match=r"(?i)overflow|0x11|panic"):
+            call.call({"from": platform.address, "value": value})
+
+
 def word(chain, contract, slot):
     """A word of the contract's storage."""
     return int.from_bytes(chain.engine.w3.eth.get_storage_at(contract.address, slot), "big")
