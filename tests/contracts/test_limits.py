@@ -34,6 +34,40 @@ def halves(chain):
     return chain.deploy_event_stake(stake_bps=5_000, fee_bps=1_000)
 
 
+def test_a_list_goes_on_beyond_16_bits(chain, contract, attendee):
+    """So many bookings take too long to make, so the length of the list is set in the contract's storage."""
+    run_id = chain.create_run(contract)
+    chain.book(contract, run_id)
+    keys = [attendee.address[2:].rjust(64, "0") + f"{base:064x}" for base in range(16)]
+    slots = [int.from_bytes(contract.w3.keccak(hexstr=key), "big") for key in keys]
+    (lists,) = [slot for slot in slots if word(chain, contract, slot) == 1 << 32 | 1]  # the length, and the one id
+    chain.engine.set_storage(contract.address, lists, 1 << 32 | 65_535)
+    booking_id = chain.book(contract, run_id)
+    assert word(chain, contract, lists) == 1 << 32 | 65_536
+    assert word(chain, contract, lists + 65_536 // 8) == booking_id
+
+
+def test_there_is_no_id_after_the_last_one(chain, contract, platform):
+    """So many ids take too long to give, so the counters are set in the contract's storage."""
+    run_id = chain.create_run(contract)
+    chain.book(contract, run_id)
+    escrow = HOST_STAKE + BOOKING_COST
+    (totals,) = [slot for slot in range(16) if word(chain, contract, slot) == 1 << 224 | 1 << 192 | escrow]
+    chain.engine.set_storage(contract.address, totals, LAST_ID << 224 | LAST_ID << 192 | escrow)
+    start, functions = chain.start_of(contract, run_id), contract.functions
+    for call, value in (
+        (functions.createEventRun("x", PRICE, 4, start), HOST_STAKE),
+        (functions.bookEvent(run_id, 1), BOOKING_COST),
+    ):
+        with pytest.raises(Exception, match=r"(?i)overflow|0x11|panic"):
+            call.call({"from": platform.address, "value": value})
+
+
+def word(chain, contract, slot):
+    """A word of the contract's storage."""
+    return int.from_bytes(chain.engine.w3.eth.get_storage_at(contract.address, slot), "big")
+
+
 @pytest.mark.usefixtures("rich")
 class TestAmounts:
     def create(self, chain, contract, host, stake):
@@ -80,6 +114,19 @@ class TestAmounts:
         assert chain.balance(attendee.address) - before[0] == price // 2
         assert chain.balance(host.address) - before[1] == price - fee + price // 2
         assert chain.balance(halves.address) == halves.functions.platformBalance().call() == fee
+
+    def test_forfeits_of_more_than_64_bits_are_shared_to_the_wei(self, chain, host, platform):
+        contract = chain.deploy_event_stake(forfeit_to_host_bps=3_333)
+        price = 2**72 + 1
+        run_id = chain.create_run(contract, seats=1, price=price)
+        chain.book(contract, run_id)
+        before = chain.balance(host.address)
+        chain.settle(contract, run_id, "complete", attended=[])
+        stake, fee = price // 5, price * 5 // 100
+        to_host = stake * 3_333 // 10_000
+        assert to_host > 2**64
+        assert chain.balance(host.address) - before == price - fee + to_host + stake
+        assert contract.functions.platformBalance().call() == fee + stake - to_host
 
     def test_credits_count_and_earnings_do_not(self, chain, halves, host, platform):
         refuser = chain.deploy("RefusingReceiver")

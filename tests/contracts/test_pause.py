@@ -1,6 +1,7 @@
 """pause and unpause: new runs and bookings stop, and nothing else."""
 
 import pytest
+from web3.exceptions import ContractLogicError
 
 from tests.contracts.conftest import BOOKING_COST, GRACE, HOST_STAKE, PRICE, ROLES
 
@@ -18,6 +19,16 @@ def test_only_the_owner_pauses_and_unpauses(chain, contract, callers, role):
     receipt = chain.transact(contract.functions.unpause(), callers.accounts["owner"])
     assert contract.events.Unpaused().process_log(receipt.logs[0])["args"]["account"] == callers.address("owner")
     assert contract.functions.paused().call() is False
+
+
+@pytest.mark.parametrize("function", ["pause", "unpause"])
+def test_neither_takes_ether(chain, contract, platform, function):
+    if function == "unpause":
+        chain.transact(contract.functions.pause(), platform)
+    call = {"from": platform.address, "to": contract.address, "data": contract.encode_abi(function, [])}
+    assert chain.engine.w3.eth.call(call) == b""
+    with pytest.raises(ContractLogicError):
+        chain.engine.w3.eth.call({**call, "value": 1})
 
 
 def test_pause_stops_runs_and_bookings_of_everybody(chain, contract, callers, host, attendee):

@@ -1,8 +1,14 @@
 """No hostile receiver can stop another party's settlement, and no caller can starve a receiver of its gas."""
 
 import pytest
+from stakesim.evm.engines import open_engine
+from stakesim.evm.in_process.py_evm import GasWatchingComputation
+from web3.logs import DISCARD
 
-from tests.contracts.conftest import BOOKING_COST, DAY, GRACE
+from tests.contracts.conftest import BOOKING_COST, DAY, GRACE, Chain
+
+GAS = 0x5A
+"""The instruction that reads the gas that is left."""
 
 HOSTILE_RECEIVERS = ["RefusingReceiver", "BurningReceiver", "FloodingReceiver"]
 
@@ -27,6 +33,30 @@ def test_failed_push_becomes_a_credit_and_stops_no_other_payout(
     chain.transact(attacker.functions.execute(contract.address, 0, withdraw_to), platform)
     assert chain.balance(other_address) == credit
     assert contract.functions.creditOf(attacker.address).call() == 0
+
+
+@pytest.mark.parametrize("settlement", ["complete", "cancel", "expire"])
+def test_a_settlement_is_logged_before_its_payouts_and_the_host_is_paid_last(chain, contract, settlement):
+    """Whoever follows the events can tell which settlement a deferred payout belongs to."""
+    host, attendees = chain.deploy("RefusingReceiver"), [chain.deploy("RefusingReceiver") for _ in range(3)]
+    run_id = chain.create_run(contract, host=host.address)
+    bookings = [chain.book(contract, run_id, attendee=attendee.address) for attendee in attendees]
+    receipt = chain.settle(contract, run_id, settlement, attended=bookings)
+    deferred = contract.events.PaymentDeferred().process_receipt(receipt, errors=DISCARD)
+    paid = [attendee.address for attendee in attendees]
+    assert [log["args"]["receiver"] for log in deferred] == (paid if settlement == "expire" else [*paid, host.address])
+    name = {"complete": "EventCompleted", "cancel": "EventCancelled", "expire": "EventExpired"}[settlement]
+    (settled,) = contract.events[name]().process_receipt(receipt, errors=DISCARD)
+    assert settled["logIndex"] < deferred[0]["logIndex"]
+
+
+def test_a_cancellation_is_logged_before_its_refund(chain, contract, attendee):
+    refusing = chain.deploy("RefusingReceiver")
+    booking = chain.book(contract, chain.create_run(contract), attendee=refusing.address)
+    receipt = chain.transact(contract.functions.cancelBooking(booking), chain.platform)
+    (cancelled,) = contract.events.BookingCancelled().process_receipt(receipt, errors=DISCARD)
+    (deferred,) = contract.events.PaymentDeferred().process_receipt(receipt, errors=DISCARD)
+    assert cancelled["logIndex"] < deferred["logIndex"]
 
 
 @pytest.mark.slow
@@ -117,3 +147,74 @@ class TestGasThatIsDemanded:
         chain.send(cancel, platform, gas=high)
         assert chain.balance(spender) == BOOKING_COST
         assert contract.functions.creditOf(spender).call() == 0
+
+
+class GasReadings:
+    """Records what the instruction GAS reads in py-evm, and how much gas each call to an address begins with."""
+
+    def __init__(self):
+        self.read, self.given = [], {}
+
+    def computation(self):
+        opcodes = dict(GasWatchingComputation.opcodes)
+        run = opcodes[GAS]
+
+        def run_and_record(computation):
+            run(computation=computation)
+            self.read.append((computation.msg.to, computation.get_gas_remaining()))
+            self.given[computation.msg.to] = computation.msg.gas
+
+        opcodes[GAS] = run_and_record
+        return type("GasReadingComputation", (GasWatchingComputation,), {"opcodes": opcodes})
+
+
+class TestGasToTheUnit:
+    """What a push demands, and what a receiver gets, exactly: a unit less or more is another contract."""
+
+    @pytest.fixture
+    def readings(self):
+        return GasReadings()
+
+    @pytest.fixture
+    def watched(self, chain, readings):
+        """A chain of its own, as only py-evm shows what an instruction reads."""
+        return Chain(open_engine("py-evm", trace=readings), chain.artifacts)
+
+    def test_push_demands_exactly_its_gas_and_what_it_costs_around_it(self, watched, readings):
+        contract = watched.deploy_event_stake()
+        booking = watched.book(contract, watched.create_run(contract))
+        cancel = contract.functions.cancelBooking(booking)
+        low, high = 60_000, 600_000
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.succeeds(watched, cancel, middle) else (middle, high)
+        readings.read.clear()
+        assert not self.succeeds(watched, cancel, low)
+        assert self.succeeds(watched, cancel, high)
+        stake = bytes.fromhex(contract.address[2:])
+        assert [gas for address, gas in readings.read if address == stake] == [89_999, 90_000]
+
+    def succeeds(self, chain, call, gas):
+        snapshot = chain.engine.snapshot()
+        status = chain.send(call, chain.platform, gas=gas).status
+        chain.engine.revert(snapshot)
+        return status == 1
+
+    def test_push_gives_exactly_its_gas_and_the_stipend_of_a_call_with_value(self, watched, readings):
+        contract, spender = watched.deploy_event_stake(), watched.deploy("Spender").address
+        booking = watched.book(contract, watched.create_run(contract), attendee=spender)
+        watched.transact(contract.functions.cancelBooking(booking), watched.platform)
+        assert readings.given[bytes.fromhex(spender[2:])] == 30_000 + 2_300
+
+    def test_withdrawal_gives_all_gas_that_the_evm_lets_it_give(self, watched, readings):
+        """A 64th stays behind (EIP-150)."""
+        contract, spender = watched.deploy_event_stake(), watched.deploy("Spender").address
+        refusing = watched.deploy("RefusingReceiver")
+        booking = watched.book(contract, watched.create_run(contract), attendee=refusing.address)
+        watched.transact(contract.functions.cancelBooking(booking), watched.platform)
+        withdraw = contract.encode_abi("withdrawTo", [spender])
+        watched.transact(refusing.functions.execute(contract.address, 0, withdraw), watched.platform)
+        stake = bytes.fromhex(contract.address[2:])
+        (left,) = [gas for address, gas in readings.read[-2:] if address == stake]
+        given = readings.given[bytes.fromhex(spender[2:])] - 2_300
+        assert left * 62 // 64 < given <= left * 63 // 64

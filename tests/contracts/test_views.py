@@ -1,6 +1,7 @@
 """Views and constants show the contract's state, for things that exist and things that don't."""
 
 import pytest
+from web3.exceptions import ContractLogicError
 
 from tests.contracts.conftest import PRICE
 
@@ -29,12 +30,33 @@ def test_lists_of_any_length_are_whole(chain, contract, host, attendee, count):
     assert contract.functions.getEventBookings(runs[0]).call() == bookings
 
 
+@pytest.mark.slow
+def test_a_list_of_more_ids_than_8_bits_count_is_whole(chain, contract, host):
+    runs = [chain.create_run(contract, seats=1) for _ in range(257)]
+    assert contract.functions.getHostEvents(host.address).call() == runs
+
+
 def test_booking_cost_is_payment_plus_stake(chain, contract):
     run_id = chain.create_run(contract)
     payment, stake = 2 * PRICE, 2 * PRICE // 5
     assert contract.functions.calculateBookingCost(run_id, 2).call() == [payment, stake, payment + stake]
     assert contract.functions.calculateBookingCost(run_id, 0).call() == [0, 0, 0]
     assert contract.functions.calculateRequiredStake(PRICE, 3).call() == 3 * PRICE // 5
+
+
+def test_a_cost_that_does_not_fit_in_256_bits_is_refused(chain):
+    """With a stake of one basis point the largest payment fits, and its sum with the stake does not."""
+    contract = chain.deploy_event_stake(stake_bps=1)
+    price = 2**60
+    run_id = chain.create_run(contract, seats=1, price=price)
+    seats = (2**256 - 1) // price
+    fitting = seats * 9_998 // 10_000
+    payment, stake, total = contract.functions.calculateBookingCost(run_id, fitting).call()
+    assert payment == price * fitting
+    assert payment + stake == total < 2**256
+    for too_many in (seats, seats + 1):
+        with pytest.raises(ContractLogicError):
+            contract.functions.calculateBookingCost(run_id, too_many).call()
 
 
 def test_constants_are_public(contract):

@@ -110,6 +110,7 @@ def test_credit_is_zero_before_it_is_paid_out(chain, contract, witness, set_witn
     (saw,) = events(witness, receipt, "Saw")
     assert saw["credit"] == 0 < credit
     assert saw["owed"] == saw["held"]
+    assert [log["address"] for log in receipt.logs] == [contract.address, witness.address]
 
 
 @pytest.mark.parametrize("settlement", ["complete", "cancel", "expire", "cancel booking"])
@@ -150,6 +151,7 @@ def test_fees_are_deducted_before_they_are_paid_and_calling_back_fails(
     else:
         (saw,) = events(witness, receipt, "Saw")
         assert saw["owed"] == saw["held"]
+        assert [log["address"] for log in receipt.logs] == [contract.address, witness.address]
 
 
 PAYOUTS = ["complete", "cancel", "expire", "cancel booking", "withdraw", "fees"]

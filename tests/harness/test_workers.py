@@ -21,6 +21,7 @@ from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.errors import EngineError
 from stakesim.gate import mutation_run
+from stakesim.gate.mutation_judge import LaneBudget
 from stakesim.paths import checkout, state_dir
 from stakesim.scenario.scenario import load
 from stakesim.workers.pool import worker_pool
@@ -130,8 +131,11 @@ def test_mutant_statuses_are_equal_on_a_cluster(address, monkeypatch, engine_nam
         mutation_run, "scenario_suite", lambda: [load(ROOT / "scenarios" / f"{name}.yaml") for name in names]
     )
     contract = f"{CONTRACTS / 'EventStake.sol'}:EventStake"
+    lane = LaneBudget(kept=40, fresh=5)
     here, there = (
-        mutation_run.mutate(contract, engine_name, jobs=1, only="uint256 forfeitsToHost", dask=where)
+        mutation_run.mutate(
+            contract, engine_name, jobs=1, only="uint256 forfeitsToHost", sample=12, lane=lane, dask=where
+        )
         for where in (None, address)
     )
     assert [(v.mutant, v.status, v.reason) for v in there.verdicts] == [

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stakesim.commands.options import ContractSource, Dask, Engine, Jobs, contract_or_default
+from stakesim.commands.options import ContractSource, Dask, Engine, Jobs, Seed, contract_or_default
 from stakesim.commands.terminal import console, finish, progress_bar
 
 if TYPE_CHECKING:
-    from stakesim.gate.mutation_run import MutationResult, Verdict
+    from stakesim.gate.mutation_result import MutationResult, Verdict
 
 
 def mutate(
@@ -22,36 +21,57 @@ def mutate(
     jobs: Jobs = 2,
     dask: Dask = None,
     only: Annotated[str, typer.Option(help="Only mutants whose line or function contains this text.")] = "",
+    sample: Annotated[int | None, typer.Option(help="Only so many mutants, drawn by --seed.", min=1)] = None,
+    seed: Seed = 1,
     tests: Annotated[
         Path | None,
         typer.Option(
             help="File or folder of pytest tests that take --stakesim-contract, for mutants that survive all scenarios."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the verdict on each mutant.")] = None,
+    deployed: Annotated[
+        int,
+        typer.Option(
+            help="So many killed mutants, and all survivors, are judged once more, compiled as for a deploy. -1: none.",
+            min=-1,
+        ),
+    ] = 40,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the verdicts, a line of JSON each, as they come. The same command goes on from there."
+        ),
+    ] = None,
 ) -> None:
     """Insert small faults into the contract, one at a time, and count how many are found."""
     from stakesim.gate import mutation_run
-    from stakesim.gate.mutation_run import MutantStatus
+    from stakesim.gate.mutation_result import MIN_SCORE, MutantStatus
 
     statuses: Counter[str] = Counter()
-    with progress_bar("compiling") as advance:
+    with progress_bar("searching the contract") as advance:
 
         def judged(verdict: Verdict) -> None:
             statuses[verdict.status] += 1
             advance(description=", ".join(f"{count} {status}" for status, count in statuses.items()))
 
         result = mutation_run.mutate(
-            contract_or_default(contract), engine, jobs=jobs, only=only, tests=tests, progress=judged, dask=dask
+            contract_or_default(contract),
+            engine,
+            jobs=jobs,
+            only=only,
+            sample=sample,
+            seed=seed,
+            tests=tests,
+            deployed=None if deployed < 0 else deployed,
+            out=out,
+            progress=judged,
+            dask=dask,
         )
     _show(result)
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps([verdict.as_json() for verdict in result.verdicts], indent=1) + "\n")
     killed, survived = len(result.with_status(MutantStatus.KILLED)), len(result.with_status(MutantStatus.SURVIVED))
     console().print(
-        f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, in {result.seconds:.0f} s; required are "
-        f"{mutation_run.MIN_SCORE:.0%}, and all on lines that compute or move money: "
+        f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, and {result.money_score:.1%} of those on "
+        f"lines that compute or move money, in {result.seconds / 60:.1f} min; required are {MIN_SCORE:.0%} and 100%: "
         f"{'pass' if result.passed else 'missed'}"
     )
     finish(ok=result.passed)
@@ -60,13 +80,25 @@ def mutate(
 def _show(result: MutationResult) -> None:
     from rich.table import Table
 
-    from stakesim.gate.mutation_run import MutantStatus, diff
+    from stakesim.gate.mutation_result import MutantStatus, Stage
+    from stakesim.gate.mutation_run import diff
 
-    table = Table("operator", "mutants", *MutantStatus)
-    for operator, counts in sorted(result.statuses_by_operator().items()):
-        table.add_row(operator, str(counts.total()), *(str(counts[status]) for status in MutantStatus))
+    others = [status for status in MutantStatus if status is not MutantStatus.KILLED]
+    table = Table("operator", "made", *(f"killed by {stage}" for stage in Stage), *others)
+    for operator, counts in sorted(result.by_operator().items()):
+        made = str(counts.statuses.total())
+        stages = (str(counts.stages[stage]) for stage in Stage)
+        table.add_row(operator, made, *stages, *(str(counts.statuses[status]) for status in others))
     output = console()
     output.print(table)
     output.print("found by: " + ", ".join(f"{name} {count}" for name, count in result.killers.most_common()))
+    if result.deployed:
+        deployed = Counter(verdict.status for verdict in result.deployed)
+        output.print("as deployed: " + ", ".join(f"{count} {status}" for status, count in deployed.items()))
+    arguments = Counter(verdict.reason for verdict in result.with_status(MutantStatus.EQUIVALENT))
+    for argument, count in arguments.most_common():
+        output.print(f"equivalent, {count}: {argument}", markup=False)
+    for key in result.stale:
+        output.print(f"listed as equivalent, and not made: {key}", markup=False)
     for verdict in result.with_status(MutantStatus.SURVIVED):
         output.print(f"\nsurvived: {verdict.mutant.key}\n{diff(result.source, verdict.mutant)}", markup=False)

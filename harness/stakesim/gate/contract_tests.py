@@ -13,9 +13,15 @@ from tempfile import NamedTemporaryFile
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.project import current_project
+from stakesim.workers.time_limit import NeverEnds
+
+TESTS_LIMIT_S = 900.0
+"""Seconds that all tests may take: many times what they do, so that only one that never ends exceeds it."""
 
 
-def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = ()) -> str | None:
+def first_failing_test(
+    artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = (), first: Sequence[str] = ()
+) -> str | None:
     """Runs tests until the first failure. A test whose set-up fails does not count as a failure.
 
     Args:
@@ -23,12 +29,14 @@ def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Se
         tests: File or folder of tests that take the contract of the option `--stakesim-contract`.
         engine: As `--stakesim-engine`.
         options: More options of pytest.
+        first: Ids of tests that run before all others.
 
     Returns:
         Id of the failing test; None if all tests pass.
 
     Raises:
         EngineError: pytest can't run the tests.
+        NeverEnds: They have not ended after `TESTS_LIMIT_S`.
     """
     with NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(
@@ -42,9 +50,19 @@ def first_failing_test(artifact: Artifact, tests: Path, engine: str, options: Se
             file,
         )
         file.flush()
-        command = [sys.executable, "-m", "pytest", str(tests.resolve()), "-x", "-q", "--tb=no"]
+        command = [sys.executable, "-m", "pytest", *first, str(tests.resolve()), "-x", "-q", "--tb=no"]
         command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
-        process = subprocess.run(command, cwd=current_project().root, capture_output=True, text=True, check=False)
+        try:
+            process = subprocess.run(
+                command,
+                cwd=current_project().root,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TESTS_LIMIT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise NeverEnds(TESTS_LIMIT_S, [str(tests)]) from None
     if process.returncode not in (0, 1):  # neither all passed nor some failed
         output = (process.stderr or process.stdout).strip().splitlines() or ["no output"]
         raise EngineError(f"pytest can't run {tests}: {output[-1]}")

@@ -263,18 +263,22 @@ def _coverage(gate: GateResult, part: GatePart) -> None:
 
 
 def _mutants(gate: GateResult, part: GatePart) -> None:
-    from stakesim.gate.mutation_run import MutantStatus, mutate
+    from stakesim.gate.mutation_result import MutantStatus
+    from stakesim.gate.mutation_run import DEPLOYED_SAMPLE, mutate
 
     if not _has_source(gate):
         part.not_tried("No mutants: they need the source, and an artifact has none.")
         return
     try:
-        result = mutate(gate.contract, gate.engine, jobs=gate.jobs, tests=_contract_tests(gate))
+        result = mutate(
+            gate.contract, gate.engine, jobs=gate.jobs, tests=_contract_tests(gate), deployed=DEPLOYED_SAMPLE
+        )
     except (CompileError, EngineError) as error:
         _could_not_run(gate, part, f"No mutants: {error}")
         return
     part.passes_if(result.passed)
     part.problems = [f"not found: {verdict.mutant.key}" for verdict in result.with_status(MutantStatus.SURVIVED)]
+    part.problems += [f"listed as equivalent, and not made: {key}" for key in result.stale]
     part.figures = {
         str(status): len(result.with_status(status)) for status in MutantStatus if status is not MutantStatus.INVALID
     }

@@ -28,6 +28,8 @@ PLAIN_SETTINGS = SETTINGS | {
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},  # a mutant that compiles to the same code is no mutant
 }
 """Compiles ten times as fast. The code does the same for more gas, so gas is not judged."""
+DEPLOYED_SETTINGS = SETTINGS | {"metadata": PLAIN_SETTINGS["metadata"]}
+"""Those of a deploy, without the hash of the sources."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,40 @@ def compile_plain(
     outputs: dict[str, Any] = {"*": ["abi", "evm.bytecode", "evm.deployedBytecode"]}
     if with_tree:
         outputs[""] = ["ast"]
+    return _compile(compiler, sources, file, PLAIN_SETTINGS, outputs)
+
+
+def compile_contract(
+    compiler: Compiler, sources: Mapping[str, str], file: str, contract: str, settings: Mapping[str, Any]
+) -> Artifact | None:
+    """Compiles one contract, without source maps.
+
+    Args:
+        compiler: An open compiler.
+        sources: Source code by name.
+        file: Name of the file.
+        contract: Name of the contract.
+        settings: `PLAIN_SETTINGS` or `DEPLOYED_SETTINGS`.
+
+    Returns:
+        The contract; None if it does not compile.
+    """
+    output = _compile(compiler, sources, file, settings, {contract: _CODE})
+    if any(error["severity"] == "error" for error in output.get("errors", ())):
+        return None
+    return artifacts_from_output(output, sources)[contract]
+
+
+_CODE = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object", "evm.deployedBytecode.immutableReferences"]
+
+
+def _compile(
+    compiler: Compiler, sources: Mapping[str, str], file: str, settings: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> dict[str, Any]:
     return compiler.compile(
         {
             "language": "Solidity",
             "sources": {name: {"content": text} for name, text in sources.items()},
-            "settings": PLAIN_SETTINGS | {"outputSelection": {file: outputs}},
+            "settings": {**settings, "outputSelection": {file: outputs}},
         }
     )

@@ -30,7 +30,9 @@ _TRANSACTION_GAS = 21_000
 _MOST_UNUSED = 300_000
 """Gas that a contract may demand beyond what it uses."""
 _BLOCK_GAS = 2**40
-"""Gas for what is no transaction: deployments and views."""
+"""Gas for deployments."""
+_VIEW_GAS = 2**26
+"""Gas for all views together: twenty times what those of the largest run take, so one that never ends is found."""
 _ZERO = "0x" + "00" * 20
 _HOW = {how: number for number, how in enumerate(get_args(ReceiverMode))}
 _WORD = 32
@@ -210,11 +212,18 @@ class Arena:
 
         Returns:
             Wei of the signers, the puppets and the contract; and the answer to each call.
+
+        Raises:
+            EngineError: They use up all gas.
         """
         data = self._reader_head + encode_calls(calls)
         mark = self._evm.snapshot()
-        answer = bytes(self._evm.message_call(self._addresses[PLATFORM], self._batch_reader, data, 0, _BLOCK_GAS))
-        self._evm.revert(mark)
+        try:
+            answer = bytes(self._evm.message_call(self._addresses[PLATFORM], self._batch_reader, data, 0, _VIEW_GAS))
+        except RuntimeError as failure:
+            raise EngineError(f"the views of the contract end with {parse_failure(failure)[0]}") from None
+        finally:
+            self._evm.revert(mark)
         return decode(answer, len(self._everybody))
 
     def slot(self, number: int) -> int:

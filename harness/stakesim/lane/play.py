@@ -7,12 +7,14 @@ wants, the whole state: all views at the edges of their arguments, and all walle
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import has_specified_errors, own_transactions
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
@@ -33,10 +35,12 @@ from stakesim.lane.moves import (
 )
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
-from stakesim.model.state import ContractCall, Effects, RefusedError, initial_state
+from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, initial_state
 from stakesim.model.views import ExpectedView, expected_views
 from stakesim.scenario.actions import Terms
 
+ENDLESS = "endless"
+"""Kind of the difference that views show which use up all gas."""
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
@@ -101,6 +105,14 @@ class MoveResult(NamedTuple):
     returned: int | None = None
 
 
+def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
+    """Kinds of events in their order. Bookings of a run are in no order that anybody is told."""
+    return [kind for kind, _ in groupby("a booking" if name in _OF_BOOKINGS else name for name, *_ in events)]
+
+
+_OF_BOOKINGS = ("BookingCompleted", "BookingNoShow")
+
+
 class Player:
     """Plays moves in one world, sequence after sequence.
 
@@ -111,6 +123,7 @@ class Player:
         spoiled_by: The world's first moves that already show a difference; empty as a rule.
         state: The model's state.
         played: How many moves were played.
+        ordered: Whether events must come in the order of the rules.
     """
 
     def __init__(self, contract: Artifact, world: World, traits: ContractTraits | None = None) -> None:
@@ -125,7 +138,7 @@ class Player:
             EngineError: The contract can't be deployed, or its counters are not found.
         """
         self.world, self.contract, self._traits = world, contract, traits or ContractTraits()
-        self.played = 0
+        self.played, self.ordered = 0, False
         self._has_errors = has_specified_errors(contract.abi) and not self._traits.reverts_with_strings
         self._abi = ContractAbi(contract.abi)
         self.own_functions = [
@@ -246,12 +259,16 @@ class Player:
         yield from self._check_events(move, index, done, effects)
 
     def _check_events(self, move: Move, index: int, done: Executed, effects: Effects) -> Iterator[Difference]:
-        """Compares the events of a contract that has those of the rules, in whatever order."""
+        """Compares the events of a contract that has those of the rules, in whatever order unless `ordered`."""
         codec, stake = self.arena.codec, self.arena.stake
-        expected = Counter([codec.event(event) for event in effects.events if codec.has_event(event[0])])
-        logged = (codec.logged(topics, data) for address, topics, data in done.logs if address == stake)
-        actual = Counter([event for event in logged if event is not None])
+        due = [codec.event(event) for event in effects.events if codec.has_event(event[0])]
+        all_logged = (codec.logged(topics, data) for address, topics, data in done.logs if address == stake)
+        logged = [event for event in all_logged if event is not None]
+        expected, actual = Counter(due), Counter(logged)
         if expected == actual:
+            if self.ordered and _phases(due) != _phases(logged):
+                text = f"{self._told(move)} must log {due} in this order, and logs {logged}"
+                yield Difference("events", move.function, "order", text, index)
             return
         missing, extra = list((expected - actual).elements()), list((actual - expected).elements())
         names = sorted({event[0] for event in (*missing, *extra)})
@@ -269,7 +286,10 @@ class Player:
         state = self.state
         expected = expected_views(state, VIEWED, roles=True) if only != "wallets" else ()
         views = [view for view in expected if only in (None, view.function)]
-        balances, answers = self.arena.read([self._view_call(view) for view in views])
+        try:
+            balances, answers = self.arena.read([self._view_call(view) for view in views])
+        except EngineError as error:
+            return [Difference(ENDLESS, "views", f"after {after}", f"after {after} {error}", index)]
         differences = []
         for view, (data, reverted) in zip(views, answers, strict=True):
             if (text := self._wrong_view(view, data, ok=not reverted)) is not None:

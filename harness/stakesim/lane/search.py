@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.lane.draw import draw_move, draw_own
+from stakesim.lane.knowledge import Entry, Knowledge
 from stakesim.lane.moves import PREPARATIONS, Move
 from stakesim.lane.mutate import mutate
 from stakesim.lane.play import Difference, Player, World
@@ -34,23 +36,6 @@ _SHORTENINGS = 15
 _DRAWN = (1, 2, 3, 4, 6, 8, 12, 16)
 _DRAWN_DEEP = (1, 1, 2, 2, 3, 4, 8)
 """How many moves are drawn at the end of a sequence; fewer where a step more may be all that is needed."""
-
-
-@dataclass
-class Entry:
-    """A kept sequence.
-
-    Attributes:
-        world: Name of the world that it is played in.
-        moves: The moves.
-        deep: Whether it brought the contract's storage into a state that was not seen before.
-        tries: How often it was gone on from.
-    """
-
-    world: str
-    moves: tuple[Move, ...]
-    deep: bool = False
-    tries: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +74,8 @@ class LaneSearch:
         findings: By cause.
         sequences: How many sequences were played.
         skipped: Worlds that this contract can't be brought into, and why.
+        shrinking: Whether sequences that show a finding are made short.
+        players: Players that are open already, by the names of their worlds.
     """
 
     contract: Artifact
@@ -99,6 +86,8 @@ class LaneSearch:
     findings: dict[tuple[str, str, str], LaneFinding] = field(default_factory=dict)
     sequences: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    shrinking: bool = True
+    players: Mapping[str, Player] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rng = Random(self.seed)
@@ -110,7 +99,7 @@ class LaneSearch:
         self._began = time.monotonic()
         for world in self.worlds or worlds(self.traits.terms, self.traits.max_seats):
             try:
-                player = self.open_player(world)
+                player = self.players.get(world.name) or self.open_player(world)
             except EngineError as error:
                 self.skipped[world.name] = str(error)
                 continue
@@ -126,6 +115,20 @@ class LaneSearch:
             self._storage = self._storage or StorageSignals(player.arena)
 
         self._spent = dict.fromkeys(self._players, 0)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the search knows by now."""
+        assert self._storage is not None
+        opened = tuple(player.world for player in self._players.values())
+        corpus = tuple(replace(entry) for entry in self.corpus)
+        return Knowledge(self.seed, opened, self.traits, corpus, self._hits.copy(), deepcopy(self._storage))
+
+    def go_on_from(self, known: Knowledge) -> None:
+        """Takes over what another search knows: from then on only that is new which is new to both."""
+        self.corpus = [replace(entry) for entry in known.corpus]
+        self._deep = [entry for entry in self.corpus if entry.deep]
+        self._hits, self._storage = known.hits.copy(), deepcopy(known.storage)
 
     def open_player(self, world: World) -> Player:
         """Opens a player of the contract in a world.
@@ -291,7 +294,7 @@ class LaneSearch:
             difference, player.world, tuple(moves), self.seconds, self.sequences, player.world.name, tuple(moves)
         )
         self.findings[difference.cause] = found  # before it is shrunk, so that a second one is not
-        if moves:
+        if moves and self.shrinking:
             world, short, shown = shrink(self.open_player, player.world, moves, difference)
             self.findings[difference.cause] = replace(found, difference=shown, world=world, moves=short)
 

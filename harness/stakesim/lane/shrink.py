@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from stakesim.lane.moves import SCRIPT, SET_IDS, Move, When
-from stakesim.lane.play import Difference, Player, World
+from stakesim.lane.play import ENDLESS, Difference, Player, World
 
 _MOST_MOVES = 6_000
 """Moves that are played at most to make a sequence short."""
@@ -127,8 +127,10 @@ def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, st
     player.restart()
     for position, move in enumerate(moves):
         differences = player.play(move, position).differences
-        if cause[0] in ("view", "wei") and cause[2] == f"after {move.function}":
-            differences = player.check_state(position, after=move.function, only=cause[1])
+        if cause[0] in ("view", "wei", ENDLESS) and cause[2] == f"after {move.function}":
+            differences = player.check_state(
+                position, after=move.function, only=None if cause[0] == ENDLESS else cause[1]
+            )
         for difference in differences:
             if difference.cause == cause:
                 return difference

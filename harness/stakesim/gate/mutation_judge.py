@@ -1,0 +1,251 @@
+"""Judges one mutant after another: by the contract lane, then by the scenarios, then by the tests.
+
+The lane tells most mutants from the contract in a fraction of a second. What it can't tell is compiled as for a deploy
+before the tests run: code that is the contract's own there is proven to do the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stakesim.errors import NotInstalled
+from stakesim.evm.compiler import Artifact, Compiler
+from stakesim.evm.errors import EngineError
+from stakesim.gate.contract_tests import first_failing_test
+from stakesim.gate.mutant import Mutant
+from stakesim.gate.mutation_result import Build, MutantStatus, Stage, Verdict
+from stakesim.gate.plain_build import DEPLOYED_SETTINGS, PLAIN_SETTINGS, compile_contract
+from stakesim.lane.judge import LaneJudge, learn
+from stakesim.lane.knowledge import Knowledge
+from stakesim.runner.environment import Environment, open_environment
+from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.scenario import Scenario
+from stakesim.search.contract_search import open_search
+from stakesim.workers.time_limit import NeverEnds
+
+SETTINGS: Mapping[Build, Mapping[str, Any]] = {Build.PLAIN: PLAIN_SETTINGS, Build.DEPLOYED: DEPLOYED_SETTINGS}
+"""Compiler settings by build."""
+
+
+class LaneBudget(NamedTuple):
+    """How much the contract lane does.
+
+    Attributes:
+        kept: Sequences of the search of the sound contract, whose corpus each mutant is played.
+        fresh: New sequences that are played on a mutant that the corpus does not tell from the contract.
+        seed: Seed of the search.
+    """
+
+    kept: int = 4_000
+    fresh: int = 300
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class SoundContract:
+    """The contract itself, and how mutants are told from it.
+
+    Attributes:
+        build: How it is compiled.
+        sources: Source code by name.
+        file: Name of its file.
+        artifact: The contract.
+        deployed_code: Hash of its code, compiled as for a deploy; empty: mutants are not compared with it.
+        engine: Engine of the scenarios.
+        suite: The scenarios.
+        tests: File or folder of tests.
+        known: What a search of it by the contract lane knows; None if the lane can't judge it.
+        fresh: See `LaneBudget`.
+    """
+
+    build: Build
+    sources: Mapping[str, str]
+    file: str
+    artifact: Artifact
+    deployed_code: str
+    engine: str
+    suite: Sequence[Scenario]
+    tests: Path | None
+    known: Knowledge | None
+    fresh: int
+
+    def check(self) -> None:
+        """Checks that no scenario and no test fails.
+
+        Raises:
+            EngineError: One does.
+        """
+        name = self.artifact.name
+        if self.suite:
+            self._check_scenarios()
+        if self.tests and (failed := first_failing_test(self.artifact, self.tests, self.engine)):
+            raise EngineError(f"{name} itself fails {failed}, so that no mutant could be told from it: fix it first.")
+
+    def _check_scenarios(self) -> None:
+        with closing(open_environment(self.engine, self.artifact)) as environment:
+            for scenario in self.suite:
+                findings = run_scenario(environment, scenario).findings
+                if findings:
+                    raise EngineError(
+                        f"{self.artifact.name} itself has findings, so that no mutant could be told from it: "
+                        f"{scenario.name}, {findings[0].id}, {findings[0].message}. Fix it first: stakesim run."
+                    )
+
+
+def search_sound(contract: Artifact, budget: LaneBudget | None) -> Knowledge | None:
+    """Searches the sound contract in the lane; returns None if the lane can't judge it.
+
+    Raises:
+        EngineError: The search has findings.
+    """
+    if budget is None:
+        return None
+    try:
+        search = open_search(contract, budget.seed)
+    except (EngineError, NotInstalled):
+        return None
+    search.run(sequences=budget.kept, watch=lambda: not search.findings)
+    for finding in search.findings.values():
+        raise EngineError(
+            f"{contract.name} itself has findings, so that no mutant could be told from it: {finding.difference.text}. "
+            "Fix it first: stakesim fuzz."
+        )
+    return learn(contract, search)
+
+
+def code_hash(artifact: Artifact) -> str:
+    """Hash of the code that deploys a contract."""
+    return hashlib.sha256(artifact.bytecode.encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------- in a worker process
+
+
+_TESTS_FIRST = 3
+
+
+class MutantWorker:
+    """What a worker process keeps between mutants."""
+
+    def __init__(self, sound: SoundContract) -> None:
+        """Starts a compiler. An environment for scenarios is opened when a mutant needs it."""
+        self.sound, self._suite = sound, list(sound.suite)
+        self._failed_tests: list[str] = []
+        self._stack = ExitStack()
+        self.compiler = self._stack.enter_context(Compiler())
+        self.close = self._stack.close
+        known = sound.known
+        self._lane = None if known is None else LaneJudge(sound.artifact, known, sound.fresh)
+
+    def judge(self, mutant: Mutant, artifact: Artifact) -> Verdict:
+        """Judges a mutant."""
+        sound, started = self.sound, time.perf_counter()
+        try:
+            found = self._judged_by_lane(artifact) or self._judged_by_scenarios(artifact)
+        except EngineError as error:
+            return Verdict(mutant, MutantStatus.INVALID, reason=str(error), build=sound.build)
+        same = found is None and self._is_sound_when_deployed(mutant, artifact)
+        if same:
+            found = _Found(MutantStatus.DUPLICATE, reason="the contract, compiled as for a deploy")
+        found = found or self._judged_by_tests(artifact) or _Found(MutantStatus.SURVIVED)
+        return Verdict(
+            mutant,
+            found.status,
+            found.killed_by,
+            found.shown_by,
+            time.perf_counter() - started,
+            found.reason,
+            found.stage,
+            code_hash(artifact),
+            sound.build,
+        )
+
+    def _judged_by_lane(self, artifact: Artifact) -> _Found | None:
+        kill = None if self._lane is None else self._lane.judge(artifact)
+        return None if kill is None else _Found(MutantStatus.KILLED, (kill.kind,), kill.shown_by, stage=Stage.LANE)
+
+    def _judged_by_scenarios(self, artifact: Artifact) -> _Found | None:
+        """Runs the scenarios, the one that killed the previous mutant first."""
+        if not self._suite:
+            return None
+        environment = self._environment
+        environment.set_contract(artifact)
+        for scenario in list(self._suite):
+            findings = tuple(each.id for each in run_scenario(environment, scenario).findings if each.id != "CRASH")
+            if findings:
+                self._suite.remove(scenario)
+                self._suite.insert(0, scenario)
+                return _Found(MutantStatus.KILLED, findings, scenario.name, stage=Stage.SCENARIOS)
+        return None
+
+    def _judged_by_tests(self, artifact: Artifact) -> _Found | None:
+        """Runs the tests, those that killed a mutant before first."""
+        if self.sound.tests is None:
+            return None
+        try:
+            failed = first_failing_test(
+                artifact, self.sound.tests, self.sound.engine, first=self._failed_tests[:_TESTS_FIRST]
+            )
+        except NeverEnds as error:
+            return _Found(MutantStatus.KILLED, ("HANG",), str(error), stage=Stage.TESTS)
+        if failed is None:
+            return None
+        name = failed.partition("[")[0]
+        self._failed_tests = [name, *(each for each in self._failed_tests if each != name)]
+        return _Found(MutantStatus.KILLED, ("EXPECTATION",), failed, stage=Stage.TESTS)
+
+    def _is_sound_when_deployed(self, mutant: Mutant, artifact: Artifact) -> bool:
+        if not self.sound.deployed_code:
+            return False
+        deployed = artifact if self.sound.build is Build.DEPLOYED else self.compile(mutant, Build.DEPLOYED)
+        return deployed is not None and code_hash(deployed) == self.sound.deployed_code
+
+    def compile(self, mutant: Mutant, build: Build) -> Artifact | None:
+        """Compiles a mutant; returns None if it does not compile."""
+        sound = self.sound
+        mutated = {**sound.sources, sound.file: mutant.apply(sound.sources[sound.file])}
+        return compile_contract(self.compiler, mutated, sound.file, sound.artifact.name, SETTINGS[build])
+
+    @cached_property
+    def _environment(self) -> Environment:
+        return self._stack.enter_context(closing(open_environment(self.sound.engine, self.sound.artifact)))
+
+
+class _Found(NamedTuple):
+    status: MutantStatus
+    killed_by: tuple[str, ...] = ()
+    shown_by: str = ""
+    reason: str = ""
+    stage: Stage | None = None
+
+
+def compile_mutant(worker: MutantWorker, mutant: Mutant) -> Artifact | None:
+    """Compiles a mutant in a worker, as its contract is; returns None if it does not compile."""
+    return worker.compile(mutant, worker.sound.build)
+
+
+def judge_mutant(worker: MutantWorker, mutant: Mutant, artifact: Artifact) -> Verdict:
+    """Judges a mutant in a worker."""
+    return worker.judge(mutant, artifact)
+
+
+def compile_and_judge(worker: MutantWorker, mutant: Mutant) -> Verdict:
+    """Compiles and judges a mutant in a worker."""
+    artifact = worker.compile(mutant, worker.sound.build)
+    if artifact is None:
+        return Verdict(mutant, MutantStatus.INVALID, reason=DOES_NOT_COMPILE, build=worker.sound.build)
+    if worker.sound.build is Build.DEPLOYED and code_hash(artifact) == worker.sound.deployed_code:
+        reason = "the contract, compiled as for a deploy"
+        return Verdict(mutant, MutantStatus.DUPLICATE, reason=reason, build=worker.sound.build)
+    return worker.judge(mutant, artifact)
+
+
+DOES_NOT_COMPILE = "does not compile"
+"""Why a mutant is invalid."""
