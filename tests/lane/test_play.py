@@ -15,6 +15,7 @@ from stakesim.lane.play import Difference, Player, World
 from stakesim.lane.shrink import renumbered
 from stakesim.lane.story import pytest_file, to_scenario
 from stakesim.lane.worlds import worlds
+from stakesim.model.rules import RECEIVE
 from stakesim.runner.environment import open_environment
 from stakesim.runner.narrative import describe_action
 from stakesim.runner.scenario_run import run_scenario
@@ -45,7 +46,9 @@ def test_calls_are_encoded_as_eth_abi_encodes_them(campaign_seed: int) -> None:
     player = Player(sound_contract(), World("plain"))
     codec, addresses, compared = player.arena.codec, player.arena.addresses, 0
     for move in _drawn(player, campaign_seed, 300):
-        if move.function in PREPARATIONS or any(isinstance(arg, str) and not arg.isprintable() for arg in move.args):
+        if move.function in (*PREPARATIONS, RECEIVE):
+            continue
+        if any(isinstance(arg, str) and not arg.isprintable() for arg in move.args):
             continue
         call = call_of(player.state, move)
         if any("\udcff" in arg for arg in call.args if isinstance(arg, str)):
@@ -83,7 +86,8 @@ def test_a_sequence_of_the_lane_is_the_same_as_a_scenario(campaign_seed: int) ->
     environment.close()
 
 
-@pytest.mark.parametrize("name", ["fee-rounded-up", "withdraw-clears-after-call"])
+# Not what depends on the gas of a push: the lane's slots are warm, so a re-entry may fit into a push there alone.
+@pytest.mark.parametrize("name", ["fee-rounded-up", "platform-by-origin"])
 def test_a_story_fails_as_a_scenario_and_passes_on_the_sound_contract(name: str, campaign_seed: int) -> None:
     contract = planted_contract(name)
     (found, *_) = findings(contract, campaign_seed, sequences=6_000)
