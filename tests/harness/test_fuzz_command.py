@@ -93,6 +93,7 @@ actions:
         done = fuzz("--driver", "services", "--for", "5m", "--findings", "2", "--out", "found", "--corpus", "corpus")
     assert done.returncode == 1, done.stdout + done.stderr
     assert len([*(project / "found").glob("*.yaml")]) == 2, done.stdout
+    assert done.stdout.count("written: found/found-") == 2
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def _search_backend(options: _Options) -> int:
     results = [found.result for found in progress.found]
     _save(results, options)
     if options.out is not None:
-        _write(results, options.out)
+        _write(results, options.out, as_json=options.as_json)
     if options.as_json:
         figures = {"seed": progress.seed, "seconds": round(progress.seconds, 1), "checked_actions": progress.actions}
         typer.echo(json.dumps({**figures, "sequences": progress.sequences, "findings": len(results)}))
@@ -250,14 +250,17 @@ def _search_backend(options: _Options) -> int:
     return len(results)
 
 
-def _write(results: list[ScenarioResult], out: Path) -> None:
-    """Writes each story as a scenario."""
+def _write(results: list[ScenarioResult], out: Path, *, as_json: bool) -> None:
+    """Writes each story as a scenario, and says where."""
     from stakesim.scenario.scenario import dump
 
     try:
         out.mkdir(parents=True, exist_ok=True)
         for result in results:
-            (out / f"{result.scenario.name}.yaml").write_text(dump(result.scenario), encoding="utf-8")
+            file = out / f"{result.scenario.name}.yaml"
+            file.write_text(dump(result.scenario), encoding="utf-8")
+            if not as_json:
+                console().print(f"written: {file}", markup=False)
     except OSError as error:
         print_error(f"the stories can't be written: {error}")
 
