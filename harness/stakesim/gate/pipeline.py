@@ -185,7 +185,7 @@ def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> Non
     if _is_vacuous(result) or not result.results:
         part.verdict = PartVerdict.VACUOUS
     part.findings = result.findings
-    part.left_out = [f"{action} (the contract has no such function)" for action in campaign.unsupported(result)]
+    part.left_out = list(campaign.unsupported(result))
     gate.rows += result.rows
     gate.reached += result.reached
     steps = sum(scenario.steps for scenario in result.results)
