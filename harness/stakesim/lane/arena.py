@@ -1,7 +1,8 @@
 """A stake contract and the parties of the lane on a bare revm: no blocks, no signatures, no fees.
 
-One transaction after another is executed on the same journal; its transient storage is reset after each. So a slot
-stays warm from one transaction to the next, and gas is not that of a chain: it is no part of what the lane judges.
+One transaction after another is executed on the same journal; its transient storage is reset after each. What one
+touched is warm for the next, which takes less gas than on a chain. Where gas decides what happens, `settle` comes
+first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 
@@ -36,6 +38,7 @@ _VIEW_GAS = 2**26
 _ZERO = "0x" + "00" * 20
 _HOW = {how: number for number, how in enumerate(get_args(ReceiverMode))}
 _WORD = 32
+_NO_ACCOUNT = (0, 0, keccak(b""))
 
 
 class Executed(NamedTuple):
@@ -77,10 +80,13 @@ class Arena:
         """
         self._artifacts = compile_contracts()
         self._evm = EVM(Env(cfg=CfgEnv(chain_id=CHAIN_ID)), gas_limit=_BLOCK_GAS, spec_id="CANCUN")
+        self._empty_journal = self._evm.snapshot()
+        self._settled: dict[str | tuple[str, int], Any] = {}  # all accounts by address, all slots by address and number
+        self._at_restart: dict[str | tuple[str, int], Any] = {}  # what `restart` has to write back
         self._controllers = {name: _hex(0xC0_0000 + number) for number, name in enumerate(PUPPETS)}
         self._addresses = {name: _hex(0xA0_0000 + number) for number, name in enumerate(SIGNERS)}
         for address in (*self._addresses.values(), *self._controllers.values()):
-            self._evm.insert_account_info(address, AccountInfo(balance=FUNDS))  # type: ignore[call-arg]  # the stub lacks it
+            self._write(address, (0, FUNDS, keccak(b"")))
         self.set_time(time)
         owner = self._addresses[PLATFORM]
         args = (owner, terms.as_struct())[: len(constructor_types(contract))]
@@ -166,13 +172,57 @@ class Arena:
         self._evm.deploy(self._addresses[party], code, wei, GAS)
         self._evm.reset_transient_storage()
 
-    def snapshot(self) -> Any:
-        """Marks the present state. Each mark is good for one `revert`."""
-        return self._evm.snapshot()
+    def settle(self) -> None:
+        """Makes all accounts and slots cold, as they are at the beginning of a transaction on a chain.
 
-    def revert(self, mark: Any) -> None:
-        """Returns to a marked state; later marks are void."""
-        self._evm.revert(mark)
+        What the journal of revm says is written into its database, and the journal emptied.
+        """
+        evm = self._evm
+        accounts = list(read_journal(evm.journal_str))
+        with_code = evm.journal_state if any("Created" in each.status for each in accounts) else {}
+        evm.revert(self._empty_journal)
+        for account in accounts:
+            if "SelfDestructed" in account.status:
+                self._write(account.address, _NO_ACCOUNT)
+                continue
+            code_hash = self._settled.get(account.address, _NO_ACCOUNT)[2]
+            if "Created" in account.status:
+                created = with_code[to_checksum_address(account.address)]
+                evm.insert_account_info(account.address, created)  # its code was analysed, which takes long
+                code_hash = created.code_hash
+            self._write(account.address, (account.nonce, account.balance, code_hash))
+            for slot, value in account.slots.items():
+                self._write((account.address, slot), value)
+        self._empty_journal = evm.snapshot()
+
+    def begin(self) -> None:
+        """Makes the present state the one that `restart` returns to."""
+        self.settle()
+        self._at_restart.clear()
+
+    def restart(self) -> None:
+        """Returns to the state of the last `begin`."""
+        self._evm.revert(self._empty_journal)
+        for key, value in list(self._at_restart.items()):
+            self._write(key, value)
+        self._at_restart.clear()
+        self._empty_journal = self._evm.snapshot()
+
+    def _write(self, key: str | tuple[str, int], value: Any) -> None:
+        """Writes an account (nonce, wei, hash of its code) or a slot into revm's database."""
+        before = self._settled.get(key, _NO_ACCOUNT if isinstance(key, str) else 0)
+        if value == before:
+            return
+        self._at_restart.setdefault(key, before)
+        self._settled[key] = value
+        if isinstance(key, str):
+            nonce, wei, code_hash = value
+            info: Any = AccountInfo(nonce=nonce, balance=wei, code_hash=code_hash)  # type: ignore[call-arg]
+            self._evm.insert_account_info(key, info)
+        else:
+            mark = self._evm.snapshot()  # without it the slot would stay in the journal, and warm
+            self._evm.insert_account_storage(*key, value)
+            self._evm.revert(mark)
 
     def _execute(self, sender: str, to: str, data: bytes, value: int, gas: int) -> Executed:
         evm = self._evm

@@ -44,6 +44,16 @@ ENDLESS = "endless"
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
+_PAYING = (
+    "completeEvent",
+    "cancelEvent",
+    "cancelBooking",
+    "expireEvent",
+    "withdraw",
+    "withdrawTo",
+    "withdrawPlatformFees",
+)
+"""Functions that pay, and so may be re-entered; a push has little gas for that."""
 VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
 """Addresses that views are asked about."""
 
@@ -164,13 +174,18 @@ class Player:
         self._encoded_calls: dict[tuple[Any, ...], bytes] = {}
         self._encoded_results: dict[tuple[Any, ...], bytes] = {}
         self._sequences = 0
-        self._start, self._mark = self.state.copy(), self.arena.snapshot()
+        self._begin()
         for position, move in enumerate(self.world.moves, start=1):
             last = position == len(self.world.moves)
             if self.play(move, position).differences or (last and self.check_state(position, after=move.function)):
                 self.spoiled_by = self.world.moves[:position]
                 return
-        self._start, self._mark = self.state.copy(), self.arena.snapshot()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Makes the present state the one that sequences begin with."""
+        self._start = self.state.copy()
+        self.arena.begin()
         self._moves.clear()
 
     def restart(self) -> None:
@@ -179,8 +194,7 @@ class Player:
         if self._sequences >= _SEQUENCES_PER_EVM:
             self._build()
             return
-        self.arena.revert(self._mark)
-        self._mark = self.arena.snapshot()
+        self.arena.restart()
         self.state = self._start.copy()
         self._moves.clear()
 
@@ -206,6 +220,8 @@ class Player:
             return MoveResult(None, None, [])
         call = call_of(state, move)
         data, gas = arena.codec.call(call.function, call.args), move.gas
+        if gas is not None or (move.function in _PAYING and any(each.call for each in state.receivers.values())):
+            arena.settle()
         if gas == LEAST:
             gas = arena.least_gas(call.sender, data, call.value, move.origin)
         done = arena.call(call.sender, data, call.value, gas, move.origin)
