@@ -54,7 +54,7 @@ def draw_move(rng: Random, state: State) -> Move:
     move = _DRAWERS[kind](rng, state)
     if rng.random() < 0.02:
         move = move._replace(value_off=rng.choice(WRONG_VALUES))
-    if kind in _SETTLING and rng.random() < 0.05:
+    if kind in _SETTLING and rng.random() < (0.15 if kind == "pay a puppet" else 0.05):
         move = move._replace(gas=rng.choice((LEAST, LEAST, rng.randint(*_GAS))))
     if move.by in PUPPETS and rng.random() < 0.1:
         move = move._replace(origin=rng.choice((PLATFORM, "operator", *SIGNERS)))
@@ -123,6 +123,7 @@ def _weights(state: State) -> dict[str, float]:
         "script": 6,
         "force ether": 0.3,
         "plain ether": 0.2,
+        "pay a puppet": 10 if _does_something(state) else 0,
     }
 
 
@@ -228,14 +229,53 @@ _MODES = ("refuses", "refuses", "accepts", "burns_gas", "floods", "spends_little
 
 
 def _script(rng: Random, state: State) -> Move:
-    puppet = rng.choice(PUPPETS)
+    owed = [party for party in PUPPETS if _owed(state, party)]
+    puppet = rng.choice(owed if owed and rng.random() < 0.7 else PUPPETS)
     draw = rng.random()
     if draw < 0.5:
         return Move(SCRIPT, puppet, (rng.choice(_MODES), None))
     nested = _DRAWERS[rng.choice(_REENTERED)](rng, state)
-    if state.credits and rng.random() < 0.4:
-        nested = Move("withdraw", puppet)
+    if draw < 0.75 and puppet in owed:  # what pays it, once more
+        nested = rng.choice(_owed(state, puppet))
     return Move(SCRIPT, puppet, ("accepts", Nested(nested.function, nested.args)))
+
+
+def _owed(state: State, puppet: str) -> list[Move]:
+    """Moves with which a puppet is paid now, or at the start of a run: its credit, its fees, its bookings, its runs."""
+    moves = []
+    if state.credits.get(puppet):
+        moves += [Move("withdraw", puppet), Move("withdrawTo", puppet, (puppet,))]
+    if state.platform_balance and state.owner == puppet:
+        moves.append(Move("withdrawPlatformFees", puppet))
+    for run in list(state.runs.values())[-_RECENT:]:
+        if not run.open:
+            continue
+        active = state.active_bookings_of(run)[-_RECENT:]
+        own = [booking for booking in active if booking.attendee == puppet]
+        if own or run.host == puppet:
+            at_start = When("start", run.id, 0)
+            cancels = Move(
+                "cancelEvent", run.host if state.now < run.start and run.host in PARTIES else PLATFORM, (run.id,)
+            )
+            completes = Move(
+                "completeEvent", PLATFORM, (run.id, tuple(booking.id for booking in active)), when=at_start
+            )
+            moves += [cancels, completes]
+        if state.now + state.terms.cancellation_cutoff <= run.start:
+            moves += [Move("cancelBooking", puppet, (booking.id,)) for booking in own]
+    return moves
+
+
+def _does_something(state: State) -> list[str]:
+    """Puppets that do not simply accept ether."""
+    scripts = state.receivers
+    return [name for name in PUPPETS if name in scripts and (scripts[name].call or scripts[name].how != "accepts")]
+
+
+def _pay(rng: Random, state: State) -> Move:
+    """Pays a puppet that does something with ether."""
+    owed = _owed(state, rng.choice(_does_something(state)))
+    return rng.choice(owed) if owed else _book(rng, state)
 
 
 def _force_ether(rng: Random, state: State) -> Move:
@@ -261,9 +301,10 @@ _DRAWERS: Mapping[str, _Drawer] = {
     "script": _script,
     "force ether": _force_ether,
     "plain ether": _plain_ether,
+    "pay a puppet": _pay,
 }
-_REENTERED = tuple(kind for kind in _DRAWERS if kind not in ("script", "force ether"))
-_SETTLING = ("complete", "cancel run", "cancel booking", "expire", "withdraw")
+_REENTERED = tuple(kind for kind in _DRAWERS if kind not in ("script", "force ether", "pay a puppet"))
+_SETTLING = ("complete", "cancel run", "cancel booking", "expire", "withdraw", "pay a puppet")
 """Kinds of moves that pay, for which the gas matters."""
 
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import NamedTuple
 
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.lane.draw import draw_move, draw_own
 from stakesim.lane.knowledge import Entry, Knowledge
-from stakesim.lane.moves import PREPARATIONS, Move
+from stakesim.lane.moves import PREPARATIONS, Move, When
 from stakesim.lane.mutate import mutate
 from stakesim.lane.play import Difference, Player, World
 from stakesim.lane.shrink import shrink
@@ -33,6 +34,9 @@ LONGEST = 60
 _BASE_COST = 20
 """What a move costs, in bookings of the world that it is played in."""
 _SHORTENINGS = 15
+_AT_ONCE = When(seconds=1)
+_WHERE_IT_LEADS = 0.9
+"""How often a sequence is played in the world that it was kept in."""
 _DRAWN = (1, 2, 3, 4, 6, 8, 12, 16)
 _DRAWN_DEEP = (1, 1, 2, 2, 3, 4, 8)
 """How many moves are drawn at the end of a sequence; fewer where a step more may be all that is needed."""
@@ -59,6 +63,18 @@ class LaneFinding:
     sequences: int
     found_in: str
     found_as: tuple[Move, ...]
+
+
+class _Kept(NamedTuple):
+    """Kept sequences, of one world or of all.
+
+    Attributes:
+        entries: All of them.
+        deep: Those that brought the contract's storage into a new state.
+    """
+
+    entries: list[Entry]
+    deep: list[Entry]
 
 
 @dataclass
@@ -95,7 +111,8 @@ class LaneSearch:
         self._hits: Counter[Hashable] = Counter()
         self._players: dict[str, Player] = {}
         self._storage: StorageSignals | None = None
-        self._deep: list[Entry] = []
+        self._everywhere = _Kept(self.corpus, [])
+        self._kept: dict[str, _Kept] = {}
         self._began = time.monotonic()
         for world in self.worlds or worlds(self.traits.terms, self.traits.max_seats):
             try:
@@ -126,8 +143,8 @@ class LaneSearch:
 
     def go_on_from(self, known: Knowledge) -> None:
         """Takes over what another search knows: from then on only that is new which is new to both."""
-        self.corpus = [replace(entry) for entry in known.corpus]
-        self._deep = [entry for entry in self.corpus if entry.deep]
+        for entry in known.corpus:
+            self._keep(replace(entry))
         self._hits, self._storage = known.hits.copy(), deepcopy(known.storage)
 
     def open_player(self, world: World) -> Player:
@@ -184,8 +201,10 @@ class LaneSearch:
             self._play(self._players[world], moves, 0)
             return
         draw = rng.random()
-        entry = self._choose() if self.corpus and draw < 0.8 else None
-        world = entry.world if entry else self._choose_world()
+        world = self._choose_world()
+        entry = self._choose(world) if self.corpus and draw < 0.8 else None
+        if entry is not None and rng.random() < _WHERE_IT_LEADS:
+            world = entry.world
         player = self._players[world]
         before = player.played
         player.restart()
@@ -217,7 +236,8 @@ class LaneSearch:
                 signals = context.signals(player.state, move, result.executed, result.error, previous)
                 if [signal for signal in signals if self._is_new(signal)]:
                     keep = len(moves)
-                if result.error is None and (fresh := storage.after_move(player.arena)):
+                last_id = max(player.state.last_run_id, player.state.last_booking_id)
+                if result.error is None and (fresh := storage.after_move(player.arena, move.function, last_id)):
                     deep, reached = len(moves), fresh
                 previous = outcome_of(move, result.error)
             for difference in result.differences:
@@ -243,29 +263,39 @@ class LaneSearch:
         return draw_move(self._rng, player.state)
 
     def _shorten(self, player: Player, moves: Sequence[Move], reached: Sequence[StorageByte]) -> tuple[Move, ...]:
-        """Leaves out what a kept sequence does not need to bring the storage there, as far as a few tries show."""
-        best = list(moves)
+        """Leaves out what a kept sequence does not need to bring the storage there, as far as a few tries show.
+
+        Nor does it wait where it need not, so that what has to come next is not too late.
+        """
+        best = [move._replace(when=_AT_ONCE) for move in moves]
+        if not self._reaches(player, best, reached):
+            best = list(moves)
         for attempt in range(_SHORTENINGS):
             if len(best) < 3:
                 break
             size = max(1, len(best) // 2 >> attempt // 3)
             start = self._rng.randrange(len(best) - size)
             candidate = best[:start] + best[start + size :]
-            player.restart()
-            for position, move in enumerate(candidate):
-                player.play(move, position)
-            if all(byte.is_in(player.arena) for byte in reached):
+            if self._reaches(player, candidate, reached):
                 best = candidate
         return tuple(best)
+
+    @staticmethod
+    def _reaches(player: Player, moves: Sequence[Move], reached: Sequence[StorageByte]) -> bool:
+        player.restart()
+        for position, move in enumerate(moves):
+            player.play(move, position)
+        return all(byte.is_in(player.arena) for byte in reached)
 
     def _is_new(self, signal: Hashable) -> bool:
         self._hits[signal] += 1
         return self._hits[signal] == 1
 
     def _keep(self, entry: Entry) -> None:
-        self.corpus.append(entry)
-        if entry.deep:
-            self._deep.append(entry)
+        for kept in (self._everywhere, self._kept.setdefault(entry.world, _Kept([], []))):
+            kept.entries.append(entry)
+            if entry.deep:
+                kept.deep.append(entry)
 
     def _choose_world(self) -> str:
         """Any world, or the one that cost least so far: by moves and bookings, as times differ from run to run."""
@@ -273,18 +303,19 @@ class LaneSearch:
             return self._rng.choice(list(self._players))
         return min(self._players, key=self._spent.__getitem__)
 
-    def _choose(self) -> Entry:
-        """A kept sequence: the one of a few that was gone on from least.
+    def _choose(self, world: str) -> Entry:
+        """A kept sequence to go on from: the one of a few that was gone on from least.
 
         Those that brought the contract's storage into a new state are preferred, the latest of them most: what hides
-        deep is reached in steps.
+        deep is reached in steps. Half of the time it is one of the given world, so that no world is forgotten.
         """
         rng = self._rng
+        kept = self._kept.get(world, self._everywhere) if rng.random() < 0.5 else self._everywhere
         draw = rng.random()
-        if self._deep and draw < 0.6:
-            few = self._deep[-5:] if draw < 0.2 else [rng.choice(self._deep) for _ in range(4)]
+        if kept.deep and draw < 0.6:
+            few = kept.deep[-5:] if draw < 0.2 else [rng.choice(kept.deep) for _ in range(4)]
         else:
-            few = [rng.choice(self.corpus) for _ in range(4)]
+            few = [rng.choice(kept.entries) for _ in range(4)]
         return min(few, key=lambda entry: entry.tries)
 
     def _report(self, player: Player, difference: Difference, moves: Sequence[Move]) -> None:

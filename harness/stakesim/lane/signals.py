@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from struct import unpack
 from typing import NamedTuple
 
 from eth_utils.crypto import keccak
@@ -26,6 +27,8 @@ _GAS_STEP = 5_000
 """Gas of a class. A slot that is written for the first time takes 22,100, one that is changed 2,900 or 5,000."""
 _SMALL = 32
 """A byte of storage that took a larger value than this is of an amount, an address or a time, and no signal."""
+_FEW = 3
+"""A byte to which one function brought more new values than this in a row is a counter."""
 _SLOTS = 14
 _FIELDS = 5
 _IDS = 3
@@ -110,11 +113,32 @@ class StorageSignals:
         self._used: list[int] = []  # slots that had another value than 0 at the end of some sequence
         self._words: dict[int, set[int]] = defaultdict(set)
         self._bytes: dict[tuple[int, int], set[int]] = defaultdict(set)
+        self._streaks: dict[tuple[int, int], tuple[str, int]] = {}  # what brought the last new values, and how many
         self._large: set[tuple[int, int]] = set()
 
-    def after_move(self, arena: Arena) -> list[StorageByte]:
-        """Bytes of the slots in use with a small value that was not seen there before."""
-        return [fresh for slot in self._used for fresh in self._fresh(slot, arena.slot(slot))]
+    def after_move(self, arena: Arena, function: str, last_id: int) -> list[StorageByte]:
+        """Bytes of the slots in use with a small value that was not seen there before.
+
+        Lists of ids are left out, and what only counts calls of one function, as more of them lead to the next value.
+
+        Args:
+            arena: The contract.
+            function: The function that was called.
+            last_id: The largest id that was given.
+        """
+        found = []
+        for slot in self._used:
+            value = arena.slot(slot)
+            if (fresh := self._fresh(slot, value)) and not _is_list_of_ids(value, last_id):
+                found += [each for each in fresh if not self._counts(each, function.removesuffix("For"))]
+        return found
+
+    def _counts(self, fresh: StorageByte, function: str) -> bool:
+        """Whether the last new values of a byte all came by one function."""
+        last, times = self._streaks.get((fresh.slot, fresh.place), ("", 0))
+        times = times + 1 if function == last else 1
+        self._streaks[fresh.slot, fresh.place] = function, times
+        return times > _FEW
 
     def after_sequence(self, arena: Arena) -> None:
         """Looks for slots that came into use."""
@@ -137,6 +161,12 @@ class StorageSignals:
                 values.add(byte)
                 fresh.append(StorageByte(slot, place, byte))
         return fresh
+
+
+def _is_list_of_ids(value: int, last_id: int) -> bool:
+    """Whether a word may be several ids of 32 bits each."""
+    ids = [each for each in unpack(">8I", value.to_bytes(32, "big")) if each]
+    return len(ids) > 1 and max(ids) <= last_id
 
 
 class StorageByte(NamedTuple):
