@@ -54,7 +54,7 @@ def draw_move(rng: Random, state: State) -> Move:
     move = _DRAWERS[kind](rng, state)
     if rng.random() < 0.02:
         move = move._replace(value_off=rng.choice(WRONG_VALUES))
-    if kind in _SETTLING and rng.random() < (0.15 if kind == "pay a puppet" else 0.05):
+    if kind in _SETTLING and rng.random() < (0.25 if kind == "pay a puppet" else 0.05):
         move = move._replace(gas=rng.choice((LEAST, LEAST, rng.randint(*_GAS))))
     if move.by in PUPPETS and rng.random() < 0.1:
         move = move._replace(origin=rng.choice((PLATFORM, "operator", *SIGNERS)))
@@ -225,7 +225,10 @@ def _ownership(rng: Random, state: State) -> Move:
     return Move("transferOwnership", _owner(rng, state), (rng.choice((*PARTIES, NOBODY)),))
 
 
-_MODES = ("refuses", "refuses", "accepts", "burns_gas", "floods", "spends_little", "spends_much", "needs_stipend")
+_MODES = (
+    *("refuses", "refuses", "accepts", "burns_gas", "floods", "spends_little", "spends_much"),
+    *("needs_stipend", "needs_stipend"),
+)
 
 
 def _script(rng: Random, state: State) -> Move:

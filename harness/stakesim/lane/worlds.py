@@ -67,6 +67,7 @@ def _worlds(seats: int) -> tuple[World, ...]:
         World("a contract owns it", shared, moves=_owned_by_a_contract()),
         World("deferred payouts", shared, moves=_deferred()),
         World("a run of many cancellations", shared, moves=_cancellations()),
+        World("nearly as much wei as it can hold", moves=_nearly_too_much()),
     )
 
 
@@ -89,6 +90,16 @@ def _deferred() -> tuple[Move, ...]:
         *(Move("bookEvent", name, (1, 1)) for name in ("mallory", "trudy", "guest", "mallory")),
         *(Move("cancelBooking", PLATFORM, (booking,)) for booking in (1, 2)),
         *(Move(SCRIPT, name, ("accepts", None)) for name in PUPPETS),
+    )
+
+
+def _nearly_too_much() -> tuple[Move, ...]:
+    """Credits of 4.8 x 2^93 wei and a stake of 0.8 x 2^93; a seat is 1.2 x 2^93, and 2^96 is too much."""
+    return (
+        Move(SCRIPT, "mallory", ("refuses", None)),
+        Move("createEventRun", "host", ("a", 2**93, 4, 30 * DAY)),
+        Move("bookEvent", "mallory", (1, 4)),
+        Move("cancelBooking", "mallory", (1,)),
     )
 
 
