@@ -31,6 +31,7 @@ _KEYS: dict[str, type] = {
     "scenarios": str,
     "artifact": str,
     "gas": str,
+    "reviewed": str,
 }
 """Keys of the section, with the types of their values. A list is one of strings."""
 
@@ -53,6 +54,7 @@ class Project:
         scenarios: Folder of the project's scenarios.
         artifact: File that `stakesim compile --write` writes the production artifact to.
         gas: File of the committed gas table.
+        reviewed: Folder of the reviewed lists that the gate reads: `equivalent_mutants.json`, `unreached.json`.
     """
 
     root: Path
@@ -64,6 +66,7 @@ class Project:
     scenarios: Path | None = None
     artifact: Path | None = None
     gas: Path | None = None
+    reviewed: Path | None = None
 
     @property
     def scenario_folders(self) -> tuple[Path, ...]:
@@ -210,9 +213,10 @@ def _build_project(root: Path, file: Path, section: Mapping[str, Any]) -> Projec
         if not (root / folder).is_dir():
             raise ProjectError(f"{file}: there is no folder {folder}, which `path` in [tool.stakesim] names.")
     scenarios = root / section.get("scenarios", "scenarios")
-    if "scenarios" in section and not scenarios.is_dir():
-        raise ProjectError(f"{file}: there is no folder {section['scenarios']}, which [tool.stakesim] names.")
-    paths = {key: root / section[key] for key in ("contract", "artifact", "gas") if key in section}
+    for key in ("scenarios", "reviewed"):
+        if key in section and not (root / section[key]).is_dir():
+            raise ProjectError(f"{file}: there is no folder {section[key]}, which [tool.stakesim] names.")
+    paths = {key: root / section[key] for key in ("contract", "artifact", "gas", "reviewed") if key in section}
     return Project(
         root=root,
         backend=section.get("backend"),
@@ -223,4 +227,5 @@ def _build_project(root: Path, file: Path, section: Mapping[str, Any]) -> Projec
         scenarios=scenarios if scenarios.is_dir() else None,
         artifact=paths.get("artifact"),
         gas=paths.get("gas"),
+        reviewed=paths.get("reviewed"),
     )
