@@ -67,9 +67,7 @@ def gate(
             seconds=duration(for_),
             progress=status.update,
         )
-    options = option_text(contract=contract, **{"for": for_}) + "".join(
-        f" --term {argument}" for argument in term or ()
-    )
+    options = option_text(**{"contract": contract, "for": for_}) + "".join(f" --term {each}" for each in term or ())
     report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
     for part in result.parts:
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)

@@ -1,4 +1,4 @@
-"""The gate's profiles: how much each tries, and in what time. It imports nothing heavy, as commands name the profiles."""
+"""The gate's profiles: how much each tries, and in what time. Light to import, as commands name the profiles."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Parts of the gate that need the contract's source: coverage, and mutants.
 
-They measure the gate's own scenarios, searches and tests. Somebody reviews what these can't tell; without such a list of a
-contract that was written elsewhere, what they leave open is not judged, and listed.
+They measure the gate's scenarios, searches and tests. What these leave open of a contract, somebody reviews. Without
+such a list, as for most contracts that were written elsewhere, it is told and not judged.
 """
 
 from __future__ import annotations
