@@ -8,7 +8,7 @@ import pytest
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS, CompileError, Compiler
 from stakesim.evm.errors import EngineError
-from stakesim.gate import equivalent_mutants, mutation_run
+from stakesim.gate import mutation_run, reviewed
 from stakesim.gate.equivalent_mutants import load_equivalents, not_made
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_judge import LaneBudget
@@ -355,9 +355,9 @@ def test_mutants_without_effect_on_the_scenarios_survive(only_scenarios, tmp_pat
     assert not result.passed
     row = {"file": "EventStake.sol", "mutant": survived[0].mutant.key, "argument": "an argument"}
     other = {"file": "Other.sol", "mutant": survived[1].mutant.key, "argument": "of another file"}
-    (tmp_path / "equivalent.json").write_text(json.dumps([row, other]))
-    monkeypatch.setattr(equivalent_mutants, "EQUIVALENT", tmp_path / "equivalent.json")
-    assert load_equivalents("EventStake.sol") == {survived[0].mutant.key: "an argument"}
+    (tmp_path / "equivalent_mutants.json").write_text(json.dumps([row, other]))
+    monkeypatch.setattr(reviewed, "reviewed_folder", lambda contract: tmp_path)
+    assert load_equivalents(STAKE) == {survived[0].mutant.key: "an argument"}
     again = mutate(STAKE, engine_name, only=survived[0].mutant.key, lane=None)
     assert [(verdict.status, verdict.reason) for verdict in again.verdicts] == [("equivalent", "an argument")]
 
@@ -377,7 +377,7 @@ def generate_one():
 def test_each_listed_equivalent_is_a_mutant_of_its_contract():
     plain = build(STAKE)
     made = {mutant.key for mutant in generate_mutants(plain.source, plain.tree, "EventStake")}
-    assert not_made(load_equivalents("EventStake.sol"), made) == []
+    assert not_made(load_equivalents(STAKE), made) == []
 
 
 def test_what_is_the_same_when_it_is_deployed_is_proven_to_be_the_same(only_scenarios, tmp_path, engine_name):

@@ -179,6 +179,9 @@ class _Run:
                 yield done[mutant.key]
             else:
                 waiting.append(mutant)
+        if time.time() >= self._ends:
+            yield from (not_judged(mutant, Build.PLAIN) for mutant in waiting)
+            return
         if not waiting:
             return
         sound = self._sound(Build.PLAIN, self._plain.artifact)
@@ -215,7 +218,7 @@ class _Run:
         done = self._file.known(mutants, Build.DEPLOYED)
         yield from done.values()
         waiting = [mutant for mutant in mutants if mutant.key not in done]
-        if not waiting:
+        if not waiting or time.time() >= self._ends:
             return
         sound = self._sound(Build.DEPLOYED, self._as_deployed)
         with worker_pool(self._jobs, dask=self._dask, open_resource=partial(MutantWorker, sound)) as submit:

@@ -59,13 +59,13 @@ class Effort:
             "coverage": 180 if self.whole else 50,
             "slither": 60,
             "proofs": 900,
-            "mutants": 60 + 1.5 * (2_000 if self.mutants is None else self.mutants),
+            "mutants": 40 + 0.7 * (2_000 if self.mutants is None else self.mutants),
             "faults": 10 * self.faults,
         }
 
 
 EFFORTS: dict[ProfileName, Effort] = {
-    "pr": Effort(5, runs=40, walks=150, steps=30, examples=40, moves=40, calls=60_000, mutants=60, faults=0),
+    "pr": Effort(5, runs=40, walks=150, steps=30, examples=40, moves=40, calls=60_000, mutants=120, faults=0),
     "nightly": Effort(
         180, runs=500, walks=2_000, steps=50, examples=500, moves=50, calls=20_000_000, mutants=None, faults=100
     ),

@@ -75,6 +75,8 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
     counts = {status: len(result.with_status(status)) for status in MutantStatus}
     differ = counts[MutantStatus.KILLED] + counts[MutantStatus.SURVIVED]
     part.figures = {"mutants": len(result.final)} | {str(status): count for status, count in counts.items() if count}
+    if differ:
+        part.figures["of those that differ are killed"] = f"{result.score:.1%}"
     survivors = result.with_status(MutantStatus.SURVIVED)
     part.problems = [f"listed as equivalent, and not made: {key}" for key in result.stale]
     part.problems += [f"line {each.mutant.line}: nothing tells this mutant: {each.mutant.key}" for each in survivors]
