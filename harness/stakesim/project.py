@@ -5,6 +5,7 @@ backend = "stakesim_adapter:open_backend"   # the system under test; without it 
 contract = "contracts/Stake.sol:Stake"      # the contract to deploy; without it the packaged EventStake
 path = ["backend"]                          # folders to import `backend` from, beside the project's own
 scenarios = "scenarios"                     # the folder of the project's scenarios
+reviewed = "gate"                           # the folder of the reviewed lists that `stakesim gate` reads
 """
 
 from __future__ import annotations

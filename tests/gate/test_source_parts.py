@@ -88,7 +88,7 @@ class TestCoverage:
         assert self.check(purse).problems == told[1:]
         review(tmp_path, monkeypatch, "unreached.json", *rows)
         part = self.check(purse)
-        assert (part.verdict, part.problems, part.figures["reviewed reasons"]) == ("pass", [], 2)
+        assert (part.verdict, part.problems, part.figures["unreached with a reviewed reason"]) == ("pass", [], 2)
         gone = {"file": "Purse.sol", "unreached": "total += x;", "reason": "a test"}
         review(tmp_path, monkeypatch, "unreached.json", *rows, gone)
         assert self.check(purse).problems == ["reached, and still in unreached.json: total += x;"]

@@ -92,6 +92,12 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
             }
             for part in gate.parts
         },
+        "coverage": gate.coverage
+        and {
+            "lines": gate.coverage.line_count,
+            "branches": gate.coverage.branch_count,
+            "reviewed": [{"unreached": gap, "reason": reason} for gap, reason in gate.reviewed.items()],
+        },
         "mutation": gate.mutation and gate.mutation.as_json(),
         "proofs": [
             {
@@ -191,7 +197,6 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
     return template.render(
         gate=gate,
         written_at=f"{written_at:%Y-%m-%d %H:%M} UTC",
-        verdict=verdict_line(gate),
         sentence=summary_sentence(gate),
         verdict_classes=_VERDICT_CLASSES,
         not_supported=", ".join(not_supported),

@@ -41,8 +41,9 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
     if tests is None:
         part.problems += [f"reached, and still in {UNREACHED}: {key}" for key in reached_again(missing, reasons)]
     part.figures = {"lines": coverage.line_count, "branches": coverage.branch_count}
-    if reviewed := len({gap.key for gap in missing} & reasons.keys()):
-        part.figures["reviewed reasons"] = reviewed
+    gate.reviewed = {gap.text: reasons[gap.key] for gap in missing if gap.key in reasons}
+    if gate.reviewed:
+        part.figures["unreached with a reviewed reason"] = len(gate.reviewed)
     _judge(gate, part, UNREACHED, ok=not part.problems)
 
 
@@ -74,7 +75,8 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
     gate.mutation = result
     counts = {status: len(result.with_status(status)) for status in MutantStatus}
     differ = counts[MutantStatus.KILLED] + counts[MutantStatus.SURVIVED]
-    part.figures = {"mutants": len(result.final)} | {str(status): count for status, count in counts.items() if count}
+    part.figures["mutants"] = len(result.final)
+    part.figures |= {str(status): count for status, count in counts.items() if count}
     if differ:
         part.figures["of those that differ are killed"] = f"{result.score:.1%}"
     survivors = result.with_status(MutantStatus.SURVIVED)
