@@ -257,7 +257,7 @@ def _gas(gate: GateResult, part: GatePart) -> None:
         try:
             measured = gas_table.measure(environment)
         except gas_table.GasError as error:
-            part.not_tried(f"Not measured, as the contract fails: {error}.")
+            part.not_tried(f"Not measured, as the contract fails: {str(error).rstrip('.')}.")
             return
     part.figures = {"transactions": len(measured)}
     if not gate.is_own:
