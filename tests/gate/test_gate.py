@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pandas as pd
@@ -24,6 +25,7 @@ from stakesim.gate.pipeline import interface_problems
 from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS, REGRESSIONS, Effort
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.sarif import sarif
+from stakesim.gate.static_analysis import ToolReport
 from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
@@ -282,6 +284,25 @@ class TestInterface:
             "The event BookingNoShow has (uint256, address indexed, uint256) where (uint256 indexed, address indexed, "
             "uint256) must be.",
         ]
+
+
+def test_json_has_the_proofs_the_seeds_and_the_hashes():
+    gate = GateResult(production_contract(), None, Terms(), "release", "revm", 0)
+    proof = SimpleNamespace(name="check_payout", verdict="proved", seconds=1.25)
+    figures = {"properties": 1}
+    gate.analyses = [SimpleNamespace(tool="halmos", problems=[], figures=figures, seconds=2, proofs=[proof])]
+    gate.analyses.append(ToolReport("slither", ["a finding"], {}, 3.0))
+    gate.parts = [GatePart("random", "", seeds=[5, 6], cut="1 of 2", left_out=["1 of 2"])]
+    content = report.as_json(gate, NOW, "stakesim gate")
+    assert content["proofs"] == [{"name": "check_payout", "verdict": "proved", "seconds": 1.2}]
+    assert [(row["tool"], row["result"]) for row in content["analyses"]] == [("halmos", "pass"), ("slither", "fail")]
+    part = content["parts"]["random"]
+    assert (part["seeds"], part["cut_short"], part["left_out"]) == ([5, 6], "1 of 2", ["1 of 2"])
+    assert all(len(value.removeprefix("0x")) == 64 for value in content["hashes"].values())
+    gate.contract = "Stake.json"
+    hashes = report.as_json(gate, NOW, "stakesim gate")["hashes"]
+    assert (hashes["sources_sha256"], hashes["settings_sha256"]) == (None, None)  # an artifact has neither
+    assert json.dumps(content)
 
 
 class TestReportCheck:

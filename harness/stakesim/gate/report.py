@@ -100,8 +100,13 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
         },
         "mutation": gate.mutation and gate.mutation.as_json(),
         "proofs": [
+            {"name": proof.name, "verdict": proof.verdict, "seconds": round(proof.seconds, 1)}
+            for report in gate.analyses
+            for proof in getattr(report, "proofs", ())
+        ],
+        "analyses": [
             {
-                "name": report.tool,
+                "tool": report.tool,
                 "result": PartVerdict.FAIL if report.problems else PartVerdict.PASS,
                 "seconds": round(report.seconds, 1),
                 "figures": dict(report.figures),
