@@ -221,3 +221,14 @@ def test_the_lists_of_the_packaged_contract_are_not_those_of_another_of_its_name
 def test_each_listed_gap_is_a_line_of_the_contract():
     lines = {line.strip() for line in (CONTRACTS / "EventStake.sol").read_text().splitlines()}
     assert all(key in lines or key.partition(" [")[0] in lines for key in load_reasons(CONTRACTS / "EventStake.sol"))
+
+
+def test_the_page_lists_reasons_and_survivors(own):
+    own.coverage, own.reviewed = Coverage("Purse.sol", {3: True, 5: False}, ()), {"line 5": "why", "line 6": "why"}
+    own.parts = [GatePart("mutants", "", problems=["line 4: nothing tells this mutant: a < b"], figures={"mutants": 9})]
+    own.parts.append(GatePart("calls", "", cut="5 of 9 calls", left_out=["4 of 9 calls"]))
+    page = " ".join(report._html(own, report.datetime(2026, 1, 1), "stakesim gate").split())
+    assert page.count("<li>why") == 1
+    assert "nothing tells this mutant: a &lt; b" in page
+    assert "<strong>PASS</strong>; not tried: 4 of 9 calls" in page
+    assert "the time was up: 5 of 9 calls" in page

@@ -141,7 +141,7 @@ class MutationResult:
         verdicts: In the order of the source.
         seconds: Wall-clock time.
         deployed: Verdicts on the survivors and on a sample of the killed, compiled as for a deploy.
-        stale: Keys in the list of equivalent mutants that no mutant of this run has; empty for a part of the mutants.
+        stale: Keys in the list of equivalent mutants that no mutant of the contract has; empty with `only`.
     """
 
     source: str = ""
