@@ -38,6 +38,15 @@ def test_parts_share_the_time_in_proportion_and_leave_what_they_do_not_use(clock
     assert shared.is_up
 
 
+def test_parts_that_can_not_run_on_a_contract_have_no_share(own):
+    assert tuple(pipeline._usual_seconds(own)) == tuple(name for name in PARTS if name not in LONG_PARTS)
+    own.profile, own.contract = "nightly", "Stake.json"
+    assert set(PARTS) - set(pipeline._usual_seconds(own)) == {"coverage", "mutants", "slither", "proofs"}
+    shared = Budget(60, {"a": 1})
+    assert "b" not in shared
+    assert shared.begin("b") <= shared.begin("a")  # which has all of the time
+
+
 def test_every_profile_has_a_time_and_a_share_for_every_part():
     assert EFFORTS["pr"].minutes == 5
     for effort in EFFORTS.values():

@@ -16,12 +16,16 @@ class Budget:
             seconds: For all parts.
             usual: About what each part takes, in the order in which they run. They share the time in this proportion.
         """
-        self._ends, self._waiting = time.monotonic() + seconds, dict(usual)
+        self._ends, self._usual, self._waiting = time.monotonic() + seconds, usual, dict(usual)
+
+    def __contains__(self, part: str) -> bool:
+        """Whether a part has a share."""
+        return part in self._usual
 
     def begin(self, part: str) -> float:
         """Begins a part; returns when its time is up, in seconds of `time.monotonic`."""
         now, needed = time.monotonic(), sum(self._waiting.values())
-        share = self._waiting.pop(part) / needed
+        share = self._waiting.pop(part, 0.0) / needed if needed else 0.0
         return now + max(0.0, self._ends - now) * share
 
     @property

@@ -58,14 +58,13 @@ def run_gate(
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
     gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs, given_terms=terms)
     gate.minutes = gate.effort.minutes if seconds is None else seconds / 60
-    tried = {name: usual for name, usual in gate.effort.usual_seconds.items() if name not in gate.effort.left_out}
-    budget = Budget(60 * gate.minutes, tried)
+    budget = Budget(60 * gate.minutes, _usual_seconds(gate))
     for name, description, check in _checks(gate.effort):
         part = GatePart(name, description)
         gate.parts.append(part)
         if name in gate.effort.left_out:
             part.not_tried(f"It is no part of the profile {profile}: use --profile nightly or release.")
-        elif budget.is_up:
+        elif budget.is_up and name in budget:
             part.not_begun()
         else:
             if progress:
@@ -76,6 +75,16 @@ def run_gate(
             part.seconds = time.perf_counter() - part_started
     gate.seconds = time.perf_counter() - started
     return gate
+
+
+def _usual_seconds(gate: GateResult) -> dict[str, float]:
+    """About what each part takes, without those that can't run on this contract."""
+    impossible = set(gate.effort.left_out)
+    if gate.file.suffix != ".sol":
+        impossible |= {"coverage", "mutants"}
+    if not gate.is_own:
+        impossible |= {"slither", "proofs"}
+    return {name: usual for name, usual in gate.effort.usual_seconds.items() if name not in impossible}
 
 
 class _Check(NamedTuple):
