@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from stakesim import project
@@ -11,7 +13,7 @@ from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import production_contract
 from stakesim.evm.coverage import Branch, Coverage
 from stakesim.evm.errors import EngineError
-from stakesim.gate import report, reviewed, source_parts
+from stakesim.gate import coverage, report, reviewed, source_parts
 from stakesim.gate.equivalent_mutants import load_equivalents
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import MutantStatus, MutationResult, Stage, Verdict
@@ -57,10 +59,15 @@ class TestCoverage:
     def measured(self, monkeypatch):
         """What scenarios and tests reach: all but a line, and one way of a branch."""
         branches = (Branch(3, "x >\n 5", frozenset({True})), Branch(3, "x == 2", frozenset({True, False})))
-        coverage = Coverage("Purse.sol", {3: True, 4: True, 5: False}, branches)
+        measured = Coverage("Purse.sol", {3: True, 4: True, 5: False}, branches)
         self.tests = []
-        monkeypatch.setattr(source_parts, "measure_coverage", lambda _, tests: self.tests.append(tests) or coverage)
-        return coverage
+
+        def measure(_, tests, **options):
+            self.tests.append(tests)
+            return measured
+
+        monkeypatch.setattr(source_parts, "measure_coverage", measure)
+        return measured
 
     def check(self, gate):
         part = GatePart("coverage", "")
@@ -110,6 +117,16 @@ class TestCoverage:
         own.profile = "nightly"
         assert self.check(own).verdict == "pass"
         assert self.tests == [None, CONTRACTS.parent / "tests" / "contracts"]
+
+    def test_out_of_time_is_no_pass(self, own, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.setattr(coverage, "build", lambda _: SimpleNamespace(artifact=production_contract()))
+        part = GatePart("coverage", "", ends=time.monotonic())
+        source_parts.coverage_part(own, part)
+        assert (part.verdict, part.left_out) == ("vacuous", ["coverage"])
+        assert part.problems == [
+            "The time was up before all scenarios and tests had run: give the gate more time with --for."
+        ]
 
     def test_a_list_that_is_none_is_told_in_one_sentence(self, tmp_path, monkeypatch, purse):
         without_reason = {"file": "Purse.sol", "unreached": "a"}

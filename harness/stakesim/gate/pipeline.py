@@ -18,7 +18,7 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
-from stakesim.gate.profiles import REGRESSIONS, Effort, ProfileName
+from stakesim.gate.profiles import REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
 from stakesim.runner import scenario_files
@@ -65,12 +65,14 @@ def run_gate(
         if name in gate.effort.left_out:
             part.not_tried(f"It is no part of the profile {profile}: use --profile nightly or release.")
         elif budget.is_up and name in budget:
-            part.not_begun()
+            part.out_of_time("nothing", "before it began")
         else:
             if progress:
                 progress(name)
             part_started = time.perf_counter()
             part.ends = budget.begin(name)
+            if name in WHOLE:
+                part.ends = budget.ends
             check(gate, part)
             part.seconds = time.perf_counter() - part_started
     gate.seconds = time.perf_counter() - started

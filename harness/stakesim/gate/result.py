@@ -112,11 +112,16 @@ class GatePart:
         if self.verdict is PartVerdict.VACUOUS:
             self.problems.append(f"The time was up after {self.cut}: give it more time with --for.")
 
-    def not_begun(self) -> None:
-        """Says that no time was left for it."""
-        self.verdict, self.cut = PartVerdict.VACUOUS, "nothing"
+    def out_of_time(self, cut: str, when: str) -> None:
+        """Says that there was too little time for it to say anything.
+
+        Args:
+            cut: What was played.
+            when: Words that go on from "The time was up".
+        """
+        self.verdict, self.cut = PartVerdict.VACUOUS, cut
         self.left_out.append(self.name)
-        self.problems = ["The time was up before it began: give the gate more time with --for."]
+        self.problems = [f"The time was up {when}: give the gate more time with --for."]
 
 
 @dataclass

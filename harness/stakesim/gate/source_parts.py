@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.errors import EngineError
-from stakesim.gate.coverage import measure_coverage
+from stakesim.gate.coverage import OutOfTime, measure_coverage
 from stakesim.gate.equivalent_mutants import EQUIVALENT
 from stakesim.gate.mutation_judge import LaneBudget
 from stakesim.gate.mutation_result import MIN_SCORE, MutantStatus
@@ -31,7 +31,10 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
     tests = _contract_tests(gate) if gate.effort.whole else None
     try:
         reasons = load_reasons(gate.file)
-        coverage = measure_coverage(gate.contract, tests)
+        coverage = measure_coverage(gate.contract, tests, seconds=part.seconds_left)
+    except OutOfTime:
+        part.out_of_time("not all scenarios and tests", "before all scenarios and tests had run")
+        return
     except (CompileError, EngineError) as error:
         _could_not_run(gate, part, f"Not measured: {error}")
         return
