@@ -1,19 +1,16 @@
 """Mutants: which there are, which are killed, and what does not count as killed."""
 
 import json
-import time
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS, CompileError, Compiler
-from stakesim.evm.contract_file import production_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate import mutation_judge, mutation_run, reviewed
+from stakesim.gate import mutation_run, reviewed
 from stakesim.gate.equivalent_mutants import load_equivalents, not_made
 from stakesim.gate.mutant import Mutant
-from stakesim.gate.mutation_judge import LaneBudget, MutantWorker, SoundContract
+from stakesim.gate.mutation_judge import LaneBudget
 from stakesim.gate.mutation_operators import generate_mutants
 from stakesim.gate.mutation_result import Build, MutantStatus, MutationResult, Stage, Verdict
 from stakesim.gate.mutation_run import choose_mutants, diff, mutate
@@ -21,7 +18,6 @@ from stakesim.gate.plain_build import build, compile_plain
 from stakesim.gate.verdict_file import VerdictFile
 from stakesim.paths import shipped
 from stakesim.scenario.scenario import load
-from stakesim.workers.time_limit import NeverEnds
 from typer.testing import CliRunner
 
 SCENARIOS = shipped("scenarios")
@@ -444,43 +440,3 @@ def test_a_missing_file_or_contract_is_reported():
         CompileError, match=r"Say which contract of EventStake\.sol is meant; it has EventStake\.sol:EventStake\."
     ):
         build(f"{STAKE}:Elsewhere")
-
-
-@pytest.fixture
-def worker():
-    """Opens a worker that judges by tests alone."""
-    with ExitStack() as stack:
-
-        def open_worker(**changes):
-            sound = SoundContract(Build.PLAIN, {}, "", production_contract(), "", "revm", (), STAKE.parent, None, 0)
-            worker = MutantWorker(replace(sound, **changes))
-            stack.callback(worker.close)
-            return worker
-
-        yield open_worker
-
-
-def test_a_test_that_fails_with_the_contract_itself_kills_nothing(worker, monkeypatch):
-    failing = {"mutant": "test_a.py::test_a", "EventStake": None}
-    monkeypatch.setattr(mutation_judge, "first_failing_test", lambda contract, *_, **__: failing[contract.name])
-    mutant = replace(production_contract(), name="mutant")
-    assert worker().judge(generate_one(), mutant).status is MutantStatus.KILLED
-    failing["EventStake"] = "test_a.py::test_a"
-    with pytest.raises(
-        EngineError, match=r"EventStake itself fails test_a.py::test_a, so that no mutant could be told"
-    ):
-        worker().judge(generate_one(), mutant)
-
-
-def test_what_tests_do_not_tell_in_the_time_is_not_judged(worker, monkeypatch):
-    """Beyond the time a test that has not ended says nothing; within it, it never ends."""
-
-    def never_ends(*_, limit, **__):
-        raise NeverEnds(limit, ["test_a"])
-
-    monkeypatch.setattr(mutation_judge, "first_failing_test", never_ends)
-    now = time.time()
-    monkeypatch.setattr(mutation_judge.time, "time", lambda: next(times))
-    for moments, status in (([now, now], "killed"), ([now, now + 9], "not judged"), ([now + 9], "not judged")):
-        times = iter(moments)
-        assert worker(ends=now + 8).judge(generate_one(), production_contract()).status == status

@@ -58,7 +58,7 @@ class SoundContract:
         sources: Source code by name.
         file: Name of its file.
         artifact: The contract.
-        deployed_code: Hash of its code, compiled as for a deploy; empty: mutants are not compared with it.
+        proves: Whether a mutant that nothing but tests could kill is compared with it as it is deployed.
         engine: Engine of the scenarios.
         suite: The scenarios.
         tests: File or folder of tests.
@@ -71,7 +71,7 @@ class SoundContract:
     sources: Mapping[str, str]
     file: str
     artifact: Artifact
-    deployed_code: str
+    proves: bool
     engine: str
     suite: Sequence[Scenario]
     tests: Path | None
@@ -94,6 +94,8 @@ class SoundContract:
             return
         with closing(open_environment(self.engine, self.artifact)) as environment:
             for scenario in self.suite:
+                if self.time_is_up:
+                    return
                 findings = run_scenario(environment, scenario).findings
                 if findings:
                     raise EngineError(
@@ -102,8 +104,8 @@ class SoundContract:
                     )
 
 
-def search_sound(contract: Artifact, budget: LaneBudget | None) -> Knowledge | None:
-    """Searches the sound contract in the lane; returns None if the lane can't judge it.
+def search_sound(contract: Artifact, budget: LaneBudget | None, ends: float = inf) -> Knowledge | None:
+    """Searches the sound contract in the lane, until a moment of `time.time`; returns None if the lane can't judge it.
 
     Raises:
         EngineError: The search has findings.
@@ -114,7 +116,7 @@ def search_sound(contract: Artifact, budget: LaneBudget | None) -> Knowledge | N
         search = open_search(contract, budget.seed)
     except (EngineError, NotInstalled):
         return None
-    search.run(sequences=budget.kept, watch=lambda: not search.findings)
+    search.run(sequences=budget.kept, watch=lambda: not search.findings and time.time() < ends)
     for finding in search.findings.values():
         raise EngineError(
             f"{contract.name} itself has findings, so that no mutant could be told from it: {finding.difference.text}. "
@@ -216,10 +218,21 @@ class MutantWorker:
         self._sound_tests.add(test)
 
     def _is_sound_when_deployed(self, mutant: Mutant, artifact: Artifact) -> bool:
-        if not self.sound.deployed_code:
+        if not self.sound.proves:
             return False
         deployed = artifact if self.sound.build is Build.DEPLOYED else self.compile(mutant, Build.DEPLOYED)
-        return deployed is not None and code_hash(deployed.bytecode) == self.sound.deployed_code
+        return deployed is not None and code_hash(deployed.bytecode) == self.deployed_code
+
+    @cached_property
+    def deployed_code(self) -> str:
+        """Hash of the contract's own code, compiled as for a deploy; empty if it does not compile so."""
+        sound = self.sound
+        artifact: Artifact | None = sound.artifact
+        if sound.build is Build.PLAIN:
+            artifact = compile_contract(
+                self.compiler, sound.sources, sound.file, sound.artifact.name, DEPLOYED_SETTINGS
+            )
+        return "" if artifact is None else code_hash(artifact.bytecode)
 
     def compile(self, mutant: Mutant, build: Build) -> Artifact | None:
         """Compiles a mutant; returns None if it does not compile."""
@@ -260,7 +273,7 @@ def compile_and_judge(worker: MutantWorker, mutant: Mutant) -> Verdict:
     artifact = worker.compile(mutant, worker.sound.build)
     if artifact is None:
         return Verdict(mutant, MutantStatus.INVALID, reason=DOES_NOT_COMPILE, build=worker.sound.build)
-    if worker.sound.build is Build.DEPLOYED and code_hash(artifact.bytecode) == worker.sound.deployed_code:
+    if worker.sound.build is Build.DEPLOYED and code_hash(artifact.bytecode) == worker.deployed_code:
         reason = "the contract, compiled as for a deploy"
         return Verdict(mutant, MutantStatus.DUPLICATE, reason=reason, build=worker.sound.build)
     return worker.judge(mutant, artifact)

@@ -232,11 +232,11 @@ class _Run:
             sources=self._plain.sources,
             file=self._plain.file,
             artifact=artifact,
-            deployed_code=code_hash(self._as_deployed.bytecode) if self._proves else "",
+            proves=self._proves,
             engine=self._engine,
             suite=self._suite,
             tests=self._tests,
-            known=search_sound(artifact, self._lane),
+            known=search_sound(artifact, self._lane, self._ends),
             fresh=0 if self._lane is None else self._lane.fresh,
             ends=self._ends,
         )
