@@ -35,8 +35,9 @@ run: setup
 	@$(BIN)/stakesim run --out reports/run
 
 GATE_PROFILE ?= pr
-gate: setup .venv/gate.stamp $(if $(filter nightly release,$(GATE_PROFILE)),proofs contracts/node_modules/dev.stamp)
-	@$(BIN)/stakesim gate --profile $(GATE_PROFILE)
+GATE_SEED ?= 0
+gate: setup .venv/gate.stamp contracts/node_modules/dev.stamp $(if $(filter nightly release,$(GATE_PROFILE)),proofs)
+	@$(BIN)/stakesim gate --profile $(GATE_PROFILE) --seed $(GATE_SEED)
 
 opinions: setup proofs
 	@$(BIN)/stakesim opinions

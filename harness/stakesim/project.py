@@ -5,6 +5,7 @@ backend = "stakesim_adapter:open_backend"   # the system under test; without it 
 contract = "contracts/Stake.sol:Stake"      # the contract to deploy; without it the packaged EventStake
 path = ["backend"]                          # folders to import `backend` from, beside the project's own
 scenarios = "scenarios"                     # the folder of the project's scenarios
+reviewed = "gate"                           # the folder of the reviewed lists that `stakesim gate` reads
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _KEYS: dict[str, type] = {
     "scenarios": str,
     "artifact": str,
     "gas": str,
+    "reviewed": str,
 }
 """Keys of the section, with the types of their values. A list is one of strings."""
 
@@ -53,6 +55,7 @@ class Project:
         scenarios: Folder of the project's scenarios.
         artifact: File that `stakesim compile --write` writes the production artifact to.
         gas: File of the committed gas table.
+        reviewed: Folder of the reviewed lists that the gate reads: `equivalent_mutants.json`, `unreached.json`.
     """
 
     root: Path
@@ -64,6 +67,7 @@ class Project:
     scenarios: Path | None = None
     artifact: Path | None = None
     gas: Path | None = None
+    reviewed: Path | None = None
 
     @property
     def scenario_folders(self) -> tuple[Path, ...]:
@@ -210,9 +214,10 @@ def _build_project(root: Path, file: Path, section: Mapping[str, Any]) -> Projec
         if not (root / folder).is_dir():
             raise ProjectError(f"{file}: there is no folder {folder}, which `path` in [tool.stakesim] names.")
     scenarios = root / section.get("scenarios", "scenarios")
-    if "scenarios" in section and not scenarios.is_dir():
-        raise ProjectError(f"{file}: there is no folder {section['scenarios']}, which [tool.stakesim] names.")
-    paths = {key: root / section[key] for key in ("contract", "artifact", "gas") if key in section}
+    for key in ("scenarios", "reviewed"):
+        if key in section and not (root / section[key]).is_dir():
+            raise ProjectError(f"{file}: there is no folder {section[key]}, which [tool.stakesim] names.")
+    paths = {key: root / section[key] for key in ("contract", "artifact", "gas", "reviewed") if key in section}
     return Project(
         root=root,
         backend=section.get("backend"),
@@ -223,4 +228,5 @@ def _build_project(root: Path, file: Path, section: Mapping[str, Any]) -> Projec
         scenarios=scenarios if scenarios.is_dir() else None,
         artifact=paths.get("artifact"),
         gas=paths.get("gas"),
+        reviewed=paths.get("reviewed"),
     )

@@ -17,7 +17,8 @@ from stakesim.evm.contract_file import production_contract
 from stakesim.evm.source_build import SourceBuild, build_from_source
 from stakesim.gate import node as node_module
 from stakesim.gate import report
-from stakesim.gate.result import GateResult
+from stakesim.gate.profiles import PARTS
+from stakesim.gate.result import GatePart, GateResult
 from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner
 from web3 import Web3
@@ -63,6 +64,7 @@ def account(w3: Web3) -> LocalAccount:
 def report_file(tmp_path: Path) -> str:
     """A report that `EventStake` has just passed."""
     gate = GateResult(production_contract(), None, Terms(), "release", "revm", 0)
+    gate.parts = [GatePart(name, "") for name in PARTS]
     file = tmp_path / "gate.json"
     file.write_text(json.dumps(report.as_json(gate, datetime.now(UTC), "stakesim gate")))
     return str(file)

@@ -282,3 +282,10 @@ def test_a_saved_failure_keeps_where_it_comes_from():
     assert loads(dump(saved)) == saved
     assert saved.origin["profile"] == "hostile"
     assert len(saved.actions) == 3
+
+
+def test_nobody_else_signs_for_an_account_that_is_no_contract():
+    """As a shrunk story may say it, of a contract that has become an ordinary account."""
+    story = {"name": "a", "story": "b", "actors": {"guest": {}}}
+    call = {"do": "call", "function": "createEventRun", "args": ["x", 1, 2, 4102618200], "by": "guest"}
+    assert run(Scenario(**story, actions=[call | {"signed_by": "platform"}]), driver="contract").ok

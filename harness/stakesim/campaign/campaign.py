@@ -8,7 +8,8 @@ run("hostile", runs=100, seed=7, engine="py-evm", jobs=2)
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def run(
     dask: str | None = None,
     probing: bool = True,
     seconds: float | None = None,
+    limit: float | None = None,
 ) -> CampaignResult:
     """Runs scenarios, and diagnoses and shrinks those that fail.
 
@@ -85,6 +87,7 @@ def run(
         probing: Of another contract than `EventStake`, also try its own functions and its largest run.
         seconds: Draw from each profile and population for this time, instead of `runs` scenarios. The ledger has drawn
             scenarios only if they fail.
+        limit: Seconds after which no scenario is begun any more. All profiles have then had about as many.
 
     Raises:
         InputError: A file can't be read, there is no such profile, or there is none to draw from for a time.
@@ -101,8 +104,9 @@ def run(
     probing = probing and contract is not None
     if contract and probing:
         scenarios += function_probes(own_transactions(contract.abi))
+    in_time = _InTime(scenarios, limit)
     results = run_all(
-        scenarios if seconds is None else chain(scenarios, selection.draw_for(seconds, seed)),
+        in_time if seconds is None else chain(in_time, selection.draw_for(seconds, seed)),
         Setup(engine, contract, driver, terms),
         jobs=jobs,
         dask=dask,
@@ -112,7 +116,7 @@ def run(
     )
     if seconds is not None:
         drawn = sum(is_drawn(each.scenario) for each in results)
-    result = CampaignResult(results, shortest_findings(results))
+    result = CampaignResult(results, shortest_findings(results), left=in_time.left)
     for scenario_result in results:
         result.reached += scenario_result.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
@@ -121,6 +125,30 @@ def run(
     result.findings += _nothing_run(result)
     result.seconds = time.perf_counter() - began
     return result
+
+
+class _InTime:
+    """Scenarios one by one until a time limit, the first ones drawn from each profile before the second ones.
+
+    Attributes:
+        left: How many were not given out.
+    """
+
+    def __init__(self, scenarios: Sequence[Scenario], limit: float | None) -> None:
+        self._ends = None if limit is None else time.monotonic() + limit
+        self._waiting = deque(scenarios if limit is None else sorted(scenarios, key=_index))
+
+    def __iter__(self) -> Iterator[Scenario]:
+        while self._waiting and (self._ends is None or time.monotonic() < self._ends):
+            yield self._waiting.popleft()
+
+    @property
+    def left(self) -> int:
+        return len(self._waiting)
+
+
+def _index(scenario: Scenario) -> int:
+    return int((scenario.origin or {}).get("index", 0))
 
 
 def joined(one: CampaignResult, other: CampaignResult, contract: Artifact | None) -> CampaignResult:
@@ -133,7 +161,7 @@ def joined(one: CampaignResult, other: CampaignResult, contract: Artifact | None
     """
     results = [*one.results, *other.results]
     result = CampaignResult(
-        results, shortest_findings(results), one.reached + other.reached, one.seconds + other.seconds
+        results, shortest_findings(results), one.reached + other.reached, one.seconds + other.seconds, one.left
     )
     result.findings += _unreached(result, contract, results[0].engine)
     return result

@@ -25,12 +25,14 @@ class CampaignResult:
         findings: Findings of the scenarios and of the campaign; of failures with the same name, only the shortest.
         reached: How often each action, outcome, status and error occurred.
         seconds: Wall-clock time.
+        left: Scenarios that were not begun, as the time was up.
     """
 
     results: list[ScenarioResult]
     findings: list[Finding]
     reached: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    left: int = 0
 
     @property
     def ok(self) -> bool:

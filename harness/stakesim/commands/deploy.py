@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stakesim.commands.options import Contract, Rpc, Terms, parse_terms
+from stakesim.gate.profiles import ProfileName
 
 if TYPE_CHECKING:
     from stakesim.evm.compiler import Artifact
@@ -34,11 +35,10 @@ def deploy(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
-    profile: Annotated[
-        Literal["pr", "nightly", "release"], typer.Option(help="The smallest profile of the gate that is enough.")
-    ] = "release",
+    profile: Annotated[ProfileName, typer.Option(help="The smallest profile of the gate that is enough.")] = "release",
     without: Annotated[
-        list[str] | None, typer.Option(help="A part of the gate that need not have been tried; may be repeated.")
+        list[str] | None,
+        typer.Option(help="A part of the gate that need not have been tried, or not completely. Repeatable."),
     ] = None,
     max_age_hours: Annotated[float, typer.Option(help="Highest age of the gate's report, in hours.", min=0)] = 24,
     record: Annotated[

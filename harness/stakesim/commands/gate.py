@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from stakesim.commands.options import Contract, Engine, Jobs, Seed, Terms, contract_or_default, option_text, parse_terms
+from stakesim.commands.options import (
+    Contract,
+    Engine,
+    Jobs,
+    Seed,
+    Terms,
+    contract_or_default,
+    duration,
+    option_text,
+    parse_terms,
+)
 from stakesim.commands.terminal import console, finish
+from stakesim.gate.profiles import EFFORTS, ProfileName
+
+_MINUTES = ", ".join(f"{name} {effort.minutes:g}m" for name, effort in EFFORTS.items())
 
 
 def gate(
     contract: Contract = None,
     profile: Annotated[
-        Literal["pr", "nightly", "release"],
+        ProfileName,
         typer.Option(
-            help="Effort: pr takes minutes; nightly takes hours, and adds mutants, proofs and faults; release, which "
-            "`deploy` requires, takes the longest."
+            help="Effort: pr takes minutes; nightly takes hours, judges all mutants and adds proofs and faults; "
+            "release, which `deploy` requires, takes the longest."
         ),
     ] = "pr",
+    for_: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Time for all parts together, as 90s, 10m or 2h. What did not fit in is told, and of which part too "
+            "little was tried is no pass.",
+            show_default=_MINUTES,
+        ),
+    ] = None,
     engine: Engine = "revm",
     seed: Seed = 0,
     jobs: Jobs = 2,
@@ -36,9 +58,16 @@ def gate(
     output = console()
     with output.status("compiling") as status:
         result = run_gate(
-            contract, profile, engine, seed=seed, jobs=jobs, terms=parse_terms(term), progress=status.update
+            contract,
+            profile,
+            engine,
+            seed=seed,
+            jobs=jobs,
+            terms=parse_terms(term),
+            seconds=duration(for_),
+            progress=status.update,
         )
-    options = option_text(contract=contract) + "".join(f" --term {argument}" for argument in term or ())
+    options = option_text(**{"contract": contract, "for": for_}) + "".join(f" --term {each}" for each in term or ())
     report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
     for part in result.parts:
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)

@@ -20,23 +20,29 @@ TESTS_LIMIT_S = 900.0
 
 
 def first_failing_test(
-    artifact: Artifact, tests: Path, engine: str, options: Sequence[str] = (), first: Sequence[str] = ()
+    artifact: Artifact,
+    tests: Path | str,
+    engine: str,
+    options: Sequence[str] = (),
+    first: Sequence[str] = (),
+    limit: float = TESTS_LIMIT_S,
 ) -> str | None:
     """Runs tests until the first failure. A test whose set-up fails does not count as a failure.
 
     Args:
         artifact: The contract.
-        tests: File or folder of tests that take the contract of the option `--stakesim-contract`.
+        tests: File or folder of tests that take the contract of the option `--stakesim-contract`, or the id of one.
         engine: As `--stakesim-engine`.
         options: More options of pytest.
         first: Ids of tests that run before all others.
+        limit: Seconds that they may take.
 
     Returns:
         Id of the failing test; None if all tests pass.
 
     Raises:
         EngineError: pytest can't run the tests.
-        NeverEnds: They have not ended after `TESTS_LIMIT_S`.
+        NeverEnds: They have not ended after `limit`.
     """
     with NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(
@@ -50,7 +56,16 @@ def first_failing_test(
             file,
         )
         file.flush()
-        command = [sys.executable, "-m", "pytest", *first, str(tests.resolve()), "-x", "-q", "--tb=no"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *first,
+            str(tests.resolve() if isinstance(tests, Path) else tests),
+            "-x",
+            "-q",
+            "--tb=no",
+        ]
         command += ["-p", "no:cacheprovider", "--stakesim-engine", engine, "--stakesim-contract", file.name, *options]
         try:
             process = subprocess.run(
@@ -59,10 +74,10 @@ def first_failing_test(
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=TESTS_LIMIT_S,
+                timeout=limit,
             )
         except subprocess.TimeoutExpired:
-            raise NeverEnds(TESTS_LIMIT_S, [str(tests)]) from None
+            raise NeverEnds(limit, [str(tests)]) from None
     if process.returncode not in (0, 1):  # neither all passed nor some failed
         output = (process.stderr or process.stdout).strip().splitlines() or ["no output"]
         raise EngineError(f"pytest can't run {tests}: {output[-1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,16 +12,28 @@ from stakesim.evm.coverage import Coverage, measure
 from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.trace import ExecutionTrace
-from stakesim.gate.contract_tests import first_failing_test
+from stakesim.gate.contract_tests import TESTS_LIMIT_S, first_failing_test
 from stakesim.gate.plain_build import build
 from stakesim.gate.scenario_suite import scenario_suite
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
+from stakesim.workers.time_limit import NeverEnds
+
+
+class OutOfTime(EngineError):
+    """Not all scenarios and tests ran in the time."""
+
+    def __init__(self) -> None:
+        super().__init__("The time was up before all scenarios and tests had run.")
 
 
 def measure_coverage(
-    contract: str | None = None, tests: Path | None = None, *, progress: Callable[[ScenarioResult], None] | None = None
+    contract: str | None = None,
+    tests: Path | None = None,
+    *,
+    seconds: float = TESTS_LIMIT_S,
+    progress: Callable[[ScenarioResult], None] | None = None,
 ) -> Coverage:
     """Runs the scenario suite on py-evm, and then the tests.
 
@@ -28,16 +41,21 @@ def measure_coverage(
         contract: FILE.sol, or FILE.sol:Name; by default the packaged `EventStake`.
         tests: File or folder of tests that take the contract of the option `--stakesim-contract`, and write their
             trace to the file of `--stakesim-coverage-trace`.
+        seconds: Time for all of them.
         progress: Called with the result of each scenario.
 
     Raises:
         CompileError: The contract can't be compiled.
         EngineError: The contract has findings, or a test fails.
+        OutOfTime: They take longer than `seconds`.
     """
+    ends = time.monotonic() + seconds
     plain = build(contract)
     trace = ExecutionTrace()
     with closing(open_environment(open_engine("py-evm", trace=trace), plain.artifact)) as environment:
         for scenario in scenario_suite():
+            if time.monotonic() >= ends:
+                raise OutOfTime
             result = run_scenario(environment, scenario)
             if result.findings:
                 first = result.findings[0]
@@ -50,7 +68,12 @@ def measure_coverage(
         with TemporaryDirectory() as folder:
             trace_file = Path(folder) / "trace.json"
             options = ["--stakesim-coverage-trace", str(trace_file)]
-            failed = first_failing_test(plain.artifact, tests, "py-evm", options)
+            try:
+                failed = first_failing_test(
+                    plain.artifact, tests, "py-evm", options, limit=max(1.0, ends - time.monotonic())
+                )
+            except NeverEnds:
+                raise OutOfTime from None
             if failed or not trace_file.exists():
                 raise EngineError(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
             trace.add(trace_file)

@@ -18,8 +18,9 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types
 from stakesim.evm.source_build import SourceBuild
 from stakesim.gate.errors import ReleaseError
+from stakesim.gate.hashes import code_hash
 from stakesim.gate.node import NODE_ERRORS, node_error
-from stakesim.gate.release import Deployment, code_hash
+from stakesim.gate.release import Deployment
 from stakesim.scenario.actions import Terms
 
 GIT_TIMEOUT_S = 30

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.gate.reviewed import reviewed_rows
 
-EQUIVALENT = CONTRACTS / "equivalent_mutants.json"
+EQUIVALENT = "equivalent_mutants.json"
 """Rows of `file`, `mutant` (its key) and `argument`: why no call can tell it from the contract."""
 
 
-def load_equivalents(file: str) -> dict[str, str]:
-    """Returns the argument of each equivalent mutant of a contract's file, by the mutant's key.
+def load_equivalents(contract: Path) -> dict[str, str]:
+    """Returns the argument of each equivalent mutant of a contract, by the mutant's key.
 
     Args:
-        file: Name of the file.
+        contract: The contract's file.
+
+    Raises:
+        EngineError: The list can't be read.
     """
-    rows = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.exists() else []
-    return {row["mutant"]: row["argument"] for row in rows if row["file"] == file}
+    return {row["mutant"]: row["argument"] for row in reviewed_rows(contract, EQUIVALENT, "mutant", "argument")}
 
 
 def not_made(equivalents: Mapping[str, str], keys: Iterable[str]) -> list[str]:

@@ -6,19 +6,20 @@ before the tests run: code that is the contract's own there is proven to do the 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import Artifact, Compiler
 from stakesim.evm.errors import EngineError
-from stakesim.gate.contract_tests import first_failing_test
+from stakesim.gate.contract_tests import TESTS_LIMIT_S, first_failing_test
+from stakesim.gate.hashes import code_hash
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import Build, MutantStatus, Stage, Verdict
 from stakesim.gate.plain_build import DEPLOYED_SETTINGS, PLAIN_SETTINGS, compile_contract
@@ -57,40 +58,44 @@ class SoundContract:
         sources: Source code by name.
         file: Name of its file.
         artifact: The contract.
-        deployed_code: Hash of its code, compiled as for a deploy; empty: mutants are not compared with it.
+        proves: Whether a mutant that nothing but tests could kill is compared with it as it is deployed.
         engine: Engine of the scenarios.
         suite: The scenarios.
         tests: File or folder of tests.
         known: What a search of it by the contract lane knows; None if the lane can't judge it.
         fresh: See `LaneBudget`.
+        ends: When the time for judging is up, in seconds of `time.time`, which all processes share.
     """
 
     build: Build
     sources: Mapping[str, str]
     file: str
     artifact: Artifact
-    deployed_code: str
+    proves: bool
     engine: str
     suite: Sequence[Scenario]
     tests: Path | None
     known: Knowledge | None
     fresh: int
+    ends: float = inf
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether nothing is judged any more."""
+        return time.time() >= self.ends
 
     def check(self) -> None:
-        """Checks that no scenario and no test fails.
+        """Checks that no scenario fails. A test is checked when it kills a mutant.
 
         Raises:
             EngineError: One does.
         """
-        name = self.artifact.name
-        if self.suite:
-            self._check_scenarios()
-        if self.tests and (failed := first_failing_test(self.artifact, self.tests, self.engine)):
-            raise EngineError(f"{name} itself fails {failed}, so that no mutant could be told from it: fix it first.")
-
-    def _check_scenarios(self) -> None:
+        if not self.suite:
+            return
         with closing(open_environment(self.engine, self.artifact)) as environment:
             for scenario in self.suite:
+                if self.time_is_up:
+                    return
                 findings = run_scenario(environment, scenario).findings
                 if findings:
                     raise EngineError(
@@ -99,8 +104,8 @@ class SoundContract:
                     )
 
 
-def search_sound(contract: Artifact, budget: LaneBudget | None) -> Knowledge | None:
-    """Searches the sound contract in the lane; returns None if the lane can't judge it.
+def search_sound(contract: Artifact, budget: LaneBudget | None, ends: float = inf) -> Knowledge | None:
+    """Searches the sound contract in the lane, until a moment of `time.time`; returns None if the lane can't judge it.
 
     Raises:
         EngineError: The search has findings.
@@ -111,18 +116,13 @@ def search_sound(contract: Artifact, budget: LaneBudget | None) -> Knowledge | N
         search = open_search(contract, budget.seed)
     except (EngineError, NotInstalled):
         return None
-    search.run(sequences=budget.kept, watch=lambda: not search.findings)
+    search.run(sequences=budget.kept, watch=lambda: not search.findings and time.time() < ends)
     for finding in search.findings.values():
         raise EngineError(
             f"{contract.name} itself has findings, so that no mutant could be told from it: {finding.difference.text}. "
             "Fix it first: stakesim fuzz."
         )
     return learn(contract, search)
-
-
-def code_hash(artifact: Artifact) -> str:
-    """Hash of the code that deploys a contract."""
-    return hashlib.sha256(artifact.bytecode.encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------- in a worker process
@@ -138,6 +138,7 @@ class MutantWorker:
         """Starts a compiler. An environment for scenarios is opened when a mutant needs it."""
         self.sound, self._suite = sound, list(sound.suite)
         self._failed_tests: list[str] = []
+        self._sound_tests: set[str] = set()
         self._stack = ExitStack()
         self.compiler = self._stack.enter_context(Compiler())
         self.close = self._stack.close
@@ -151,8 +152,7 @@ class MutantWorker:
             found = self._judged_by_lane(artifact) or self._judged_by_scenarios(artifact)
         except EngineError as error:
             return Verdict(mutant, MutantStatus.INVALID, reason=str(error), build=sound.build)
-        same = found is None and self._is_sound_when_deployed(mutant, artifact)
-        if same:
+        if found is None and self._is_sound_when_deployed(mutant, artifact):
             found = _Found(MutantStatus.DUPLICATE, reason="the contract, compiled as for a deploy")
         found = found or self._judged_by_tests(artifact) or _Found(MutantStatus.SURVIVED)
         return Verdict(
@@ -163,7 +163,7 @@ class MutantWorker:
             time.perf_counter() - started,
             found.reason,
             found.stage,
-            code_hash(artifact),
+            code_hash(artifact.bytecode),
             sound.build,
         )
 
@@ -178,6 +178,8 @@ class MutantWorker:
         environment = self._environment
         environment.set_contract(artifact)
         for scenario in list(self._suite):
+            if self.sound.time_is_up:
+                return _NOT_JUDGED
             findings = tuple(each.id for each in run_scenario(environment, scenario).findings if each.id != "CRASH")
             if findings:
                 self._suite.remove(scenario)
@@ -187,25 +189,50 @@ class MutantWorker:
 
     def _judged_by_tests(self, artifact: Artifact) -> _Found | None:
         """Runs the tests, those that killed a mutant before first."""
-        if self.sound.tests is None:
+        sound = self.sound
+        if sound.tests is None:
             return None
+        left = min(TESTS_LIMIT_S, sound.ends - time.time())
+        if left <= 0:
+            return _NOT_JUDGED
+        first = self._failed_tests[:_TESTS_FIRST]
         try:
-            failed = first_failing_test(
-                artifact, self.sound.tests, self.sound.engine, first=self._failed_tests[:_TESTS_FIRST]
-            )
+            failed = first_failing_test(artifact, sound.tests, sound.engine, first=first, limit=left)
         except NeverEnds as error:
+            if sound.time_is_up:
+                return _NOT_JUDGED
             return _Found(MutantStatus.KILLED, ("HANG",), str(error), stage=Stage.TESTS)
         if failed is None:
             return None
+        self._check_test(failed)
         name = failed.partition("[")[0]
         self._failed_tests = [name, *(each for each in self._failed_tests if each != name)]
         return _Found(MutantStatus.KILLED, ("EXPECTATION",), failed, stage=Stage.TESTS)
 
+    def _check_test(self, test: str) -> None:
+        """Checks that a test which fails with a mutant passes with the contract."""
+        sound = self.sound
+        if test not in self._sound_tests and first_failing_test(sound.artifact, test, sound.engine):
+            name = sound.artifact.name
+            raise EngineError(f"{name} itself fails {test}, so that no mutant could be told from it: fix it first.")
+        self._sound_tests.add(test)
+
     def _is_sound_when_deployed(self, mutant: Mutant, artifact: Artifact) -> bool:
-        if not self.sound.deployed_code:
+        if not self.sound.proves:
             return False
         deployed = artifact if self.sound.build is Build.DEPLOYED else self.compile(mutant, Build.DEPLOYED)
-        return deployed is not None and code_hash(deployed) == self.sound.deployed_code
+        return deployed is not None and code_hash(deployed.bytecode) == self.deployed_code
+
+    @cached_property
+    def deployed_code(self) -> str:
+        """Hash of the contract's own code, compiled as for a deploy; empty if it does not compile so."""
+        sound = self.sound
+        artifact: Artifact | None = sound.artifact
+        if sound.build is Build.PLAIN:
+            artifact = compile_contract(
+                self.compiler, sound.sources, sound.file, sound.artifact.name, DEPLOYED_SETTINGS
+            )
+        return "" if artifact is None else code_hash(artifact.bytecode)
 
     def compile(self, mutant: Mutant, build: Build) -> Artifact | None:
         """Compiles a mutant; returns None if it does not compile."""
@@ -226,25 +253,35 @@ class _Found(NamedTuple):
     stage: Stage | None = None
 
 
+_NOT_JUDGED = _Found(MutantStatus.NOT_JUDGED)
+
+
 def compile_mutant(worker: MutantWorker, mutant: Mutant) -> Artifact | None:
-    """Compiles a mutant in a worker, as its contract is; returns None if it does not compile."""
-    return worker.compile(mutant, worker.sound.build)
+    """Compiles a mutant in a worker, as its contract is; returns None if it does not compile, or the time is up."""
+    return None if worker.sound.time_is_up else worker.compile(mutant, worker.sound.build)
 
 
 def judge_mutant(worker: MutantWorker, mutant: Mutant, artifact: Artifact) -> Verdict:
     """Judges a mutant in a worker."""
-    return worker.judge(mutant, artifact)
+    return not_judged(mutant, worker.sound.build) if worker.sound.time_is_up else worker.judge(mutant, artifact)
 
 
 def compile_and_judge(worker: MutantWorker, mutant: Mutant) -> Verdict:
     """Compiles and judges a mutant in a worker."""
+    if worker.sound.time_is_up:
+        return not_judged(mutant, worker.sound.build)
     artifact = worker.compile(mutant, worker.sound.build)
     if artifact is None:
         return Verdict(mutant, MutantStatus.INVALID, reason=DOES_NOT_COMPILE, build=worker.sound.build)
-    if worker.sound.build is Build.DEPLOYED and code_hash(artifact) == worker.sound.deployed_code:
+    if worker.sound.build is Build.DEPLOYED and code_hash(artifact.bytecode) == worker.deployed_code:
         reason = "the contract, compiled as for a deploy"
         return Verdict(mutant, MutantStatus.DUPLICATE, reason=reason, build=worker.sound.build)
     return worker.judge(mutant, artifact)
+
+
+def not_judged(mutant: Mutant, build: Build) -> Verdict:
+    """The verdict on a mutant for which there was no time."""
+    return Verdict(mutant, MutantStatus.NOT_JUDGED, build=build)
 
 
 DOES_NOT_COMPILE = "does not compile"

@@ -26,6 +26,7 @@ class MutantStatus(StrEnum):
         EQUIVALENT: It is in the reviewed list of equivalent mutants.
         DUPLICATE: Its code is that of another mutant, or of the contract.
         INVALID: It does not compile, or can't be deployed.
+        NOT_JUDGED: The time was up before anything told it from the contract.
     """
 
     KILLED = "killed"
@@ -33,6 +34,7 @@ class MutantStatus(StrEnum):
     EQUIVALENT = "equivalent"
     DUPLICATE = "duplicate"
     INVALID = "invalid"
+    NOT_JUDGED = "not judged"
 
 
 class Stage(StrEnum):
@@ -139,7 +141,7 @@ class MutationResult:
         verdicts: In the order of the source.
         seconds: Wall-clock time.
         deployed: Verdicts on the survivors and on a sample of the killed, compiled as for a deploy.
-        stale: Keys in the list of equivalent mutants that no mutant of this run has; empty for a part of the mutants.
+        stale: Keys in the list of equivalent mutants that no mutant of the contract has; empty with `only`.
     """
 
     source: str = ""
@@ -173,6 +175,26 @@ class MutationResult:
         """Whether enough mutants are killed, all of those on lines with money, and no equivalent is out of date."""
         escaped = any(verdict.moves_money for verdict in self.with_status(MutantStatus.SURVIVED))
         return self.score >= MIN_SCORE and not escaped and not self.stale
+
+    def as_json(self) -> dict[str, Any]:
+        """Figures, and each survivor with its place, for the gate's report."""
+        counts = Counter(verdict.status for verdict in self.final)
+        stages = Counter(verdict.stage for verdict in self.with_status(MutantStatus.KILLED))
+        survivors = [verdict.mutant for verdict in self.with_status(MutantStatus.SURVIVED)]
+        return {
+            "made": len(self.final),
+            **{status.replace(" ", "_"): counts[status] for status in MutantStatus},
+            "killed_by": {stage: stages[stage] for stage in Stage},
+            "judged_as_deployed": len(self.deployed),
+            "score": round(self.score, 4),
+            "money_score": round(self.money_score, 4),
+            "survivors": [
+                {"line": each.line, "function": each.function, "operator": each.operator, "old": each.old}
+                | {"new": each.new, "mutant": each.key}
+                for each in survivors
+            ],
+            "equivalents_not_made": self.stale,
+        }
 
     @property
     def killers(self) -> Counter[str]:

@@ -15,22 +15,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from difflib import unified_diff
 from functools import cached_property, partial
+from math import inf
 from pathlib import Path
 from random import Random
 
 from stakesim.evm.compiler import Artifact, CompileError, Compiler, source_hash
 from stakesim.evm.errors import EngineError
 from stakesim.gate.equivalent_mutants import load_equivalents, not_made
+from stakesim.gate.hashes import code_hash
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_judge import (
     DOES_NOT_COMPILE,
     LaneBudget,
     MutantWorker,
     SoundContract,
-    code_hash,
     compile_and_judge,
     compile_mutant,
     judge_mutant,
+    not_judged,
     search_sound,
 )
 from stakesim.gate.mutation_operators import generate_mutants
@@ -57,6 +59,7 @@ def mutate(
     tests: Path | None = None,
     lane: LaneBudget | None = LaneBudget(),  # noqa: B008 - it is a constant
     deployed: int | None = None,
+    seconds: float | None = None,
     out: Path | None = None,
     progress: Callable[[Verdict], None] | None = None,
     dask: str | None = None,
@@ -77,6 +80,7 @@ def mutate(
         lane: How much the contract lane does; None: it is not used.
         deployed: How many killed mutants are judged once more, with all survivors, compiled as for a deploy; None:
             none, and no survivors either.
+        seconds: Time after which nothing is judged any more. Mutants are then judged in an order that `seed` draws.
         out: File that each verdict is appended to. Mutants on which it has a verdict are not run again if the sources
             are the same.
         progress: Called with each verdict.
@@ -87,15 +91,17 @@ def mutate(
         EngineError: The contract itself has findings, there are no mutants, or `out` is another kind of file.
         OSError: `out` can't be written.
     """
-    started = time.perf_counter()
+    started, ends = time.perf_counter(), inf if seconds is None else time.time() + seconds
     plain = build(contract)
     everything = generate_mutants(plain.source, plain.tree, plain.artifact.name)
     mutants = choose_mutants(everything, only, sample, seed)
     if not mutants:
         raise EngineError(f"There is no mutant of {plain.artifact.name} to run: choose another `--only`.")
-    equivalents = load_equivalents(plain.file)
+    equivalents = load_equivalents(plain.path)
     stale = not_made(equivalents, (mutant.key for mutant in everything))
-    result = MutationResult(plain.source, stale=stale if mutants == everything else [])
+    result = MutationResult(plain.source, stale=stale if not only else [])
+    if seconds is not None:
+        Random(seed).shuffle(mutants)
     about = {"contract": plain.artifact.name, "sources": source_hash(plain.sources), "engine": engine}
     with VerdictFile(out, about) as file:
 
@@ -104,7 +110,7 @@ def mutate(
                 progress(verdict)
             return verdict
 
-        run = _Run(plain, engine, tests, lane, jobs, dask, file, proves=deployed is not None)
+        run = _Run(plain, engine, tests, lane, jobs, dask, file, ends, proves=deployed is not None)
         result.verdicts = [judged(verdict) for verdict in run.plain_verdicts(mutants, equivalents)]
         result.verdicts.sort(key=_position)
         if deployed is not None:
@@ -152,17 +158,18 @@ class _Run:
         jobs: int,
         dask: str | None,
         file: VerdictFile,
+        ends: float,
         *,
         proves: bool,
     ) -> None:
         self._plain, self._engine, self._tests, self._lane = plain, engine, tests, lane
-        self._jobs, self._dask, self._file, self._proves = jobs, dask, file, proves
+        self._jobs, self._dask, self._file, self._ends, self._proves = jobs, dask, file, ends, proves
         self._suite = scenario_suite()
 
     def plain_verdicts(self, mutants: Sequence[Mutant], equivalents: dict[str, str]) -> Iterator[Verdict]:
         """Judges mutants on the plain build."""
         done = self._file.known(mutants, Build.PLAIN)
-        known_code = {code_hash(self._plain.artifact): "the contract"}
+        known_code = {code_hash(self._plain.artifact.bytecode): "the contract"}
         known_code |= {each.code: key for key, each in done.items() if each.code}
         waiting = []
         for mutant in mutants:
@@ -172,6 +179,9 @@ class _Run:
                 yield done[mutant.key]
             else:
                 waiting.append(mutant)
+        if time.time() >= self._ends:
+            yield from (not_judged(mutant, Build.PLAIN) for mutant in waiting)
+            return
         if not waiting:
             return
         sound = self._sound(Build.PLAIN, self._plain.artifact)
@@ -189,9 +199,11 @@ class _Run:
                     break
                 mutant, future = compiling.popleft()
                 artifact = future.result()
-                if artifact is None:
+                if sound.time_is_up:
+                    yield not_judged(mutant, Build.PLAIN)
+                elif artifact is None:
                     yield self._kept(Verdict(mutant, MutantStatus.INVALID, reason=DOES_NOT_COMPILE))
-                elif (code := code_hash(artifact)) in known_code:
+                elif (code := code_hash(artifact.bytecode)) in known_code:
                     yield self._kept(Verdict(mutant, MutantStatus.DUPLICATE, reason=known_code[code]))
                 else:
                     known_code[code] = mutant.key
@@ -206,12 +218,13 @@ class _Run:
         done = self._file.known(mutants, Build.DEPLOYED)
         yield from done.values()
         waiting = [mutant for mutant in mutants if mutant.key not in done]
-        if not waiting:
+        if not waiting or time.time() >= self._ends:
             return
         sound = self._sound(Build.DEPLOYED, self._as_deployed)
         with worker_pool(self._jobs, dask=self._dask, open_resource=partial(MutantWorker, sound)) as submit:
             running = [submit(compile_and_judge, mutant) for mutant in waiting]
-            yield from (self._kept(each.result()) for each in as_completed(running))
+            judged = (self._kept(each.result()) for each in as_completed(running))
+            yield from (verdict for verdict in judged if verdict.status is not MutantStatus.NOT_JUDGED)
 
     def _sound(self, how: Build, artifact: Artifact) -> SoundContract:
         return SoundContract(
@@ -219,12 +232,13 @@ class _Run:
             sources=self._plain.sources,
             file=self._plain.file,
             artifact=artifact,
-            deployed_code=code_hash(self._as_deployed) if self._proves else "",
+            proves=self._proves,
             engine=self._engine,
             suite=self._suite,
             tests=self._tests,
-            known=search_sound(artifact, self._lane),
+            known=search_sound(artifact, self._lane, self._ends),
             fresh=0 if self._lane is None else self._lane.fresh,
+            ends=self._ends,
         )
 
     @cached_property
@@ -237,7 +251,8 @@ class _Run:
         return artifact
 
     def _kept(self, verdict: Verdict) -> Verdict:
-        self._file.add(verdict)
+        if verdict.status is not MutantStatus.NOT_JUDGED:
+            self._file.add(verdict)
         return verdict
 
 

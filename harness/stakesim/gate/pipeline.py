@@ -14,10 +14,13 @@ from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
 from stakesim.errors import NotInstalled
 from stakesim.evm import required_abi
-from stakesim.evm.compiler import CONTRACTS, Artifact, CompileError, compile_contracts
+from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
-from stakesim.gate.result import LONG_PARTS, REGRESSIONS, Effort, GatePart, GateResult, PartVerdict, ProfileName
+from stakesim.gate.budget import Budget
+from stakesim.gate.profiles import REGRESSIONS, WHOLE, Effort, ProfileName
+from stakesim.gate.result import GatePart, GateResult, PartVerdict
+from stakesim.gate.source_parts import coverage_part, mutants_part
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
@@ -32,6 +35,7 @@ def run_gate(
     seed: int = 0,
     jobs: int = 2,
     terms: Terms | None = None,
+    seconds: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> GateResult:
     """Runs all parts of the gate.
@@ -43,6 +47,7 @@ def run_gate(
         seed: Of all random choices.
         jobs: Number of processes.
         terms: The terms that it is deployed with. Random scenarios usually have them, and often others.
+        seconds: Time for the whole gate; None: the profile's.
         progress: Called with the name of each part when it begins.
 
     Raises:
@@ -52,16 +57,36 @@ def run_gate(
     started = time.perf_counter()
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
     gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs, given_terms=terms)
+    gate.minutes = gate.effort.minutes if seconds is None else seconds / 60
+    budget = Budget(60 * gate.minutes, _usual_seconds(gate))
     for name, description, check in _checks(gate.effort):
         part = GatePart(name, description)
-        if progress:
-            progress(name)
-        part_started = time.perf_counter()
-        check(gate, part)
-        part.seconds = time.perf_counter() - part_started
         gate.parts.append(part)
+        if name in gate.effort.left_out:
+            part.not_tried(f"It is no part of the profile {profile}: use --profile nightly or release.")
+        elif budget.is_up and name in budget:
+            part.out_of_time("nothing", "before it began")
+        else:
+            if progress:
+                progress(name)
+            part_started = time.perf_counter()
+            part.ends = budget.begin(name)
+            if name in WHOLE:
+                part.ends = budget.ends
+            check(gate, part)
+            part.seconds = time.perf_counter() - part_started
     gate.seconds = time.perf_counter() - started
     return gate
+
+
+def _usual_seconds(gate: GateResult) -> dict[str, float]:
+    """About what each part takes, without those that can't run on this contract."""
+    impossible = set(gate.effort.left_out)
+    if gate.file.suffix != ".sol":
+        impossible |= {"coverage", "mutants"}
+    if not gate.is_own:
+        impossible |= {"slither", "proofs"}
+    return {name: usual for name, usual in gate.effort.usual_seconds.items() if name not in impossible}
 
 
 class _Check(NamedTuple):
@@ -72,7 +97,7 @@ class _Check(NamedTuple):
 
 def _checks(effort: Effort) -> list[_Check]:
     slither, proofs = (partial(_static_analysis, tool=tool) for tool in ("slither", "halmos"))
-    checks = [
+    return [
         _Check("interface", "Its functions and events are those that the service uses.", _interface),
         _Check("scripted", "Scenarios of hosts, attendees and the platform, written in files.", _scripted),
         _Check(REGRESSIONS, "Scenarios that once failed.", _regressions),
@@ -81,18 +106,12 @@ def _checks(effort: Effort) -> list[_Check]:
         _Check("stateful", f"{effort.examples} searches of {effort.moves} actions each for a failure.", _stateful),
         _Check("calls", "Every function, by everybody, at every edge: a guided search.", _calls),
         _Check("gas", "The gas of each transaction, compared with the reviewed gas.", _gas),
-        _Check("coverage", "Whether all lines ran, and each condition was both true and false.", _coverage),
+        _Check("coverage", "Whether all lines ran, and each condition was both true and false.", coverage_part),
         _Check("slither", "slither looks for known mistakes; each finding is triaged.", slither),
         _Check("proofs", "halmos proves payouts for any price and any attendance.", proofs),
-        _Check("mutants", "Small faults are inserted into the contract: each must be found.", _mutants),
+        _Check("mutants", "Small faults are inserted into the contract: each must be found.", mutants_part),
         _Check("faults", "Lost responses, reorgs, killed processes: nothing is lost or paid twice.", _faults),
     ]
-    left_out = () if effort.faults else LONG_PARTS
-    return [check._replace(run=_too_long) if check.name in left_out else check for check in checks]
-
-
-def _too_long(gate: GateResult, part: GatePart) -> None:
-    part.not_tried(f"It is no part of the profile {gate.profile}: use --profile nightly or release.")
 
 
 # ---------------------------------------------------------------------------------------------------------- interface
@@ -117,8 +136,7 @@ def _interface(gate: GateResult, part: GatePart) -> None:
 
 
 def _scripted(gate: GateResult, part: GatePart) -> None:
-    files = scenario_files.scripted(include_shipped=True)
-    _add_result(gate, part, _campaign(gate, files))
+    _add_result(gate, part, _campaign(gate, part, scenario_files.scripted(include_shipped=True)), "scripted scenarios")
 
 
 def _regressions(gate: GateResult, part: GatePart) -> None:
@@ -126,25 +144,33 @@ def _regressions(gate: GateResult, part: GatePart) -> None:
     if not files:
         part.not_tried("The project has none: `stakesim run --keep` makes one of each failure.")
         return
-    _add_result(gate, part, _campaign(gate, files))
+    _add_result(gate, part, _campaign(gate, part, files), "regressions")
 
 
-def _campaign(gate: GateResult, files: Sequence[Path]) -> CampaignResult:
-    return campaign.run(files, engine=gate.engine, contract=gate.foreign_artifact, terms=gate.given_terms)
+def _campaign(gate: GateResult, part: GatePart, files: Sequence[Path]) -> CampaignResult:
+    return campaign.run(
+        files, engine=gate.engine, contract=gate.foreign_artifact, terms=gate.given_terms, limit=part.seconds_left
+    )
 
 
 def _random(gate: GateResult, part: GatePart) -> None:
-    _add_result(gate, part, _random_campaign(gate, list(scenario_files.profiles()), runs=gate.effort.runs))
+    profiles = list(scenario_files.profiles())
+    _add_result(gate, part, _random_campaign(gate, part, profiles, runs=gate.effort.runs), "random scenarios")
 
 
 def _hostile(gate: GateResult, part: GatePart) -> None:
-    _add_result(gate, part, _random_campaign(gate, ["hostile"], runs=gate.effort.walks, steps=gate.effort.steps))
+    effort = gate.effort
+    result = _random_campaign(gate, part, ["hostile"], runs=effort.walks, steps=effort.steps)
+    _add_result(gate, part, result, "walks")
 
 
-def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps: int | None = None) -> CampaignResult:
+def _random_campaign(
+    gate: GateResult, part: GatePart, profiles: list[str], *, runs: int, steps: int | None = None
+) -> CampaignResult:
     """Draws scenarios, and more of them if the first ones reached too little by chance."""
 
     def draw(seed: int) -> CampaignResult:
+        part.seeds.append(seed)
         return campaign.run(
             profiles,
             engine=gate.engine,
@@ -155,11 +181,12 @@ def _random_campaign(gate: GateResult, profiles: list[str], *, runs: int, steps:
             contract=gate.foreign_artifact,
             terms=gate.given_terms,
             probing=False,  # the scripted part has probed it
+            limit=part.seconds_left,
         )
 
     result = draw(gate.seed)
     for again in range(1, _MOST_DRAWS):
-        if not _is_vacuous(result):
+        if not _is_vacuous(result) or not part.seconds_left:
             break
         result = campaign.joined(result, draw(gate.seed + again * _OTHER_SEED), gate.foreign_artifact)
     return result
@@ -179,7 +206,7 @@ def _open_environment(gate: GateResult) -> Environment:
     return open_environment(gate.engine, gate.foreign_artifact, terms=gate.given_terms)
 
 
-def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> None:
+def _add_result(gate: GateResult, part: GatePart, result: CampaignResult, what: str) -> None:
     """Adds the result of a campaign to its part and to the gate."""
     part.passes_if(result.ok)
     if _is_vacuous(result) or not result.results:
@@ -190,31 +217,43 @@ def _add_result(gate: GateResult, part: GatePart, result: CampaignResult) -> Non
     gate.reached += result.reached
     steps = sum(scenario.steps for scenario in result.results)
     part.figures = {"scenarios": len(result.results), "steps": steps, "transactions": result.transactions}
+    part.played(len(result.results), len(result.results) + result.left, what)
 
 
 def _stateful(gate: GateResult, part: GatePart) -> None:
     from stakesim.search.stateful import search
 
+    part.seeds, effort, played = [gate.seed], gate.effort, 0
+
+    def watch() -> bool:
+        nonlocal played
+        played += bool(part.seconds_left)
+        return bool(part.seconds_left)
+
     with closing(_open_environment(gate)) as environment:
-        failures = search(environment, gate.effort.examples, gate.effort.moves, gate.seed, terms=gate.given_terms)
+        failures = search(environment, effort.examples, effort.moves, gate.seed, terms=gate.given_terms, watch=watch)
     part.passes_if(not failures)
     part.findings = shortest_findings(failures)
-    part.figures = {"examples": gate.effort.examples, "steps each": gate.effort.moves}
+    part.figures = {"examples": played, "steps each": effort.moves}
+    part.played(played, effort.examples, "examples of the stateful search")
 
 
 def _calls(gate: GateResult, part: GatePart) -> None:
     from stakesim.search.contract_search import confirm, open_search
 
+    part.seeds, calls = [gate.seed], gate.effort.calls
     try:
         search = open_search(gate.artifact, gate.seed, terms=gate.given_terms)
     except (EngineError, NotInstalled) as error:
         part.not_tried(f"Not searched: {error}")
         return
-    search.run(watch=lambda: search.moves < gate.effort.calls and len(search.findings) < _MOST_FOUND)
+    search.run(watch=lambda: bool(search.moves < calls and len(search.findings) < _MOST_FOUND and part.seconds_left))
     part.findings = [finding for found in confirm(search) for finding in found.findings]
     part.passes_if(not part.findings)
     part.left_out = [f"calls in the world of {world} ({reason})" for world, reason in search.skipped.items()]
     part.figures = {"calls": search.moves, "sequences": search.sequences}
+    if len(search.findings) < _MOST_FOUND:
+        part.played(search.moves, calls, "calls")
 
 
 _MOST_FOUND = 20
@@ -229,7 +268,7 @@ def _gas(gate: GateResult, part: GatePart) -> None:
         try:
             measured = gas_table.measure(environment)
         except gas_table.GasError as error:
-            part.not_tried(f"Not measured, as the contract fails: {error}.")
+            part.not_tried(f"Not measured, as the contract fails: {str(error).rstrip('.')}.")
             return
     part.figures = {"transactions": len(measured)}
     if not gate.is_own:
@@ -242,63 +281,6 @@ def _gas(gate: GateResult, part: GatePart) -> None:
         if not change.accepted
     ]
     part.passes_if(not part.problems)
-
-
-def _coverage(gate: GateResult, part: GatePart) -> None:
-    from stakesim.gate.coverage import measure_coverage
-
-    if not _has_source(gate):
-        part.not_tried("Not measured: it needs the source, and an artifact has none.")
-        return
-    try:
-        coverage = measure_coverage(gate.contract, _contract_tests(gate))
-    except (CompileError, EngineError) as error:
-        _could_not_run(gate, part, f"Not measured: {error}")
-        return
-    gate.coverage, gate.source = coverage, Path(coverage.file).read_text(encoding="utf-8")
-    part.problems = [f"line {line} did not run" for line in coverage.missed_lines]
-    part.problems += [f"line {branch.line}: not both ways: {branch.condition}" for branch in coverage.missed_branches]
-    part.figures = {"lines": coverage.line_count, "branches": coverage.branch_count}
-    part.passes_if(not gate.is_own or not part.problems)
-
-
-def _mutants(gate: GateResult, part: GatePart) -> None:
-    from stakesim.gate.mutation_result import MutantStatus
-    from stakesim.gate.mutation_run import DEPLOYED_SAMPLE, mutate
-
-    if not _has_source(gate):
-        part.not_tried("No mutants: they need the source, and an artifact has none.")
-        return
-    try:
-        result = mutate(
-            gate.contract, gate.engine, jobs=gate.jobs, tests=_contract_tests(gate), deployed=DEPLOYED_SAMPLE
-        )
-    except (CompileError, EngineError) as error:
-        _could_not_run(gate, part, f"No mutants: {error}")
-        return
-    part.passes_if(result.passed)
-    part.problems = [f"not found: {verdict.mutant.key}" for verdict in result.with_status(MutantStatus.SURVIVED)]
-    part.problems += [f"listed as equivalent, and not made: {key}" for key in result.stale]
-    part.figures = {
-        str(status): len(result.with_status(status)) for status in MutantStatus if status is not MutantStatus.INVALID
-    }
-
-
-def _has_source(gate: GateResult) -> bool:
-    return gate.contract is None or not gate.contract.endswith(".json")
-
-
-def _contract_tests(gate: GateResult) -> Path | None:
-    """This repository's tests of its own contract, in a checkout."""
-    tests = CONTRACTS.parent / "tests" / "contracts"
-    return tests if gate.is_own and tests.is_dir() else None
-
-
-def _could_not_run(gate: GateResult, part: GatePart, reason: str) -> None:
-    """Fails the part for the project's own contract. For another one the campaigns already show what is wrong."""
-    part.not_tried(reason)
-    if gate.is_own:
-        part.verdict = PartVerdict.FAIL
 
 
 # -------------------------------------------------------------------------------------------------------- other tools
@@ -315,6 +297,7 @@ def _static_analysis(gate: GateResult, part: GatePart, tool: str) -> None:
     except EngineError as error:
         part.not_tried(f"Not run: {error}")
         return
+    gate.analyses.append(report)
     part.problems, part.figures = list(report.problems), dict(report.figures)
     part.passes_if(not part.problems)
 
@@ -326,7 +309,9 @@ def _faults(gate: GateResult, part: GatePart) -> None:
     if current_project().faults is None:
         part.not_tried("Not run: the project names no `faults` in [tool.stakesim].")
         return
-    result = fault_campaign.run(fault_campaign.plan(gate.effort.faults), gate.seed, jobs=gate.jobs)
+    part.seeds, names = [gate.seed], fault_campaign.plan(gate.effort.faults)
+    result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
     part.passes_if(result.ok)
     part.problems = list(result.narratives())
     part.figures = {"faults": result.injected.total(), "episodes": len(result.episodes)}
+    part.played(len(result.episodes), len(names), "episodes of faults")

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexStr
-from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.types import TxReceipt
@@ -22,8 +21,10 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.gate.errors import ReleaseError
+from stakesim.gate.hashes import code_hash
 from stakesim.gate.node import NODE_ERRORS, node_error, send, with_fees
-from stakesim.gate.result import EFFORTS, LONG_PARTS, REGRESSIONS, PartVerdict, ProfileName
+from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
+from stakesim.gate.result import PartVerdict
 from stakesim.scenario.actions import Terms
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -36,11 +37,6 @@ CREATE2_PROXY_CODE = bytes.fromhex(
     "fd5b8082525050506014600cf3"
 )
 """Its code, which is the same on every chain."""
-
-
-def code_hash(code: str) -> str:
-    """Keccak-256 of a hex string's bytes, in hex."""
-    return "0x" + keccak(hexstr=code).hex()
 
 
 def check_report(
@@ -62,35 +58,42 @@ def check_report(
         max_age: Highest age of the report.
         now: Current time, with time zone.
         profile: The smallest profile of the gate that is enough.
-        without: Parts of the gate that need not have been tried.
+        without: Parts of the gate that need not have been tried, or not completely.
 
     Raises:
-        ReleaseError: The contract did not pass this profile, a part was not tried, or the report is for other code or
-            other terms, or too old.
+        ReleaseError: The contract did not pass all parts of this profile, or the report is for other code or other
+            terms, or too old; or `without` names no part.
     """
+    if unknown := [name for name in without if name not in PARTS]:
+        raise ReleaseError(f"The gate has no part {unknown[0]}: --without takes {', '.join(PARTS)}.")
     try:
         report: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
-        passed, written_at = report["verdict"] == "pass", datetime.fromisoformat(report["made"])
-        reported_hash, reported_terms = report["contract"]["bytecode_keccak256"], report["constructor"]["terms"]
+        verdict, written_at = str(report["verdict"]), datetime.fromisoformat(report["made"])
+        reported_hash, reported_terms = report["hashes"]["creation_code_keccak256"], report["constructor"]["terms"]
         reported_profile = list(EFFORTS).index(report["profile"])
-        not_tried = [name for name, part in report["parts"].items() if part["result"] == PartVerdict.NOT_TRIED]
+        parts = {name: (part["result"], part["cut_short"]) for name, part in report["parts"].items()}
     except OSError as error:
         raise ReleaseError(f"{gate} can't be read: {error.strerror}. Run `stakesim gate` first.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ReleaseError(f"{gate} is no report of the gate: run `stakesim gate` again.") from None
-    if not passed:
-        raise ReleaseError(f"{gate} says that the contract did not pass: fix it, and run `stakesim gate` again.")
     if reported_hash != code_hash(artifact.bytecode):
         raise ReleaseError(
             f"{artifact.name} is not what passed: its code has the hash {code_hash(artifact.bytecode)}, "
             f"{reported_hash} passed. Run `stakesim gate` on it."
         )
+    passed = (PartVerdict.PASS, PartVerdict.NOT_TRIED)
+    if failed := [f"{name} ({result})" for name, (result, _) in parts.items() if result not in passed]:
+        raise ReleaseError(
+            f"{gate} says that the contract did not pass: {', '.join(failed)}. Run `stakesim gate` again."
+        )
+    if verdict != PartVerdict.PASS:
+        raise ReleaseError(f"{gate} says that the contract did not pass: fix it, and run `stakesim gate` again.")
     if reported_profile < list(EFFORTS).index(profile):
         raise ReleaseError(
             f"{gate} is of the profile {report['profile']}: run `stakesim gate --profile {profile}`, or say with "
             f"--profile {report['profile']} that this is enough, as for a test network."
         )
-    _check_tried(gate, not_tried, profile, without)
+    _check_tried(gate, parts, profile, without)
     if reported_terms != dict(terms):
         different = ", ".join(
             f"{name} {value} (passed: {reported_terms.get(name)})"
@@ -109,15 +112,24 @@ def check_report(
     return report
 
 
-def _check_tried(gate: Path, not_tried: Collection[str], profile: ProfileName, without: Collection[str]) -> None:
-    """Raises `ReleaseError` if parts were not tried that the profile has."""
-    optional = {*without, REGRESSIONS, *(LONG_PARTS if profile == "pr" else ())}
-    missing = [name for name in not_tried if name not in optional]
+def _check_tried(
+    gate: Path, parts: Mapping[str, tuple[str, str | None]], profile: ProfileName, without: Collection[str]
+) -> None:
+    """Raises `ReleaseError` if parts that the profile has were not tried, or not completely."""
+    required = [name for name in PARTS if name not in (*without, REGRESSIONS, *EFFORTS[profile].left_out)]
+    missing = {}
+    for name in required:
+        result, cut_short = parts.get(name, (PartVerdict.NOT_TRIED, None))
+        if result == PartVerdict.NOT_TRIED:
+            missing[name] = "not tried"
+        elif cut_short:
+            missing[name] = f"cut short, {cut_short}"
     if missing:
+        texts = ", ".join(f"{name} ({what})" for name, what in missing.items())
         options = " ".join(f"--without {name}" for name in missing)
         raise ReleaseError(
-            f"{gate} says that these parts of the gate were not tried, and why: {', '.join(missing)}. Make them run, "
-            f"or deploy with {options}."
+            f"{gate} lacks parts of the profile {profile}: {texts}. The report says why. Make them run, or deploy with "
+            f"{options}."
         )
 
 

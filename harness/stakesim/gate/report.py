@@ -17,7 +17,7 @@ from stakesim.campaign.report import SUMMARY_KEYS
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
-from stakesim.gate.release import code_hash
+from stakesim.gate.hashes import code_hash, contract_hashes
 from stakesim.gate.result import GateResult, PartVerdict
 from stakesim.gate.sarif import sarif
 from stakesim.paths import checkout, package_data
@@ -67,12 +67,13 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
         "made": written_at.isoformat(),
         "command": command,
         "profile": gate.profile,
+        "minutes": round(gate.minutes, 1),
         "contract": {
             "name": gate.artifact.name,
             "given": gate.contract,
-            "bytecode_keccak256": code_hash(gate.artifact.bytecode),
             "bytes": len(gate.artifact.deployed_bytecode) // 2 - 1,
         },
+        "hashes": contract_hashes(gate.artifact, gate.file),
         "constructor": {"terms": dict(gate.terms)},
         "engine": gate.engine,
         "seed": gate.seed,
@@ -82,12 +83,37 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
             part.name: {
                 "result": part.verdict,
                 "seconds": round(part.seconds, 1),
+                "seeds": part.seeds,
+                "cut_short": part.cut or None,
+                "left_out": part.left_out,
                 "figures": part.figures,
                 "problems": part.problems,
                 "findings": sorted({finding.weakness or finding.id for finding in part.findings}),
             }
             for part in gate.parts
         },
+        "coverage": gate.coverage
+        and {
+            "lines": gate.coverage.line_count,
+            "branches": gate.coverage.branch_count,
+            "reviewed": [{"unreached": gap, "reason": reason} for gap, reason in gate.reviewed.items()],
+        },
+        "mutation": gate.mutation and gate.mutation.as_json(),
+        "proofs": [
+            {"name": proof.name, "verdict": proof.verdict, "seconds": round(proof.seconds, 1)}
+            for report in gate.analyses
+            for proof in getattr(report, "proofs", ())
+        ],
+        "analyses": [
+            {
+                "tool": report.tool,
+                "result": PartVerdict.FAIL if report.problems else PartVerdict.PASS,
+                "seconds": round(report.seconds, 1),
+                "figures": dict(report.figures),
+                "problems": list(report.problems),
+            }
+            for report in gate.analyses
+        ],
         "reached": dict(sorted(gate.reached.items())),
         "gas": {change.transaction: change.measured for change in gate.gas},
     }
@@ -176,7 +202,6 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
     return template.render(
         gate=gate,
         written_at=f"{written_at:%Y-%m-%d %H:%M} UTC",
-        verdict=verdict_line(gate),
         sentence=summary_sentence(gate),
         verdict_classes=_VERDICT_CLASSES,
         not_supported=", ".join(not_supported),

@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from math import inf
+from pathlib import Path
+from typing import Any
 
 from stakesim import gas_table
-from stakesim.evm.compiler import Artifact
+from stakesim.evm.compiler import CONTRACTS, Artifact
+from stakesim.evm.contract_file import ContractPath
 from stakesim.evm.coverage import Coverage
+from stakesim.gate.mutation_result import MutationResult
+from stakesim.gate.profiles import EFFORTS, Effort, ProfileName
+from stakesim.gate.static_analysis import ToolReport
 from stakesim.runner.findings import Finding
 from stakesim.runner.ledger import LedgerRow
 from stakesim.runner.narrative import narratives
 from stakesim.scenario.actions import Terms
 
-ProfileName = Literal["pr", "nightly", "release"]
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much a profile of the gate runs.
-
-    Attributes:
-        runs: Random scenarios of each profile of the generator.
-        walks: Random walks with the hostile profile.
-        steps: Actions in each walk.
-        examples: Action sequences that the stateful search tries.
-        moves: Actions in each example.
-        calls: Calls of the contract, of every kind, that a guided search compares with the rules.
-        faults: Size of the fault campaign. 0: no fault campaign, and neither mutants nor static analysis.
-    """
-
-    runs: int
-    walks: int
-    steps: int
-    examples: int
-    moves: int
-    calls: int
-    faults: int
-
-
-EFFORTS: Mapping[ProfileName, Effort] = {
-    "pr": Effort(runs=40, walks=150, steps=30, examples=40, moves=40, calls=60_000, faults=0),
-    "nightly": Effort(runs=500, walks=2_000, steps=50, examples=500, moves=50, calls=20_000_000, faults=100),
-    "release": Effort(runs=500, walks=3_000, steps=50, examples=500, moves=50, calls=40_000_000, faults=200),
-}
-"""By profile, the smallest first."""
-LONG_PARTS = ("slither", "proofs", "mutants", "faults")
-"""Parts that take too long for the profile `pr`."""
-REGRESSIONS = "regressions"
-"""A part that a project without earlier failures can't have."""
+LEAST = 0.5
+"""Share of what a profile asks of a part that must be played for the part to pass."""
 
 
 class PartVerdict(StrEnum):
@@ -60,8 +32,8 @@ class PartVerdict(StrEnum):
     Attributes:
         PASS: Nothing is wrong.
         FAIL: Something is wrong.
-        VACUOUS: Nothing is wrong, but it reached too little to say so.
-        NOT_TRIED: It can't run here, or is no part of the profile.
+        VACUOUS: Nothing is wrong, but it reached or played too little to say so.
+        NOT_TRIED: It can't run or be judged here, or is no part of the profile.
     """
 
     PASS = "pass"
@@ -82,7 +54,10 @@ class GatePart:
         findings: Of the scenarios that it ran.
         figures: How much it checked: number by name.
         seconds: Wall-clock time.
-        left_out: What the part could not try of this contract.
+        left_out: What the part could not try of this contract, or in this time.
+        seeds: Of its random choices; several if it drew on.
+        ends: When its time is up, in seconds of `time.monotonic`.
+        cut: What was played of what the profile asks for, if the time was up before all of it was.
     """
 
     name: str
@@ -93,6 +68,14 @@ class GatePart:
     figures: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     left_out: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    ends: float = inf
+    cut: str = ""
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds of its time that are left."""
+        return max(0.0, self.ends - time.monotonic())
 
     @property
     def narratives(self) -> list[str]:
@@ -112,6 +95,34 @@ class GatePart:
         """Sets the verdict to NOT_TRIED, with the reason as problem."""
         self.verdict, self.problems = PartVerdict.NOT_TRIED, [reason]
 
+    def played(self, done: int, of: int, what: str) -> None:
+        """Says how much was played; call it after the verdict. It is VACUOUS if that is too little to pass.
+
+        Args:
+            done: How many were.
+            of: How many the profile asks for.
+            what: What they are, in the plural.
+        """
+        if done >= of:
+            return
+        self.cut = f"{done:,} of {of:,} {what}"
+        self.left_out.append(f"{of - done:,} of {of:,} {what}")
+        if self.verdict is PartVerdict.PASS and done < LEAST * of:
+            self.verdict = PartVerdict.VACUOUS
+        if self.verdict is PartVerdict.VACUOUS:
+            self.problems.append(f"The time was up after {self.cut}: give it more time with --for.")
+
+    def out_of_time(self, cut: str, when: str) -> None:
+        """Says that there was too little time for it to say anything.
+
+        Args:
+            cut: What was played.
+            when: Words that go on from "The time was up".
+        """
+        self.verdict, self.cut = PartVerdict.VACUOUS, cut
+        self.left_out.append(self.name)
+        self.problems = [f"The time was up {when}: give the gate more time with --for."]
+
 
 @dataclass
 class GateResult:
@@ -125,12 +136,16 @@ class GateResult:
         engine: Engine that it ran on.
         seed: Of all random choices.
         jobs: Number of processes.
+        minutes: Time that it had.
         parts: Parts in the order in which they ran.
         rows: Ledger of all scenarios.
         reached: How often each kind of action, outcome and status was reached.
         gas: Change of the gas of each transaction.
         coverage: Of the scenarios, and of the tests for the project's own contract. None if not measured.
         source: Source code that the coverage is of.
+        reviewed: Reason for each line or branch that was not reached and has one.
+        mutation: Verdicts on the mutants. None if there were none.
+        analyses: Reports of slither and of what proves properties.
         seconds: Wall-clock time.
         given_terms: Those that were asked for; None: nobody did, and a contract that has terms of its own keeps them.
     """
@@ -142,12 +157,16 @@ class GateResult:
     engine: str
     seed: int
     jobs: int = 1
+    minutes: float = 0.0
     parts: list[GatePart] = field(default_factory=list)
     rows: list[LedgerRow] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     gas: list[gas_table.GasChange] = field(default_factory=list)
     coverage: Coverage | None = None
     source: str = ""
+    reviewed: dict[str, str] = field(default_factory=dict)
+    mutation: MutationResult | None = None
+    analyses: list[ToolReport] = field(default_factory=list)
     seconds: float = 0.0
     given_terms: Terms | None = None
 
@@ -177,6 +196,11 @@ class GateResult:
     def is_own(self) -> bool:
         """Whether it is the project's own `EventStake`."""
         return self.contract is None
+
+    @property
+    def file(self) -> Path:
+        """The contract's file."""
+        return ContractPath.parse(self.contract).file if self.contract else CONTRACTS / "EventStake.sol"
 
     @property
     def foreign_artifact(self) -> Artifact | None:

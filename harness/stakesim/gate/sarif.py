@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stakesim.evm.compiler import CONTRACTS
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import CallFunction
@@ -62,8 +61,7 @@ class _Source:
     """The contract's file, for places in it."""
 
     def __init__(self, gate: GateResult) -> None:
-        given = (gate.contract or str(CONTRACTS / "EventStake.sol")).partition(":")[0]
-        file = Path(given).resolve()
+        file = gate.file.resolve()
         self._uri = file.relative_to(Path.cwd()).as_posix() if file.is_relative_to(Path.cwd()) else file.as_uri()
         self._lines = file.read_text(encoding="utf-8").splitlines() if file.suffix == ".sol" else []
         self._contract = gate.artifact.name

@@ -14,8 +14,8 @@ from web3.exceptions import Web3RPCError
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.source_build import SourceBuild, without_metadata_hash
 from stakesim.gate.contract_state import NOBODY, Contract
+from stakesim.gate.hashes import code_hash
 from stakesim.gate.node import NODE_ERRORS, node_error
-from stakesim.gate.release import code_hash
 
 
 class Verdict(StrEnum):

@@ -7,7 +7,7 @@ failure is shrunk to a scenario, which replays it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 from numpy.random import Generator, SeedSequence, default_rng
@@ -51,6 +51,7 @@ def search(
     hostile: bool = True,
     terms: Terms | None = None,
     most: int | None = None,
+    watch: Callable[[], bool] | None = None,
 ) -> list[ScenarioResult]:
     """Runs examples of random actions, and shrinks the first failure of each kind.
 
@@ -62,6 +63,7 @@ def search(
         hostile: Also try what the rules forbid.
         terms: The usual terms of the contract, which half of the examples have; None: `Terms()`.
         most: How many failures to look for; None: all.
+        watch: Called before each example; says whether to go on.
 
     Returns:
         A failure of each kind, or of each weakness of a contract written elsewhere, in the order in which they were
@@ -73,6 +75,8 @@ def search(
     moves = [move for move in MOVES if hostile or not move.hostile]
     found: dict[Hashable, ScenarioResult] = {}
     for number in range(examples):
+        if watch is not None and not watch():
+            break
         rng = default_rng(SeedSequence([seed, number]))
         result = _run_example(environment, rng, moves, steps, terms or Terms())
         if result.findings:

@@ -215,9 +215,10 @@ class OnChain:
         self, actor: str, call: ContractCall, signed_by: str | None = None, gas: int | Literal["least"] | None = None
     ) -> ActualOutcome:
         """Sends a call; for a hostile contract, its controller makes the contract send it, or who else is named."""
-        sender, to, value = self.parties.accounts[signed_by or actor], self.address, call.value
+        sender, to, value = self.parties.accounts[actor], self.address, call.value
         data = self.call_data(call)
         if self.parties.is_contract(actor):
+            sender = self.parties.accounts[signed_by or actor]
             if self.parties.actors[actor].receiver == "scripted":
                 data = self._receiver_abis.scripted.encode("act", self.address, value, data)
             else:

@@ -1,0 +1,79 @@
+"""The reviewed list of lines and branches that the scenarios do not reach, each with the reason why that is all right.
+
+Keys are the text of the line, so that they hold while other lines are added above it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stakesim.evm.coverage import Coverage
+from stakesim.gate.reviewed import reviewed_rows
+
+UNREACHED = "unreached.json"
+"""Rows of `file`, `unreached` (a key) and `reason`: what else shows that the line is right."""
+
+
+class Gap(NamedTuple):
+    """A line that did not run, or a condition of which a way was not taken.
+
+    Attributes:
+        line: Number of the line.
+        what: What is missing, in words.
+        key: Name in the list of reasons.
+    """
+
+    line: int
+    what: str
+    key: str
+
+    @property
+    def text(self) -> str:
+        """As it is told."""
+        return f"line {self.line} {self.what}: {self.key}"
+
+
+def gaps(coverage: Coverage, source: str) -> list[Gap]:
+    """What a coverage lacks, in the order of the source.
+
+    Args:
+        coverage: Of a file.
+        source: Its text.
+    """
+    lines, seen, texts = source.splitlines(), Counter[str](), dict[int, str]()
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        seen[text] += 1
+        texts[number] = text if seen[text] == 1 else f"{text} #{seen[text]}"
+    missing = [Gap(number, "did not run", texts[number]) for number in coverage.missed_lines]
+    for branch in coverage.missed_branches:
+        condition = " ".join(branch.condition.split())
+        what = "took one way only" if branch.taken else "took no way"
+        missing.append(Gap(branch.line, what, f"{texts[branch.line]} [{condition}]"))
+    return sorted(missing)
+
+
+def load_reasons(contract: Path) -> dict[str, str]:
+    """Returns the reason for each reviewed gap of a contract, by its key.
+
+    Args:
+        contract: The contract's file.
+
+    Raises:
+        EngineError: The list can't be read.
+    """
+    return {row["unreached"]: row["reason"] for row in reviewed_rows(contract, UNREACHED, "unreached", "reason")}
+
+
+def reached_again(missing: Sequence[Gap], reasons: Mapping[str, str]) -> list[str]:
+    """Keys of the list that are no gaps any more: scenarios reach them, or the contract has moved on.
+
+    Args:
+        missing: Gaps of the coverage by scenarios alone.
+        reasons: By key of the gap.
+    """
+    keys = {gap.key for gap in missing}
+    return [key for key in reasons if key not in keys]

@@ -1,0 +1,153 @@
+"""The gate's time: parts share it, and what did not fit in is no silent pass."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from stakesim.campaign import campaign
+from stakesim.commands.cli import cli
+from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.contract_file import production_contract
+from stakesim.gate import budget, pipeline, report
+from stakesim.gate.budget import Budget
+from stakesim.gate.mutation_result import MutantStatus
+from stakesim.gate.mutation_run import mutate
+from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS
+from stakesim.gate.result import GatePart, GateResult, PartVerdict
+from stakesim.scenario.actions import Terms
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test moves: a list with the time."""
+    now = [100.0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_parts_share_the_time_in_proportion_and_leave_what_they_do_not_use(clock):
+    shared = Budget(60, {"a": 10, "b": 10, "c": 40})
+    assert shared.begin("a") == 110
+    clock[0] += 1  # it needed only one second of its ten
+    assert shared.begin("b") == pytest.approx(101 + 59 / 5)
+    clock[0] = 150  # it took longer, as a part that can't be interrupted
+    assert shared.begin("c") == 160
+    clock[0] = 160
+    assert shared.is_up
+
+
+def test_parts_that_can_not_run_on_a_contract_have_no_share(own):
+    assert tuple(pipeline._usual_seconds(own)) == tuple(name for name in PARTS if name not in LONG_PARTS)
+    own.profile, own.contract = "nightly", "Stake.json"
+    assert set(PARTS) - set(pipeline._usual_seconds(own)) == {"coverage", "mutants", "slither", "proofs"}
+    shared = Budget(60, {"a": 1})
+    assert "b" not in shared
+    assert shared.begin("b") <= shared.begin("a")  # which has all of the time
+
+
+def test_every_profile_has_a_time_and_a_share_for_every_part():
+    assert EFFORTS["pr"].minutes == 5
+    for effort in EFFORTS.values():
+        assert tuple(effort.usual_seconds) == PARTS
+        assert all(seconds > 0 for name, seconds in effort.usual_seconds.items() if name not in effort.left_out)
+    assert EFFORTS["pr"].left_out == LONG_PARTS
+    for name in ("pr", "nightly", "release"):  # what is usual fits in, on two cores
+        effort = EFFORTS[name]
+        needed = sum(seconds for part, seconds in effort.usual_seconds.items() if part not in effort.left_out)
+        assert needed / 2 < 60 * effort.minutes, name
+
+
+class TestPlayed:
+    def part(self, verdict, done):
+        part = GatePart("calls", "", verdict)
+        part.played(done, 60_000, "calls")
+        return part
+
+    def test_a_part_that_played_everything_says_nothing(self):
+        part = self.part(PartVerdict.PASS, 60_199)
+        assert (part.verdict, part.cut, part.left_out, part.problems) == ("pass", "", [], [])
+
+    def test_a_part_cut_short_says_what_was_played_and_what_was_left(self):
+        part = self.part(PartVerdict.PASS, 45_000)
+        assert (part.verdict, part.cut) == ("pass", "45,000 of 60,000 calls")
+        assert part.left_out == ["15,000 of 60,000 calls"]
+
+    def test_too_little_is_no_pass(self):
+        part = self.part(PartVerdict.PASS, 29_999)
+        assert part.verdict == "vacuous"
+        assert part.problems == ["The time was up after 29,999 of 60,000 calls: give it more time with --for."]
+
+    def test_a_failure_stays_one(self):
+        assert self.part(PartVerdict.FAIL, 10).verdict == "fail"
+
+
+def test_parts_that_were_not_begun_are_named(monkeypatch):
+    """The first part takes all the time, as one that can't be interrupted."""
+
+    def slow(gate, part):
+        part.passes_if(True)
+        clock[0] += 1_000
+
+    clock = [0.0]
+    checks = [pipeline._Check("interface", "", slow), pipeline._Check("random", "", pipeline._random)]
+    monkeypatch.setattr(pipeline, "_checks", lambda effort: checks)
+    monkeypatch.setattr(budget.time, "monotonic", lambda: clock[0])
+    gate = pipeline.run_gate(seconds=60)
+    assert [part.verdict for part in gate.parts] == ["pass", "vacuous"]
+    assert not gate.ok
+    assert report.verdict_line(gate) == "VACUOUS; not tried: random"
+    assert gate.parts[1].problems == ["The time was up before it began: give the gate more time with --for."]
+
+
+@pytest.fixture
+def own():
+    return GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("check", "what"),
+    [
+        (pipeline._random, "200 of 200 random scenarios"),
+        (pipeline._hostile, "150 of 150 walks"),
+        (pipeline._stateful, "40 of 40 examples of the stateful search"),
+        (pipeline._calls, "60,000 of 60,000 calls"),
+    ],
+)
+def test_a_part_without_time_is_no_pass(own, check, what):
+    part = GatePart("part", "", ends=time.monotonic())
+    check(own, part)
+    assert part.verdict is PartVerdict.VACUOUS
+    [left_out] = part.left_out
+    done, of = (int(text.replace(",", "")) for text in (left_out.split()[0], what.split()[0]))
+    assert 0.97 * of < done <= of  # calls that bring the contract into its worlds are played
+    assert left_out.partition(" of ")[2] == what.partition(" of ")[2]
+
+
+def test_each_profile_has_its_turn_before_the_time_is_up(own):
+    drawn = campaign.select(["calm", "hostile"], runs=3, seed=0, steps=None, terms=None).scenarios
+    in_time = campaign._InTime(drawn, 60)
+    first = [scenario.origin["profile"] for scenario, _ in zip(in_time, range(2), strict=False)]
+    assert first == ["calm", "hostile"]
+    assert list(campaign._InTime(drawn, None)) == drawn
+    none = campaign._InTime(drawn, 0)
+    assert (list(none), none.left) == ([], 6)
+
+
+@pytest.mark.slow
+def test_mutants_that_there_was_no_time_for_are_not_judged(tmp_path):
+    """They count neither as killed nor as survived, and a later run that goes on from the file judges them."""
+    out = tmp_path / "verdicts.jsonl"
+    stake = CONTRACTS / "EventStake.sol"
+    result = mutate(stake, only="uint256 fee = revenue * FEE_BPS / BPS; [30", lane=None, seconds=0, out=out, deployed=0)
+    assert {verdict.status for verdict in result.verdicts} == {MutantStatus.NOT_JUDGED}
+    assert (result.score, result.passed, result.deployed) == (0, False, [])
+    assert len(out.read_text().splitlines()) == 1
+
+
+def test_a_time_that_is_none_is_refused():
+    result = CliRunner().invoke(cli, ["gate", "--for", "0s"])
+    assert result.exit_code == 2
+    assert "is no time to run for" in " ".join(result.output.replace("│", " ").split())
