@@ -3,10 +3,12 @@
 from random import Random
 
 from lane_helpers import planted_contract, sound_contract
+from plainly_patched import plainly_patched
 from stakesim.lane.draw import draw_move
 from stakesim.lane.moves import Move
 from stakesim.lane.play import Player, World
 from stakesim.lane.shrink import first_difference, shrink, simpler_moves
+from stakesim.lane.worlds import worlds
 from stakesim.units import DAY
 
 
@@ -37,6 +39,17 @@ def test_a_sequence_is_made_short_and_shows_the_same() -> None:
     assert (world, shown.cause) == (World("plain"), CAUSE)
     assert short == (Move("createEventRunFor", "stranger", ("host", "a", 10**16, 1, 10 * DAY)),)
     assert sum(player.played for player in players) < 200
+
+
+def test_a_full_run_of_the_most_seats_becomes_a_small_one_that_is_full() -> None:
+    deadline = "if (block.timestamp >= deadline && _isPlatform()) deadline += COMPLETION_GRACE;"
+    contract = plainly_patched(deadline, f"{deadline} if (run.seatsBooked == run.maxSeats) deadline = 0;")
+    world = next(world for world in worlds() if world.name == "a full run of the most seats")
+    moves = (Move("cancelEvent", "host", (1,)),)
+    difference = Player(contract, world).play(moves[0], 0).differences[0]
+    simplest, short, shown = shrink(lambda world: Player(contract, world), world, moves, difference)
+    assert (simplest.moves, shown.cause) == ((), difference.cause)
+    assert len(short) <= 3, short
 
 
 CAUSE = ("accepted", "createEventRunFor", "OwnableUnauthorizedAccount")

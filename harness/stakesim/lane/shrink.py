@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from stakesim.lane.moves import SCRIPT, SET_IDS, Move, When
 from stakesim.lane.play import ENDLESS, Difference, Player, World
 
-_MOST_MOVES = 6_000
-"""Moves that are played at most to make a sequence short."""
+_MOST_MOVES, _MOST_TIMES = 6_000, 100
+"""Moves that are played at most to make a sequence short: so many, and so many for each of its moves."""
 _PRICE = 10**16
 """Wei a seat, of an ordinary run."""
 _FEW = 20
@@ -44,20 +44,62 @@ def shrink(
 
 
 def _shortest(player: Player, moves: tuple[Move, ...], difference: Difference) -> tuple[tuple[Move, ...], Difference]:
-    best, shown, most = moves, difference, player.played + _MOST_MOVES
+    """The shortest sequence that was found, and the difference that it shows."""
+    short = _Shortening(player, moves, difference)
     improved = True
-    while improved and player.played < most:
-        improved = False
-        made = _made(player, best)
-        for kept, candidate in _simpler(best):
-            found = first_difference(player, renumbered(candidate, made, kept), difference.cause)
-            if found is not None:
-                best = tuple(renumbered(candidate, made, kept))[: found.position + 1]
-                shown, improved = found, True
-                break
-            if player.played >= most:
-                break
-    return best, shown
+    while improved and short.has_moves_left:
+        while short.try_any(_with_smaller_runs):
+            pass
+        short.leave_out_parts()
+        improved = short.try_any(_simpler)
+    return short.moves, short.shown
+
+
+class _Shortening:
+    """A sequence while it is made short.
+
+    Attributes:
+        moves: The shortest sequence by now.
+        shown: The difference that it shows.
+        made: What each of its moves makes.
+    """
+
+    def __init__(self, player: Player, moves: tuple[Move, ...], shown: Difference) -> None:
+        self._player = player
+        self._most = player.played + _MOST_MOVES + _MOST_TIMES * len(moves)
+        self.moves, self.shown, self.made = moves, shown, _made(player, moves)
+
+    @property
+    def has_moves_left(self) -> bool:
+        """Whether there was not too much playing yet."""
+        return self._player.played < self._most
+
+    def try_instead(self, kept: Sequence[int], candidate: Sequence[Move]) -> bool:
+        """Takes another sequence if it shows the same; see `renumbered`."""
+        if not self.has_moves_left:
+            return False
+        candidate = renumbered(candidate, self.made, kept)
+        found = first_difference(self._player, candidate, self.shown.cause)
+        if found is None:
+            return False
+        self.moves, self.shown = tuple(candidate)[: found.position + 1], found
+        self.made = _made(self._player, self.moves)
+        return True
+
+    def try_any(self, simpler: Callable[..., Iterator[_Candidate]]) -> bool:
+        """Takes the first of these sequences that shows the same; says whether there is one."""
+        return any(self.try_instead(kept, candidate) for kept, candidate in simpler(self.moves, self.made))
+
+    def leave_out_parts(self) -> None:
+        """Leaves out what is not needed: halves, quarters, and so on, down to single moves."""
+        size = len(self.moves) // 2
+        while size >= 1:
+            start = 0
+            while start < len(self.moves):
+                kept = [at for at in range(len(self.moves)) if not start <= at < start + size]
+                if not self.try_instead(kept, [self.moves[at] for at in kept]):
+                    start += size
+            size //= 2
 
 
 class _Made(NamedTuple):
@@ -137,25 +179,36 @@ def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, st
     return None
 
 
-def _simpler(moves: tuple[Move, ...]) -> Iterator[tuple[list[int], tuple[Move, ...]]]:
-    """Sequences with fewer or simpler moves, the shortest first; each with the positions of the moves that it keeps."""
+_Candidate: TypeAlias = tuple[Sequence[int], tuple[Move, ...]]
+"""A simpler sequence, with the positions of the moves that it keeps."""
+
+
+def _simpler(moves: tuple[Move, ...], made: Sequence[_Made | None]) -> Iterator[_Candidate]:
+    """Sequences without two moves, and with simpler ones."""
     everything = list(range(len(moves)))
-
-    def without(*left_out: int) -> tuple[list[int], tuple[Move, ...]]:
-        kept = [position for position in everything if position not in left_out]
-        return kept, tuple(moves[position] for position in kept)
-
-    size = len(moves) // 2
-    while size >= 1:
-        for start in range(0, len(moves), size):
-            yield without(*everything[start : start + size])
-        size //= 2
-    for first in range(len(moves) if len(moves) < _FEW else 0):
+    for first in everything if len(moves) < _FEW else ():
         for second in range(first + 2, len(moves)):
-            yield without(first, second)
+            kept = [position for position in everything if position not in (first, second)]
+            yield kept, tuple(moves[position] for position in kept)
     for position, move in enumerate(moves):
         for simpler in simpler_moves(move):
             yield everything, (*moves[:position], simpler, *moves[position + 1 :])
+
+
+def _with_smaller_runs(moves: tuple[Move, ...], made: Sequence[_Made | None]) -> Iterator[_Candidate]:
+    """Sequences in which a run has fewer seats and as many fewer bookings, as a full one may have to stay full."""
+    for opened, (move, run) in enumerate(zip(moves, made, strict=True)):
+        if run is None or run.kind != "run":
+            continue
+        *others, seats, start = move.args
+        booked = [at for at, each in enumerate(moves) if each.function in _BOOKS and each.args[-2] == run.id]
+        for fewer in (len(booked) // 2, len(booked) // 4, 1) if len(booked) > _FEW else ():
+            smaller = (*moves[:opened], move._replace(args=(*others, seats - fewer, start)), *moves[opened + 1 :])
+            kept = [position for position in range(len(moves)) if position not in booked[-fewer:]]
+            yield kept, tuple(smaller[position] for position in kept)
+
+
+_BOOKS = ("bookEvent", "bookEventFor")
 
 
 def simpler_moves(move: Move) -> Iterator[Move]:
