@@ -128,6 +128,7 @@ class Revm:
         self._accounts: dict[str, AccountState] = {}  # of the current state, as are the slots
         self._slots: dict[Slot, int] = {}
         self._codes: dict[bytes, bytes] = {b"": b""}  # by hash
+        self._analysed: dict[bytes, AccountInfo] = {}  # accounts whose code was analysed, by its hash
         self._states: list[tuple[bytes, StateChange]] = []  # roots in order, with the change from the state before
         self._state_indexes: dict[bytes, int] = {}  # positions in `_states`, by root
         self._current = -1  # position of the state that pyrevm has
@@ -324,6 +325,7 @@ class Revm:
                 code = (self._evm.get_code(address) or b"")[: account.code_length]
                 code_hash = keccak(code) if code else b""
                 self._codes[code_hash] = code
+                self._analysed[code_hash] = self._evm.journal_state[checksummed(address)]
             after = AccountState(account.nonce, account.balance, code_hash)
             if after != before:
                 accounts[address] = after
@@ -376,12 +378,12 @@ class Revm:
 
     def _write_account(self, address: str, account: AccountState) -> None:
         nonce, balance, code_hash = account
-        code: dict[str, bytes] = {}
-        if code_hash:  # pyrevm keeps codes by hash, too
-            is_new = code_hash not in self._known_codes
-            code = {"code": self._codes[code_hash]} if is_new else {"code_hash": code_hash}
+        if code_hash and code_hash not in self._known_codes:
+            # pyrevm keeps codes by hash; one that is given as bytes would be analysed again by each call
+            self._evm.insert_account_info(address, self._analysed[code_hash])
             self._known_codes.add(code_hash)
-        info: Any = AccountInfo(nonce=nonce, balance=balance, **code)  # type: ignore[call-arg]  # the stub lacks it
+        known: dict[str, bytes] = {"code_hash": code_hash} if code_hash else {}
+        info: Any = AccountInfo(nonce=nonce, balance=balance, **known)  # type: ignore[call-arg]  # the stub lacks it
         self._evm.insert_account_info(address, info)
 
 
