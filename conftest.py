@@ -33,7 +33,8 @@ def pytest_configure(config):
     from hypothesis import HealthCheck, settings
 
     config.addinivalue_line(
-        "markers", "sampled: below the deep profile half of its cases run, drawn by the seed of campaigns"
+        "markers",
+        "sampled(n=2): below the deep profile one of n of its cases runs, drawn by the seed of campaigns",
     )
     config.addinivalue_line(
         "markers", "slow: takes a third of a second or longer, or starts a node, a server, workers or a compiler"
@@ -111,10 +112,12 @@ def _deselect(config, items, deselected):
 
 
 def _left_out(items):
-    """Half of the cases of each test that is marked as sampled: other ones for each commit."""
+    """Most cases of each test that is marked as sampled: other ones for each commit."""
     cases = {}
     for item in items:
         if item.get_closest_marker("sampled"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for name, group in cases.items():
-        yield from random.Random(f"{_campaign_seed()} {name}").sample(group, len(group) // 2)
+        share = (group[0].get_closest_marker("sampled").args or (2,))[0]
+        left_out = len(group) - -(-len(group) // share)
+        yield from random.Random(f"{_campaign_seed()} {name}").sample(group, left_out)
