@@ -17,6 +17,7 @@ from stakesim.generate import hostile_actions as hostile
 from stakesim.generate.draws import draw_between, pick
 from stakesim.generate.hostile_actions import HostileKind, price_faults
 from stakesim.generate.payment_draws import ODD_PAYMENTS
+from stakesim.model.rates import PRICE_MAX_AGE
 from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import Run, RunStatus, State
 from stakesim.scenario.actions import (
@@ -228,8 +229,12 @@ def _mend_price(rng: Generator, state: State) -> Action:
 
 @_hostile_move()  # of no kind: profiles have `bad_feed` for it
 def _spoil_price(rng: Generator, state: State) -> Action:
+    """The feed breaks, or stops: then its rate gets too old by and by."""
     faults = price_faults(USUAL_RATES[0])
-    return hostile.bad_price(faults[pick(rng, ("zero", "not a number", "negative", "stale"))])
+    kind = pick(rng, ("zero", "not a number", "negative", "stale", "stops"))
+    if kind == "stops":
+        return SetPrice(inr_per_eth=USUAL_RATES[0], age=PRICE_MAX_AGE - pick(rng, (0, 1, 2, 60)))
+    return hostile.bad_price(faults[kind])
 
 
 @_move(1)
@@ -261,10 +266,13 @@ def _meddle_with_booking(rng: Generator, state: State) -> Action:
 
 @_hostile_move("wrong_list", possible=_has_bookings)
 def _wrong_list(rng: Generator, state: State) -> Action:
-    """The host reports any bookings as attended, some of them twice."""
-    bookings = [*state.bookings]
-    attended = tuple(pick(rng, bookings) for _ in range(draw_between(rng, 1, 3)))
-    return hostile.wrong_list(pick(rng, [*state.runs]), attended)
+    """The host reports who came, one of them twice; or somebody of another run, or who cancelled."""
+    runs = [run for run in state.runs.values() if _completable(run, state)] or [*state.runs.values()]
+    run = runs[draw_between(rng, 0, len(runs) - 1)]
+    attended = [b.label for b in state.active_bookings_of(run) if draw_between(rng, 0, 2)]
+    wrong = pick(rng, attended or [*state.bookings] if draw_between(rng, 0, 1) else [*state.bookings])
+    attended.insert(draw_between(rng, 0, len(attended)), wrong)
+    return hostile.wrong_list(run.label, tuple(attended))
 
 
 @_hostile_move(possible=_somebody_pays_inr)  # of no kind: profiles have `odd_payment` for it
