@@ -116,7 +116,7 @@ contract RulesProof is AnyState {
         assert(before == 1 || kind == 3);
         assert(_runStatus(RUN) == (kind == 3 ? before : 3 + uint256(kind)));
         assert(_bookingStatus(1) == (kind == 0 ? 2 : 3));
-        _store(_slot(1, BOOKINGS) , abi.encodePacked(uint8(0), uint8(status), uint240(_load(_slot(1, BOOKINGS)))));
+        _store(_slot(1, BOOKINGS), abi.encodePacked(uint8(0), status, uint240(_load(_slot(1, BOOKINGS)))));
         (bool again,) = address(stake).call(abi.encodeCall(stake.cancelBooking, (1)));
         assert(!again || status == 0);
     }

@@ -55,7 +55,9 @@ contract SurplusProof is AnyState {
         stake.cancelBooking(2);
         _assertSurplusIsKept(old);
     }
+}
 
+contract LongSurplusProof is AnyState {
     /// @dev The host's contract calls whatever it likes while it is paid.
     /// @custom:halmos --default-bytes-lengths 1 --default-array-lengths 1
     function check_surplus_reentrant() public {
