@@ -5,8 +5,8 @@ import {EventStake} from "../EventStake.sol";
 import {IEventStake} from "../IEventStake.sol";
 import {Vm} from "./Cheats.sol";
 
-/// @notice A run from its creation on, with the default terms and any price. The platform owns the contract and pays in for
-/// all. Every `check_` of these files is a property that halmos proves (make -C contracts/proofs, stakesim opinions).
+/// @notice A run from its creation on, with the default terms and any price. The platform owns the contract and pays in
+/// for all. Every `check_` of these files is a property that halmos proves (make -C contracts/proofs, stakesim opinions).
 abstract contract Payouts {
     Vm internal constant VM = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
     uint256 internal constant START = 10 days;

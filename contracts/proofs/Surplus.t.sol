@@ -3,6 +3,7 @@ pragma solidity ^0.8.30;
 
 import {AnyState} from "./AnyState.sol";
 import {Svm} from "./Cheats.sol";
+import {IEventStake} from "../IEventStake.sol";
 
 /// @notice Takes a payment, and calls any function of the payer with anything while it is paid.
 contract Reentrant {
@@ -11,6 +12,27 @@ contract Reentrant {
         bytes memory data = svm.createCalldata("EventStake");
         (bool done,) = msg.sender.call{value: svm.createUint(96, "returned")}(data);
         require(done || svm.createBool("accepts"));
+    }
+}
+
+/// @notice Calls while it is paid all that lets money out, and remembers whether anything of it worked.
+contract Intruder {
+    bool public entered;
+
+    receive() external payable {
+        bytes[7] memory calls = [
+            abi.encodeCall(IEventStake.completeEvent, (2, new uint256[](0))),
+            abi.encodeCall(IEventStake.cancelEvent, (2)),
+            abi.encodeCall(IEventStake.expireEvent, (2)),
+            abi.encodeCall(IEventStake.cancelBooking, (2)),
+            abi.encodeCall(IEventStake.withdraw, ()),
+            abi.encodeCall(IEventStake.withdrawTo, (payable(address(0xE0A)))),
+            abi.encodeCall(IEventStake.withdrawPlatformFees, ())
+        ];
+        for (uint256 i; i < 7; ++i) {
+            (bool done,) = msg.sender.call(calls[i]);
+            if (done) entered = true;
+        }
     }
 }
 
@@ -54,6 +76,21 @@ contract SurplusProof is AnyState {
         VM.prank(sender);
         stake.cancelBooking(2);
         _assertSurplusIsKept(old);
+    }
+
+    /// @dev While anybody is paid nothing else lets money out.
+    function check_no_reentry(uint8 kind) public {
+        Intruder intruder = new Intruder();
+        (receivers[0], receivers[1]) = (address(intruder), address(intruder));
+        _givenActiveBookings(1);
+        VM.assume(kind < 5);
+        if (kind < 4) _asOperator();
+        if (kind == 0) _complete(1, [false, false, false]);
+        if (kind == 1) stake.cancelEvent(RUN);
+        if (kind == 2) stake.expireEvent(RUN);
+        if (kind == 3) stake.cancelBooking(1);
+        if (kind == 4) stake.withdrawTo(payable(address(intruder)));
+        assert(!intruder.entered());
     }
 }
 

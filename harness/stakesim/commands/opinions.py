@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,11 +22,12 @@ def opinions(
     ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Write the reports into this file.")] = None,
 ) -> None:
-    """Check EventStake with slither, for known mistakes, and halmos, for proofs over all states, amounts and receivers."""
-    from stakesim.gate.static_analysis import TOOLS, halmos, refutations
+    """Check EventStake with slither, for known mistakes, and halmos, for proofs over all amounts and states."""
+    from stakesim.gate.static_analysis import TOOLS, ToolReport, halmos, refutations
 
-    tools = [refutations] if refute else [run for name, run in (TOOLS | {"halmos": partial(halmos, long=long)}).items() if only in (None, name)]
-    reports = [run_tool() for run_tool in tools]
+    tools: dict[str, Callable[[], ToolReport]] = {**TOOLS, "halmos": partial(halmos, long=long)}
+    chosen = [refutations] if refute else [run_tool for name, run_tool in tools.items() if only in (None, name)]
+    reports = [run_tool() for run_tool in chosen]
     for report in reports:
         for proof in report.proofs:
             typer.echo(f"{proof.seconds:6.1f} s  {proof.name}: {proof.verdict}")

@@ -1,7 +1,7 @@
 """Proofs of `EventStake` by halmos, on the code that is deployed, and the faults that show that each proof can fail.
 
 A property is a function `check_...` of `contracts/proofs/*.t.sol`. halmos follows all its paths through the contract's
-bytecode, with symbols in place of arguments and state. Contracts named `Long...` hold what takes more than half a minute.
+bytecode, with symbols in place of arguments and state. Contracts named `Long...` hold what takes half a minute or more.
 """
 
 from __future__ import annotations

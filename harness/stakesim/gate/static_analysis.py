@@ -22,17 +22,17 @@ TRIAGE = PROOFS / "slither_triage.json"
 """Reviewed findings of slither, each with the reason why it is no fault."""
 EXCLUDED_PATHS = "node_modules|proofs|test|adversaries|support"
 """Regular expression for files whose findings slither leaves out."""
+_ASSEMBLY = """bool paid;
+        assembly ("memory-safe") {{
+            paid := call({gas}, to, amount, 0, 0, 0, 0)
+        }}"""
 PLAIN_CALLS = (
-    (
-        'bool paid;\n        assembly ("memory-safe") {\n            paid := call(PUSH_GAS, to, amount, 0, 0, 0, 0)\n        }',
-        '(bool paid,) = to.call{value: amount, gas: PUSH_GAS}("");',
-    ),
-    (
-        'bool paid;\n        assembly ("memory-safe") {\n            paid := call(gas(), to, amount, 0, 0, 0, 0)\n        }',
-        '(bool paid,) = to.call{value: amount}("");',
-    ),
+    (_ASSEMBLY.format(gas="PUSH_GAS"), '(bool paid,) = to.call{value: amount, gas: PUSH_GAS}("");'),
+    (_ASSEMBLY.format(gas="gas()"), '(bool paid,) = to.call{value: amount}("");'),
 )
 """The two payments as Solidity has them. slither does not see that assembly sends ether, so it reads these instead."""
+
+_ASSIGNMENT = re.compile(r"\s+- (?!\()(.+ [-+*/]?= .+) \(\S+#[-\d]+\)$")
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
 
 
 def finding_key(detected: Mapping[str, Any]) -> str:
-    """Name of a finding of slither: the check and the place, without line numbers, and what is written after a call."""
-    description = detected["description"]
-    first = description.splitlines()[0]
+    """Name of a finding of slither: the check and the place, without line numbers; what is written after a payment."""
+    first, *others = detected["description"].splitlines()
     place = re.match(r"(?:Variable |Function |Parameter |Reentrancy in |Low level call in )?(\S+)", first)
-    written = re.findall(r"^\s*(\S+) \(\S+\) can be used in cross function reentrancies", description, re.MULTILINE)
-    return f"{detected['check']}: {place[1] if place else first}" + "".join(f", {name}" for name in sorted(set(written)))
+    lines = others if detected["check"].startswith("reentrancy") else []
+    written = {match[1] for line in lines if (match := _ASSIGNMENT.match(line))}
+    return ", ".join([f"{detected['check']}: {place[1] if place else first}", *sorted(written)])
 
 
 def triage_problems(findings: Sequence[str], triaged: Sequence[str]) -> list[str]:
