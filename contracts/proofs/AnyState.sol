@@ -157,12 +157,16 @@ abstract contract AnyState {
     }
 
     function _stakeOf(uint256 amount) internal view returns (uint256) {
-        return amount * terms.stakeBps / 10_000;
+        unchecked {
+            return amount * terms.stakeBps / 10_000;
+        }
     }
 
     /// @dev What an account has or may withdraw.
     function _wealth(uint256 i) internal view returns (uint256) {
-        return receivers[i].balance + stake.creditOf(receivers[i]);
+        unchecked {
+            return receivers[i].balance + stake.creditOf(receivers[i]);
+        }
     }
 
     // ------------------------------------------------------------------- books

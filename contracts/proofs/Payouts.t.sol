@@ -6,7 +6,7 @@ import {IEventStake} from "../IEventStake.sol";
 import {Vm} from "./Cheats.sol";
 
 /// @notice A run from its creation on, with the default terms and any price. The platform owns the contract and pays in
-/// for all. Every `check_` of these files is a property that halmos proves (make -C contracts/proofs, stakesim opinions).
+/// for all. Every `check_` of these files is a property that halmos proves: `stakesim opinions` runs it.
 abstract contract Payouts {
     Vm internal constant VM = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
     uint256 internal constant START = 10 days;
@@ -131,7 +131,7 @@ contract PayoutsProof is Payouts {
         assert(!completed);
     }
 
-    /// @dev The platform cancels at any time before the grace is over, if it sends gas enough, and at none from then on.
+    /// @dev The platform cancels at any time before the grace is over, if it sends gas enough, and never from then on.
     function check_last_moment_of_the_platform(uint40 time) public {
         VM.assume(time >= 1 days);
         _open(1_000, 1);

@@ -38,7 +38,8 @@ contract RulesProof is AnyState {
 
     /// @custom:halmos --default-bytes-lengths 1
     function check_roles(address sender, address other) public {
-        (address owner, address pending, bool operator) = (stake.owner(), stake.pendingOwner(), stake.isOperator(other));
+        (address owner, address pending) = (stake.owner(), stake.pendingOwner());
+        bool operator = stake.isOperator(other);
         _anyOtherCall(sender);
         assert(stake.owner() == owner || (sender == pending && stake.owner() == pending));
         assert(stake.pendingOwner() == pending || sender == owner || stake.pendingOwner() == address(0));
