@@ -23,6 +23,8 @@ FAULTS = PROOFS / "faults.json"
 """Faulty contracts: edits of `EventStake.sol`, and the properties that each must refute."""
 SOLVER_SECONDS = 120
 """Time limit of the solver for one assertion of one path."""
+SEARCH_SECONDS = 5
+"""The same for a faulty contract, where the counterexample of one path is enough: hard paths are left for easy ones."""
 LOOPS = 8
 """How often a loop is followed. A property with a longer loop is not proved."""
 PROVED = "proved"
@@ -135,7 +137,7 @@ def refute(fault: Fault) -> list[Proof]:
         project = Path(folder)
         copy_project(project, {in_files[name] for name in fault.refutes}, fault.edits)
         build(project)
-        return _halmos(project, ["--early-exit", "--function", f"({'|'.join(fault.refutes)})\\("])
+        return _halmos(project, ["--early-exit", "--function", f"({'|'.join(fault.refutes)})\\("], SEARCH_SECONDS)
 
 
 def copy_project(project: Path, proof_files: set[str], edits: Sequence[Sequence[str]]) -> None:
@@ -168,12 +170,12 @@ def edited(source: str, edits: Sequence[Sequence[str]]) -> str:
     return source
 
 
-def _halmos(project: Path, options: Sequence[str]) -> list[Proof]:
+def _halmos(project: Path, options: Sequence[str], solver_seconds: int = SOLVER_SECONDS) -> list[Proof]:
     program = installed("halmos")
     with TemporaryDirectory() as folder:
         report = Path(folder) / "halmos.json"
         command = [str(program), "--root", ".", "--forge-build-out", "proofs/out", "--loop", str(LOOPS)]
-        command += ["--solver-timeout-assertion", f"{SOLVER_SECONDS}s", "--solver-threads", "1"]
+        command += ["--solver-timeout-assertion", f"{solver_seconds}s", "--solver-threads", "1"]
         process = run([*command, "--no-status", *options, "--json-output", str(report)], project)
         if not report.exists():
             raise EngineError(f"halmos fails: {last_line(process)}")
