@@ -1,4 +1,4 @@
-"""slither and halmos, if they are installed (`make -C contracts/proofs`), and the triage of findings."""
+"""slither, if it is installed (`make -C contracts/proofs`), and the triage of its findings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 
 import pytest
 from stakesim.evm.errors import EngineError
-from stakesim.gate import static_analysis
+from stakesim.gate import proof_tools, static_analysis
 
-
-def needs(name: str) -> pytest.MarkDecorator:
-    is_installed = (static_analysis.PROOFS / f".{name}" / "bin" / name).exists()
-    return pytest.mark.skipif(not is_installed, reason=f"{name} is not installed: make -C contracts/proofs")
+needs_slither = pytest.mark.skipif(
+    not (proof_tools.PROOFS / ".slither" / "bin" / "slither").exists(),
+    reason="slither is not installed: make -C contracts/proofs",
+)
 
 
 def test_the_key_of_a_finding_has_no_line_number():
@@ -22,6 +22,19 @@ def test_the_key_of_a_finding_has_no_line_number():
     assert static_analysis.finding_key(detected) == "timestamp: EventStake.cancelEvent(uint256)"
     named = {"check": "naming", "description": "Variable EventStake.FEE_BPS (EventStake.sol#48) is not in mixedCase"}
     assert static_analysis.finding_key(named) == "naming: EventStake.FEE_BPS"
+
+
+def test_the_key_of_a_reentrancy_has_what_is_written_after_the_call():
+    description = """Reentrancy in A.f() (A.sol#5-9):
+	External calls:
+	- (paid,None) = to.call{value: amount}() (A.sol#6)
+	State variables written after the call(s):
+	- g(amount) (A.sol#8)
+		- total -= uint96(amount) (A.sol#12)
+	A.total (A.sol#2) can be used in cross function reentrancies:
+	- A.h() (A.sol#20)"""
+    key = static_analysis.finding_key({"check": "reentrancy-eth", "description": description})
+    assert key == "reentrancy-eth: A.f(), total -= uint96(amount)"
 
 
 def test_new_findings_and_outdated_triage_are_problems():
@@ -38,20 +51,41 @@ def test_every_triaged_finding_has_a_reason():
 
 
 def test_a_missing_tool_is_reported_with_how_to_install_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(static_analysis, "PROOFS", tmp_path)
+    monkeypatch.setattr(proof_tools, "PROOFS", tmp_path)
     with pytest.raises(EngineError, match=r"slither is missing: install it with `make -C contracts/proofs`\."):
         static_analysis.slither()
 
 
-@needs("slither")
+@needs_slither
 @pytest.mark.slow
 def test_slither_finds_nothing_new():
     assert static_analysis.slither().problems == []
 
 
-@needs("halmos")
+GUARDED = "function completeEvent(uint256 eventRunId, uint256[] calldata attendedBookingIds) external nonReentrant {"
+RELEASE = "        _release(refunds + stake);\n        run.status = RunStatus.Cancelled;"
+REFUND = "        _refundAll(run, active, 0);\n"
+FEES = """        platformBalance = 0;
+        emit PlatformFeesWithdrawn(msg.sender, amount);
+
+        _send(msg.sender, amount);"""
+
+
+@needs_slither
 @pytest.mark.slow
-def test_halmos_proves_every_property():
-    report = static_analysis.halmos()
-    assert report.problems == []
-    assert report.figures["proved"] == report.figures["properties"] >= 8
+@pytest.mark.parametrize(
+    ("edits", "finding"),
+    [
+        ([(GUARDED, GUARDED.replace(" nonReentrant", ""))], "reentrancy-events: EventStake.completeEvent("),
+        (
+            [(RELEASE, RELEASE.splitlines()[1]), (REFUND, f"{REFUND}        _release(refunds + stake);\n")],
+            "_totals.escrow = uint96(_totals.escrow - amount)",
+        ),
+        ([(FEES, "        _send(msg.sender, amount);\n        platformBalance = 0;")], "platformBalance = 0"),
+    ],
+    ids=["no guard", "escrow released after refunds", "fees cleared after they are sent"],
+)
+def test_slither_finds_a_removed_guard_and_late_effects(edits, finding):
+    triaged = [row["finding"] for row in json.loads(static_analysis.TRIAGE.read_text())]
+    problems = static_analysis.triage_problems(static_analysis.slither_findings(edits), triaged)
+    assert any(finding in problem and "slither finds" in problem for problem in problems)

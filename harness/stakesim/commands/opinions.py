@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -11,14 +16,25 @@ from stakesim.commands.terminal import finish
 
 def opinions(
     only: Annotated[Literal["slither", "halmos"] | None, typer.Option(help="Run only this tool.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="Prove what takes minutes, too.")] = False,
+    refute: Annotated[
+        bool, typer.Option("--refute", help="Show instead that each proof fails for a faulty contract (10 minutes).")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the reports into this file.")] = None,
 ) -> None:
-    """Check EventStake with slither, for known mistakes, and halmos, for proofs over all prices and attendances."""
-    from stakesim.gate.static_analysis import TOOLS
+    """Check EventStake with slither, for known mistakes, and halmos, for proofs over all amounts and states."""
+    from stakesim.gate.static_analysis import TOOLS, ToolReport, halmos, refutations
 
-    reports = [run_tool() for name, run_tool in TOOLS.items() if only in (None, name)]
+    tools: dict[str, Callable[[], ToolReport]] = {**TOOLS, "halmos": partial(halmos, long=long)}
+    chosen = [refutations] if refute else [run_tool for name, run_tool in tools.items() if only in (None, name)]
+    reports = [run_tool() for run_tool in chosen]
     for report in reports:
+        for proof in report.proofs:
+            typer.echo(f"{proof.seconds:6.1f} s  {proof.name}: {proof.verdict}")
         for problem in report.problems:
             typer.echo(problem)
         figures = ", ".join(f"{value} {name}" for name, value in report.figures.items())
         typer.echo(f"{report.tool}: {'fail' if report.problems else 'pass'}, {figures}, {report.seconds:.0f} s")
+    if out is not None:
+        out.write_text(json.dumps([asdict(report) for report in reports], indent=2) + "\n")
     finish(ok=not any(report.problems for report in reports))
