@@ -102,7 +102,7 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
         "proofs": [
             {"name": proof.name, "verdict": proof.verdict, "seconds": round(proof.seconds, 1)}
             for report in gate.analyses
-            for proof in getattr(report, "proofs", ())
+            for proof in report.proofs
         ],
         "analyses": [
             {
