@@ -35,6 +35,8 @@ abstract contract AnyState {
     Svm internal constant SVM = Svm(0xF3993A62377BCd56AE39D773740A5390411E8BC9);
     uint256 internal constant RUN = 1;
     /// @dev Storage slots: tests/gate/test_proofs.py compares them with the compiler's layout.
+    uint256 internal constant OWNER = 0;
+    /// @dev Behind the pending owner.
     uint256 internal constant PAUSED = 1;
     uint256 internal constant TOTALS = 2;
     uint256 internal constant RUNS = 3;
@@ -66,7 +68,9 @@ abstract contract AnyState {
             })
         );
         for (uint256 i; i < 4; ++i) receivers[i] = address(new Receiver());
-        SVM.enableSymbolicStorage(address(stake));
+        SVM.enableSymbolicStorage(address(stake)); // but for what the constructor wrote
+        _store(OWNER, abi.encodePacked(uint96(0), SVM.createAddress("owner")));
+        _store(PAUSED, abi.encodePacked(uint88(0), SVM.createBool("paused"), SVM.createAddress("pendingOwner")));
         VM.deal(address(stake), SVM.createUint(96, "balance"));
         VM.warp(SVM.createUint(40, "now"));
     }

@@ -14,6 +14,7 @@ interface Vm {
 /// @dev halmos's own.
 interface Svm {
     function createUint(uint256 bits, string memory name) external returns (uint256);
+    function createAddress(string memory name) external returns (address);
     function createBool(string memory name) external returns (bool);
     function createCalldata(string memory contractName) external returns (bytes memory);
     function enableSymbolicStorage(address account) external;

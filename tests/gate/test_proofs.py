@@ -56,6 +56,7 @@ def test_the_slots_of_the_proofs_are_the_compilers():
     slots = {name: int(slot) for name, slot in re.findall(r"internal constant ([A-Z_]+) = (\d+);", source)}
     assert slots.pop("RUN") == 1  # an id
     names = {
+        "OWNER": "_owner",
         "PAUSED": "_paused",
         "TOTALS": "_totals",
         "RUNS": "_runs",
