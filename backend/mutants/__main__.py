@@ -1,0 +1,206 @@
+"""`python -m mutants`: puts small faults into the code that `[tool.mutants]` names, and lists those that no test finds."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import random
+import secrets
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from rich.console import Console
+
+from mutants import results
+from mutants.judge import Outcome, Warm, judge_cold
+from mutants.making import PythonMutant, mutants_of, names_in
+from mutants.reach import Observer, Reach, uses_in
+from stakesim.gate.mutation_result import MutantStatus
+
+SEED = "STAKESIM_TEST_SEED"
+"""Environment variable with the seed of the tests, which must be the same for all mutants."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table `[tool.mutants]`.
+
+    Attributes:
+        root: Folder of the packages.
+        package: The package that tests are observed in.
+        files: Files of which mutants are made, below the folder.
+        money: Files, and `file::function`, that compute or move money.
+        states: Names of the tuples of strings that are all states of something.
+        tests: Files and folders of tests.
+        options: Options of pytest.
+        equivalent: File with the reviewed equivalent mutants.
+    """
+
+    root: str
+    package: str
+    files: list[str]
+    money: list[str]
+    tests: list[str]
+    equivalent: str
+    states: list[str]
+    options: list[str]
+
+
+class Project:
+    """The code, its tests and its mutants."""
+
+    def __init__(self, settings: Settings, work: Path) -> None:
+        """Takes the settings, and the folder for what is kept from one run to the next."""
+        self.settings, self._work = settings, work
+        self.root = Path(settings.root).resolve()
+        self.code = [str(file.relative_to(self.root)) for file in sorted((self.root / settings.package).rglob("*.py"))]
+        unknown = [name for name in [*settings.files, *(name.partition("::")[0] for name in settings.money)]
+                   if name not in self.code]
+        if unknown:
+            raise SystemExit(f"[tool.mutants] names {unknown[0]}, which is not in {settings.root}/{settings.package}.")
+        names = names_in([self.root / file for file in self.code], settings.states)
+        self.mutants = [
+            mutant for file in settings.files for mutant in mutants_of(self.root, file, names, settings.money)
+        ]
+        self.equivalents = results.equivalents_in(Path(settings.equivalent))
+        folders = [Path(name) for name in settings.tests]
+        tests = {file for name in folders for file in (name.rglob("test_*.py") if name.is_dir() else [name])}
+        self._tests = {str(file): results.hash_of([file]) for file in sorted(tests)}
+        helpers = {file for name in folders for file in (name if name.is_dir() else name.parent).rglob("*.py")} - tests
+        self._common = results.hash_of([*(self.root / file for file in self.code), *sorted(helpers)])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the tests."""
+        return hashlib.sha256("".join([self._common, *self._tests.values()]).encode()).hexdigest()[:16]
+
+    def verdicts(self, out: Path) -> results.VerdictFile:
+        """The file of verdicts."""
+        code = {file: results.hash_of([self.root / file]) for file in self.settings.files}
+        return results.VerdictFile(out, code, self.fingerprint)
+
+    def observe(self) -> Reach:
+        """Finds out which tests reach what; of tests that have not changed, it is known from the last time."""
+        kept = self._work / "reach.json"
+        reach = Reach.read(kept, self._common) or Reach()
+        changed = [file for file, value in self._tests.items() if reach.files.get(file) != value]
+        if changed or reach.files.keys() != self._tests.keys():
+            part = self._work / "observed.json"
+            part.unlink(missing_ok=True)
+
+            def run_tests() -> None:
+                observer = Observer(self.root, self.code)
+                if pytest.main([*self.settings.options, "-qq", "--disable-warnings", *changed], plugins=[observer]) in (0, 1):
+                    observer.reach.write(part, self._common)
+
+            if changed:
+                in_fork(run_tests)
+            new = Reach.read(part, self._common) if changed else Reach()
+            if new is None:
+                raise SystemExit("The tests can't be run: see pytest's output above.")
+            reach.add(new, self._tests)
+            reach.write(kept, self._common)
+        return reach
+
+    def judge(self, mutants: list[PythonMutant], reach: Reach, told: Callable[[PythonMutant, Outcome], None]) -> None:
+        """Judges mutants: those in functions first."""
+        uses = uses_in(self.root, self.code)
+        warm, cold = [], []
+        for mutant in mutants:
+            tests = reach.of(mutant, uses)
+            if not tests:
+                told(mutant, {"status": MutantStatus.SURVIVED, "reason": "no test reaches it"})
+            else:
+                (cold if mutant.names else warm).append((mutant, tests))
+        if warm:
+            files = sorted({test.partition("::")[0] for _, tests in warm for test in tests})
+            plugin = Warm(self.root, self.settings.package, reach, warm, told)
+            in_fork(lambda: pytest.main([*self.settings.options, "-qq", "--disable-warnings", *files], plugins=[plugin]))
+        if cold:
+            for name in reach.imported:
+                try:
+                    importlib.import_module(name)
+                except Exception as error:  # noqa: BLE001 - only makes what follows slower
+                    print(f"{name} is not imported beforehand: {error}", file=sys.stderr)  # noqa: T201
+        for mutant, tests in cold:
+            told(mutant, judge_cold(self.root, self.settings.options, reach, mutant, tests))
+
+
+def in_fork(job: Callable[[], object]) -> None:
+    """Does a job in a fork of this process, which shall not import the project."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            job()
+            status = 0
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    if os.waitpid(pid, 0)[1]:
+        raise SystemExit("The tests' process ended early: see its output above. The same command goes on from there.")
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Only mutants whose key contains this text.")] = "",
+    sample: Annotated[int | None, typer.Option(help="Only so many mutants, drawn by --seed.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sample; a fresh one by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Verdicts, a line of JSON each, as they come. The same command goes on.")]
+    = Path(".stakesim/mutants/verdicts.jsonl"),
+    known: Annotated[bool, typer.Option("--known", help="Only show the verdicts that there are.")] = False,
+) -> None:
+    """Puts small faults into the backend's code, one at a time, and lists those that no test finds."""
+    os.environ.setdefault(SEED, "1")
+    table = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutants"]
+    project = Project(Settings(**table), out.parent)
+    console = Console(highlight=False, soft_wrap=True)
+    chosen = [mutant for mutant in project.mutants if only in mutant.key]
+    seed = secrets.randbits(32) if seed is None else seed
+    console.print(f"{len(project.mutants)} mutants, seed {seed}")
+    random.Random(seed).shuffle(chosen)
+    chosen = chosen[:sample]
+    file = project.verdicts(out)
+    done = file.read(project.mutants)
+    if known:
+        chosen = [mutant for mutant in chosen if mutant.key in done or mutant.key in project.equivalents]
+    else:
+        todo = [mutant for mutant in chosen if mutant.key not in done and mutant.key not in project.equivalents]
+        count = 0
+
+        def told(mutant: PythonMutant, outcome: Outcome) -> None:
+            nonlocal count
+            count += 1
+            file.write(mutant, outcome)
+            if outcome["status"] != MutantStatus.KILLED or count % 50 == 0:
+                console.print(f"{count} of {len(todo)}: {outcome['status']} {mutant.key}", markup=False)
+
+        if todo:
+            reach = project.observe()
+            for test in reach.failed:
+                console.print(f"fails without any mutant, so it judges none: {test}", markup=False)
+            project.judge(todo, reach, told)
+        done = file.read(project.mutants)
+    equivalent = {
+        mutant.key: results.Verdict(mutant, MutantStatus.EQUIVALENT, project.equivalents[mutant.key])
+        for mutant in chosen
+        if mutant.key in project.equivalents
+    }
+    verdicts = [
+        verdict
+        for mutant in sorted(chosen, key=lambda mutant: (mutant.file, mutant.mutant.start))
+        if (verdict := equivalent.get(mutant.key) or done.get(mutant.key)) is not None
+    ]
+    stale = sorted(project.equivalents.keys() - {mutant.key for mutant in project.mutants})
+    raise SystemExit(0 if results.show(verdicts, len(project.mutants), stale, console) else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,303 @@
+"""Runs the tests that reach a mutant, in a process that is forked for it.
+
+A mutant in a function is put into the functions of a process that has imported everything and opened what the tests of a
+session share. One that runs when its module is imported gets a process that has not imported the project yet.
+
+A test that fails with a mutant kills it only if it passes in such a process without any mutant.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from mutants import swap
+from mutants.making import PythonMutant
+from mutants.reach import Reach, run
+from stakesim.gate.mutation_result import MutantStatus
+
+LEAST_LIMIT_S = 20.0
+"""Time limit of a test that takes no time without a mutant."""
+TIMES_AS_LONG = 20
+"""A test may take so many times as long as without a mutant."""
+GRACE_S = 20.0
+"""Time in which a test that is over its limit must have ended."""
+COLD_START_S = 90.0
+"""Time in which the project must be imported and the first test begin."""
+
+Outcome = dict[str, Any]
+
+
+class _OverTime(BaseException):
+    """A test is over its time limit."""
+
+
+def limit_of(seconds: float) -> float:
+    """Time limit of a test that takes so many seconds without a mutant."""
+    return LEAST_LIMIT_S + TIMES_AS_LONG * seconds
+
+
+def forked(job: Callable[[Callable[[Outcome], None]], None], first_limit: float) -> Outcome:
+    """Does a job in a fork of this process.
+
+    The job tells what it does: `{"limit": seconds}` is the time until it tells something again. The last thing that it
+    tells is the outcome. If it does not tell anything in time, it is killed, and the outcome has `over_time`.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.close(reading)
+        with open(os.devnull, "w") as nothing:  # noqa: PTH123 - descriptors are what counts
+            os.dup2(nothing.fileno(), 1)
+            os.dup2(nothing.fileno(), 2)
+        try:
+            job(lambda told: (os.write(writing, json.dumps(told).encode() + b"\n"), None)[1])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    last, rest, limit = {}, b"", first_limit
+    while True:
+        ready, _, _ = select.select([reading], [], [], limit)
+        if not ready:
+            last = last | {"over_time": True}
+            break
+        data = os.read(reading, 65_536)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            last = json.loads(line)
+            limit = last.get("limit", limit)
+    os.close(reading)
+    with _ignored(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return last
+
+
+@contextmanager
+def _ignored(*errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except errors:
+        return
+
+
+class Warm:
+    """A pytest plugin that judges mutants in functions, in place of running the tests."""
+
+    def __init__(
+        self,
+        root: Path,
+        package: str,
+        reach: Reach,
+        mutants: Sequence[tuple[PythonMutant, list[str]]],
+        told: Callable[[PythonMutant, Outcome], None],
+    ) -> None:
+        self._root, self._package, self._reach, self._mutants, self._told = root, package, reach, mutants, told
+        self._trusted: dict[str, bool] = {}
+        self._kills: Counter[tuple[str, str]] = Counter()
+
+    @pytest.hookimpl
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Judges the mutants."""
+        self._session = session
+        self._items = {item.nodeid: item for item in session.items}
+        self._warm_up()
+        for mutant, tests in self._mutants:
+            begin = time.perf_counter()
+            outcome = self._judge(mutant, tests)
+            self._told(mutant, outcome | {"seconds": round(time.perf_counter() - begin, 2)})
+        return True
+
+    def _warm_up(self) -> None:
+        """Opens what the tests of a session share: runs the fastest test of each set of such fixtures."""
+        fastest: dict[frozenset[str], pytest.Item] = {}
+        for item in sorted(self._items.values(), key=lambda item: self._reach.seconds.get(item.nodeid, 1e9)):
+            definitions = getattr(item, "_fixtureinfo", None)
+            shared = {
+                name
+                for name, found in (definitions.name2fixturedefs if definitions else {}).items()
+                if found[-1].scope == "session"
+            }
+            fastest.setdefault(frozenset(shared), item)
+        for item in fastest.values():
+            run(item, self._session)
+
+    def _judge(self, mutant: PythonMutant, tests: list[str]) -> Outcome:
+        path = str(self._root / mutant.file)
+        source = Path(path).read_text(encoding="utf-8")
+        try:
+            new = compile(mutant.mutant.apply(source), path, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            return {"status": MutantStatus.INVALID, "reason": str(error)}
+        changes = dict(swap.changes(compile(source, path, "exec", dont_inherit=True), new))
+        tests = [test for test in tests if test in self._items and self._trusted.get(test, True)]
+        tests.sort(key=lambda test: self._reach.seconds[test] / (1 + self._kills[mutant.file, test]))
+        while True:
+            outcome = forked(lambda tell: self._run(changes, tests, tell), GRACE_S + LEAST_LIMIT_S)
+            if "failed" not in outcome and not outcome.get("over_time"):
+                return outcome if "status" in outcome else {"status": MutantStatus.INVALID, "reason": "no verdict"}
+            test = outcome.get("failed") or outcome["test"]
+            if self._is_trusted(test):
+                self._kills[mutant.file, test] += 1
+                return {"status": MutantStatus.KILLED, "test": test, "over_time": bool(outcome.get("over_time"))}
+            tests = [other for other in tests if other != test]
+
+    def _is_trusted(self, test: str) -> bool:
+        if test not in self._trusted:
+            outcome = forked(lambda tell: self._run({}, [test], tell), GRACE_S + LEAST_LIMIT_S)
+            self._trusted[test] = outcome.get("status") == MutantStatus.SURVIVED
+        return self._trusted[test]
+
+    def _run(self, changes: swap.Changes, tests: list[str], tell: Callable[[Outcome], None]) -> None:
+        for engine in [one for one in gc.get_objects() if isinstance(one, Engine)]:
+            engine.dispose(close=False)  # its connections are the other process's
+        swap.forget_cached(self._package)
+        try:
+            swapped = swap.swap(changes)
+        except ValueError as error:
+            return tell({"status": MutantStatus.INVALID, "reason": str(error)})
+        if changes and not swapped:
+            return tell({"status": MutantStatus.INVALID, "reason": "no function has the code of the file"})
+        for test in tests:
+            limit = limit_of(self._reach.seconds[test])
+            tell({"test": test, "limit": limit + GRACE_S})
+            if _fails(self._items[test], self._session, limit):
+                return tell({"failed": test})
+        return tell({"status": MutantStatus.SURVIVED})
+
+
+def _fails(item: pytest.Item, following: Any, limit: float) -> bool:
+    def over(_number: int, _frame: FrameType | None) -> None:
+        raise _OverTime
+
+    signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        return any(report.failed for report in run(item, following))
+    except _OverTime:
+        return True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class _Mutated(importlib.machinery.SourceFileLoader):
+    """Loads a module with a fault."""
+
+    def __init__(self, name: str, path: str, source: str) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self._source, self.path, "exec", dont_inherit=True)
+
+
+class _Finder:
+    """Finds one module with a fault in place of the one on disk."""
+
+    def __init__(self, module: str, path: Path, source: str) -> None:
+        self._module, self._path, self._source = module, path, source
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name != self._module:
+            return None
+        loader = _Mutated(name, str(self._path), self._source)
+        is_package = self._path.name == "__init__.py"
+        places = [str(self._path.parent)] if is_package else None
+        return importlib.util.spec_from_file_location(
+            name, self._path, loader=loader, submodule_search_locations=places
+        )
+
+
+class _Cold:
+    """A pytest plugin that runs some tests in an order, until one fails."""
+
+    def __init__(self, reach: Reach, tests: list[str], tell: Callable[[Outcome], None]) -> None:
+        self._reach, self._tests, self._tell = reach, tests, tell
+        self.ran = False
+
+    @pytest.hookimpl
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Runs the tests."""
+        if session.testsfailed:
+            return False
+        self.ran = True
+        items = {item.nodeid: item for item in session.items}
+        for test in [test for test in self._tests if test in items]:
+            limit = limit_of(self._reach.seconds[test])
+            self._tell({"test": test, "limit": limit + GRACE_S})
+            if _fails(items[test], session, limit):
+                self._tell({"failed": test, "limit": GRACE_S})
+                return True
+        self._tell({"status": MutantStatus.SURVIVED, "limit": GRACE_S})
+        return True
+
+
+def judge_cold(root: Path, options: list[str], reach: Reach, mutant: PythonMutant, tests: list[str]) -> Outcome:
+    """Judges a mutant that runs when its module is imported. This process must not have imported the project.
+
+    Args:
+        root: Folder of the packages.
+        options: Options of pytest.
+        reach: What tests reach.
+        mutant: The mutant.
+        tests: Tests that reach it, the fastest first.
+    """
+    begin = time.perf_counter()
+    path = root / mutant.file
+    source = mutant.mutant.apply(path.read_text(encoding="utf-8"))
+
+    def run_tests(selected: list[str], code: str, tell: Callable[[Outcome], None]) -> None:
+        sys.meta_path.insert(0, _Finder(mutant.module, path, code))
+        try:
+            importlib.import_module(mutant.module)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it can't be imported
+            return tell({"status": MutantStatus.INVALID, "reason": f"{type(error).__name__}: {error}"})
+        plugin = _Cold(reach, selected, tell)
+        pytest.main([*options, "-q", *sorted({test.partition("::")[0] for test in selected})], plugins=[plugin])
+        if not plugin.ran:
+            tell({"status": MutantStatus.INVALID, "reason": "the tests can't be imported"})
+
+    distrusted: set[str] = set()
+    while True:
+        left = [test for test in tests if test not in distrusted]
+        outcome = forked(lambda tell, left=left: run_tests(left, source, tell), COLD_START_S)
+        if "status" in outcome and not outcome.get("failed"):
+            break
+        test = outcome.get("failed") or outcome.get("test")
+        if test is None:
+            outcome = {"status": MutantStatus.INVALID, "reason": "it does not start"}
+            break
+        plain = path.read_text(encoding="utf-8")
+        if test not in _TRUSTED:
+            check = forked(lambda tell, test=test: run_tests([test], plain, tell), COLD_START_S)
+            if check.get("status") == MutantStatus.SURVIVED:
+                _TRUSTED.add(test)
+        if test in _TRUSTED:
+            outcome = {"status": MutantStatus.KILLED, "test": test, "over_time": bool(outcome.get("over_time"))}
+            break
+        distrusted.add(test)
+    return outcome | {"seconds": round(time.perf_counter() - begin, 2)}
+
+
+_TRUSTED: set[str] = set()
+"""Tests that pass in a new process without any mutant."""

@@ -1,0 +1,222 @@
+"""Which test reaches which statement, and how long it takes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from mutants import swap
+from mutants.making import PythonMutant
+from mutants.place import FUNCTIONS
+
+_PROBE = "__mutants_probe__"
+
+
+@dataclass
+class Reach:
+    """What tests reach.
+
+    Attributes:
+        seconds: For each test that passes, how long it takes with its fixtures.
+        tests: Tests by file and line of a statement in a function.
+        failed: Tests that fail without any mutant.
+        imported: Packages that are no part of the project.
+        files: Hashes of the files of tests.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    tests: dict[str, dict[int, list[str]]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    imported: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Reach, files: Mapping[str, str]) -> None:
+        """Puts what was found out anew about files of tests in the place of what is known of them, and of lost ones.
+
+        Args:
+            other: What was found out anew.
+            files: Hashes of all files of tests.
+        """
+        stays = {name for name, value in self.files.items() if files.get(name) == value}
+
+        def is_known(test: str) -> bool:
+            return test.partition("::")[0] in stays
+
+        self.seconds = {test: time for test, time in self.seconds.items() if is_known(test)} | other.seconds
+        self.failed = [*filter(is_known, self.failed), *other.failed]
+        for file in {*self.tests, *other.tests}:
+            old, new = self.tests.get(file, {}), other.tests.get(file, {})
+            self.tests[file] = {
+                line: [*filter(is_known, old.get(line, ())), *new.get(line, ())] for line in {*old, *new}
+            }
+        self.imported = sorted({*self.imported, *other.imported})
+        self.files = dict(files)
+
+    def write(self, file: Path, fingerprint: str) -> None:
+        """Writes what tests reach into a file."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"fingerprint": fingerprint} | vars(self)))
+
+    @classmethod
+    def read(cls, file: Path, fingerprint: str) -> Reach | None:
+        """Reads it; None if it is of other code or tests."""
+        stored = json.loads(file.read_text()) if file.exists() else {}
+        if stored.pop("fingerprint", None) != fingerprint:
+            return None
+        tests = {name: {int(line): ids for line, ids in lines.items()} for name, lines in stored.pop("tests").items()}
+        return cls(tests=tests, **stored)
+
+    def of(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> list[str]:
+        """Tests that reach a mutant, the fastest first.
+
+        Args:
+            mutant: The mutant.
+            uses: Statements by the names that they use; see `uses_in`.
+        """
+        places = {(mutant.file, mutant.statement)}
+        if mutant.names:
+            places = set[tuple[str, int]]().union(*(uses.get(name, set()) for name in mutant.names))
+        tests = {test for file, line in places for test in self.tests.get(file, {}).get(line, ())}
+        return sorted(tests, key=lambda test: self.seconds[test])
+
+
+class Observer:
+    """A pytest plugin that runs all tests with a probe before each statement of the functions of some packages."""
+
+    def __init__(self, root: Path, files: list[str]) -> None:
+        self.reach = Reach()
+        self._root, self._files = root, files
+        self._ran: set[tuple[str, int]] = set()
+
+    @pytest.hookimpl
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Runs the tests."""
+        changes: swap.Changes = {}
+        for file in self._files:
+            module = sys.modules.get(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+            if module is not None:
+                module.__dict__[_PROBE] = self._ran.add
+                changes |= dict(swap.changes(*_with_probes(self._root, file)))
+        swap.swap(changes)
+        found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+            self._ran.clear()
+            begin = time.perf_counter()
+            reports = run(item, following)
+            if any(report.failed for report in reports):
+                self.reach.failed.append(item.nodeid)
+            elif not any(report.skipped for report in reports):
+                self.reach.seconds[item.nodeid] = time.perf_counter() - begin
+                for file, line in set(self._ran):
+                    found[file][line].append(item.nodeid)
+        self.reach.tests = {file: dict(lines) for file, lines in found.items()}
+        site_packages = [name for name, module in sys.modules.items() if "site-packages" in _file(module)]
+        self.reach.imported = sorted({name.partition(".")[0] for name in site_packages})
+        return True
+
+
+def run(item: pytest.Item, following: Any) -> list[pytest.TestReport]:
+    """Runs one test, with the fixtures that the following one does not share.
+
+    Args:
+        item: The test.
+        following: The next one; the session to keep the fixtures of the session; None after the last one.
+    """
+    from _pytest.runner import runtestprotocol
+
+    return runtestprotocol(item, log=False, nextitem=following)
+
+
+def uses_in(root: Path, files: list[str]) -> dict[str, set[tuple[str, int]]]:
+    """Statements in functions, by the names that they use, or that what they use is made of.
+
+    Args:
+        root: Folder of the packages.
+        files: All files of the packages.
+    """
+    uses: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    made_of: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        for node in ast.parse((root / file).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                for name, line in _used(node):
+                    uses[name].add((file, line))
+                inner = [part for part in ast.walk(node) if isinstance(part, FUNCTIONS)]
+                uses[node.name] |= {(file, part.lineno) for each in inner for part in each.body}
+            else:
+                for target in {part.id for part in ast.walk(node) if _is_stored(part)}:
+                    for name in {_name(part) for part in ast.walk(node)} - {None, target}:
+                        made_of[str(name)].add(target)
+    for name in list(made_of):
+        for target in _all_made_of(name, made_of):
+            uses[name] = uses[name] | uses[target]
+    return dict(uses)
+
+
+def _all_made_of(name: str, made_of: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        new = made_of.get(todo.pop(), set()) - found
+        found |= new
+        todo.extend(new)
+    return found
+
+
+def _used(node: ast.AST, line: int = 0) -> Iterator[tuple[str, int]]:
+    for child in ast.iter_child_nodes(node):
+        here = child.lineno if isinstance(child, ast.stmt) else line
+        if (name := _name(child)) is not None:
+            yield name, here
+        yield from _used(child, here)
+
+
+def _name(node: ast.AST) -> str | None:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _is_stored(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def _file(module: object) -> str:
+    return str(getattr(module, "__file__", None) or "")
+
+
+def _with_probes(root: Path, file: str) -> tuple[CodeType, CodeType]:
+    path = root / file
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    plain = compile(tree, str(path), "exec", dont_inherit=True)
+    for function in [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]:
+        for block in list(_blocks(function)):
+            block[:] = [each for statement in block for each in (_probe(file, statement), statement)]
+    return plain, compile(ast.fix_missing_locations(tree), str(path), "exec", dont_inherit=True)
+
+
+def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    """The blocks of a function or statement, but not those of functions in it."""
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(node, name, None)
+        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
+            yield block
+            for child in block:
+                if not isinstance(child, FUNCTIONS):
+                    yield from _blocks(child)
+    for handler in [*getattr(node, "handlers", ()), *getattr(node, "cases", ())]:
+        yield from _blocks(handler)
+
+
+def _probe(file: str, place: ast.stmt) -> ast.Expr:
+    pair = ast.Tuple([ast.Constant(file), ast.Constant(place.lineno)], ast.Load())
+    call = ast.Call(ast.Name(_PROBE, ast.Load()), [pair], [])
+    return ast.copy_location(ast.Expr(call), place)
