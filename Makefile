@@ -19,7 +19,7 @@ help:
 	@echo "make serve          set up, serve the HTTP API on a stand-in for Sepolia, or on the network of .env"
 	@echo "make gate           set up, run all checks that the contract must pass before a deploy, write reports/gate/"
 	@echo "make opinions       set up, analyse the contract with slither and prove properties of it with halmos"
-	@echo "make mutants        set up, put small faults into the backend's services and list those that no test finds (hours)"
+	@echo "make mutants        set up, put small faults into the backend's code of money and state and list those that no test finds (hours)"
 	@echo "make notebooks      set up, open the notebooks in JupyterLab"
 	@echo "make run-notebooks  set up, run all notebooks and save their outputs"
 	@echo "make test-quick     the tests of 'make test' in the quick profile, without the slow ones, on all cores"
@@ -46,11 +46,9 @@ opinions: setup proofs
 proofs: setup
 	@$(MAKE) --no-print-directory -C contracts/proofs
 
-# mutmut expects the code in src/ and copies the files beside it, so it runs in a folder of links
-MUTANTS := .stakesim/mutants
-mutants: setup-dev .venv/mutants.stamp
-	@rm -rf $(MUTANTS) && mkdir -p $(MUTANTS) && cd $(MUTANTS) && ln -s ../../backend src && ln -s ../../tests ../../conftest.py ../../pyproject.toml ../../scenarios .
-	@cd $(MUTANTS) && STAKESIM_HOME=$(CURDIR)/.stakesim $(abspath $(BIN))/mutmut run && $(abspath $(BIN))/python src/mutation_score.py
+MUTANTS_ARGS ?=
+mutants: setup-dev
+	@$(BIN)/python -m mutants $(MUTANTS_ARGS)
 
 notebooks: setup .venv/notebooks.stamp
 	@exec $(BIN)/jupyter lab notebooks/01_tour.ipynb
@@ -96,8 +94,7 @@ setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp examples/clients/typ
 	@touch $@
 
 # extra requirements of some targets, installed on top of run.txt
-.venv/mutants.stamp: .venv/dev.stamp
-EXTRAS := dev gate mutants notebooks serve
+EXTRAS := dev gate notebooks serve
 $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
 	@echo "installing requirements/$*.txt into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
@@ -128,7 +125,7 @@ openapi: setup .venv/serve.stamp
 	@$(BIN)/stakesim openapi --out backend/openapi.json
 
 lock: setup-dev
-	@for f in run serve gate notebooks dev mutants node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for f in run serve gate notebooks dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 	@for f in contracts examples/clients/typescript; do (cd $$f && npm install --package-lock-only --silent) || exit 1; done
 

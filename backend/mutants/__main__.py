@@ -1,4 +1,4 @@
-"""`python -m mutants`: puts small faults into the code that `[tool.mutants]` names, and lists those that no test finds."""
+"""`python -m mutants`: puts small faults into the code that `[tool.mutants]` names, and lists what no test finds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Annotated
 import pytest
 import typer
 from rich.console import Console
+from stakesim.gate.mutation_result import MutantStatus
 
 from mutants import results
-from mutants.judge import Outcome, Warm, judge_cold
+from mutants.judge import UNREACHED, Cold, Outcome, Warm
 from mutants.making import PythonMutant, mutants_of, names_in
 from mutants.reach import Observer, Reach, uses_in
-from stakesim.gate.mutation_result import MutantStatus
 
 SEED = "STAKESIM_TEST_SEED"
 """Environment variable with the seed of the tests, which must be the same for all mutants."""
@@ -41,6 +41,7 @@ class Settings:
         tests: Files and folders of tests.
         options: Options of pytest.
         equivalent: File with the reviewed equivalent mutants.
+        least_limit_s: Time limit of a test, beside 20 times the seconds that it takes without a mutant.
     """
 
     root: str
@@ -51,6 +52,7 @@ class Settings:
     equivalent: str
     states: list[str]
     options: list[str]
+    least_limit_s: float
 
 
 class Project:
@@ -61,8 +63,11 @@ class Project:
         self.settings, self._work = settings, work
         self.root = Path(settings.root).resolve()
         self.code = [str(file.relative_to(self.root)) for file in sorted((self.root / settings.package).rglob("*.py"))]
-        unknown = [name for name in [*settings.files, *(name.partition("::")[0] for name in settings.money)]
-                   if name not in self.code]
+        unknown = [
+            name
+            for name in [*settings.files, *(name.partition("::")[0] for name in settings.money)]
+            if name not in self.code
+        ]
         if unknown:
             raise SystemExit(f"[tool.mutants] names {unknown[0]}, which is not in {settings.root}/{settings.package}.")
         names = names_in([self.root / file for file in self.code], settings.states)
@@ -97,7 +102,10 @@ class Project:
 
             def run_tests() -> None:
                 observer = Observer(self.root, self.code)
-                if pytest.main([*self.settings.options, "-qq", "--disable-warnings", *changed], plugins=[observer]) in (0, 1):
+                if pytest.main([*self.settings.options, "-qq", "--disable-warnings", *changed], plugins=[observer]) in (
+                    0,
+                    1,
+                ):
                     observer.reach.write(part, self._common)
 
             if changed:
@@ -112,25 +120,29 @@ class Project:
     def judge(self, mutants: list[PythonMutant], reach: Reach, told: Callable[[PythonMutant, Outcome], None]) -> None:
         """Judges mutants: those in functions first."""
         uses = uses_in(self.root, self.code)
-        warm, cold = [], []
+        warm: list[tuple[PythonMutant, list[str]]] = []
+        cold: list[tuple[PythonMutant, list[str]]] = []
         for mutant in mutants:
             tests = reach.of(mutant, uses)
-            if not tests:
-                told(mutant, {"status": MutantStatus.SURVIVED, "reason": "no test reaches it"})
+            if not tests and not mutant.names:
+                told(mutant, {"status": MutantStatus.SURVIVED, "reason": UNREACHED})
             else:
                 (cold if mutant.names else warm).append((mutant, tests))
         if warm:
             files = sorted({test.partition("::")[0] for _, tests in warm for test in tests})
-            plugin = Warm(self.root, self.settings.package, reach, warm, told)
-            in_fork(lambda: pytest.main([*self.settings.options, "-qq", "--disable-warnings", *files], plugins=[plugin]))
+            plugin = Warm(self.root, self.settings.package, reach, warm, told, self.settings.least_limit_s)
+            in_fork(
+                lambda: pytest.main([*self.settings.options, "-qq", "--disable-warnings", *files], plugins=[plugin])
+            )
         if cold:
             for name in reach.imported:
                 try:
                     importlib.import_module(name)
                 except Exception as error:  # noqa: BLE001 - only makes what follows slower
                     print(f"{name} is not imported beforehand: {error}", file=sys.stderr)  # noqa: T201
+        judge = Cold(self.root, self.settings.options, reach, self.settings.least_limit_s)
         for mutant, tests in cold:
-            told(mutant, judge_cold(self.root, self.settings.options, reach, mutant, tests))
+            told(mutant, judge.judge(mutant, tests))
 
 
 def in_fork(job: Callable[[], object]) -> None:
@@ -153,8 +165,9 @@ def main(
     only: Annotated[str, typer.Option(help="Only mutants whose key contains this text.")] = "",
     sample: Annotated[int | None, typer.Option(help="Only so many mutants, drawn by --seed.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sample; a fresh one by default.")] = None,
-    out: Annotated[Path, typer.Option(help="Verdicts, a line of JSON each, as they come. The same command goes on.")]
-    = Path(".stakesim/mutants/verdicts.jsonl"),
+    out: Annotated[
+        Path, typer.Option(help="Verdicts, a line of JSON each, as they come. The same command goes on.")
+    ] = Path(".stakesim/mutants/verdicts.jsonl"),
     known: Annotated[bool, typer.Option("--known", help="Only show the verdicts that there are.")] = False,
 ) -> None:
     """Puts small faults into the backend's code, one at a time, and lists those that no test finds."""

@@ -1,7 +1,7 @@
 """Runs the tests that reach a mutant, in a process that is forked for it.
 
-A mutant in a function is put into the functions of a process that has imported everything and opened what the tests of a
-session share. One that runs when its module is imported gets a process that has not imported the project yet.
+A mutant in a function is put into the functions of a process that has imported everything and opened what the tests of
+a session share. One that runs when its module is imported gets a process that has not imported the project yet.
 
 A test that fails with a mutant kills it only if it passes in such a process without any mutant.
 """
@@ -27,20 +27,21 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from stakesim.gate.mutation_result import MutantStatus
 
 from mutants import swap
 from mutants.making import PythonMutant
 from mutants.reach import Reach, run
-from stakesim.gate.mutation_result import MutantStatus
 
-LEAST_LIMIT_S = 20.0
-"""Time limit of a test that takes no time without a mutant."""
 TIMES_AS_LONG = 20
 """A test may take so many times as long as without a mutant."""
 GRACE_S = 20.0
-"""Time in which a test that is over its limit must have ended."""
+"""Time in which a forked process begins, and in which a test that is over its limit must have ended."""
 COLD_START_S = 90.0
 """Time in which the project must be imported and the first test begin."""
+
+UNREACHED = "no test reaches it"
+"""Why a mutant survives that no test could have killed."""
 
 Outcome = dict[str, Any]
 
@@ -49,31 +50,28 @@ class _OverTime(BaseException):
     """A test is over its time limit."""
 
 
-def limit_of(seconds: float) -> float:
-    """Time limit of a test that takes so many seconds without a mutant."""
-    return LEAST_LIMIT_S + TIMES_AS_LONG * seconds
-
-
-def forked(job: Callable[[Callable[[Outcome], None]], None], first_limit: float) -> Outcome:
+def forked(first_limit: float, job: Callable[..., None], *arguments: Any) -> Outcome:
     """Does a job in a fork of this process.
 
-    The job tells what it does: `{"limit": seconds}` is the time until it tells something again. The last thing that it
-    tells is the outcome. If it does not tell anything in time, it is killed, and the outcome has `over_time`.
+    Its last argument is a function by which the job tells what it does: `{"limit": seconds}` is the time until it tells
+    something again. The last thing that it tells is the outcome. If it does not tell anything in time, it is killed,
+    and the outcome has `over_time`.
     """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.setsid()
         os.close(reading)
-        with open(os.devnull, "w") as nothing:  # noqa: PTH123 - descriptors are what counts
+        with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), 1)
             os.dup2(nothing.fileno(), 2)
         try:
-            job(lambda told: (os.write(writing, json.dumps(told).encode() + b"\n"), None)[1])
+            job(*arguments, lambda told: os.write(writing, json.dumps(told).encode() + b"\n"))
         finally:
             os._exit(0)
     os.close(writing)
-    last, rest, limit = {}, b"", first_limit
+    last: Outcome = {}
+    rest, limit = b"", first_limit
     while True:
         ready, _, _ = select.select([reading], [], [], limit)
         if not ready:
@@ -101,6 +99,20 @@ def _ignored(*errors: type[Exception]) -> Iterator[None]:
         return
 
 
+def _judged(
+    tests: list[str], is_trusted: Callable[[str], bool], first_limit: float, job: Callable[..., None], *arguments: Any
+) -> Outcome:
+    """Forks until nothing fails, or a test that is trusted does."""
+    while True:
+        outcome = forked(first_limit, job, *arguments, tests)
+        test = outcome.get("failed") or (outcome.get("test") if outcome.get("over_time") else None)
+        if test is None:
+            return outcome if "status" in outcome else {"status": MutantStatus.INVALID, "reason": "it does not start"}
+        if is_trusted(test):
+            return {"status": MutantStatus.KILLED, "test": test, "over_time": bool(outcome.get("over_time"))}
+        tests = [other for other in tests if other != test]
+
+
 class Warm:
     """A pytest plugin that judges mutants in functions, in place of running the tests."""
 
@@ -111,7 +123,9 @@ class Warm:
         reach: Reach,
         mutants: Sequence[tuple[PythonMutant, list[str]]],
         told: Callable[[PythonMutant, Outcome], None],
+        least_limit: float,
     ) -> None:
+        self._least_limit = least_limit
         self._root, self._package, self._reach, self._mutants, self._told = root, package, reach, mutants, told
         self._trusted: dict[str, bool] = {}
         self._kills: Counter[tuple[str, str]] = Counter()
@@ -141,6 +155,10 @@ class Warm:
             fastest.setdefault(frozenset(shared), item)
         for item in fastest.values():
             run(item, self._session)
+        self._functions, self._caches = swap.functions_of(self._root), swap.caches_of(self._package)
+        self._engines = [one for one in gc.get_objects() if isinstance(one, Engine)]
+        gc.collect()
+        gc.freeze()  # a fork that looks at objects copies them
 
     def _judge(self, mutant: PythonMutant, tests: list[str]) -> Outcome:
         path = str(self._root / mutant.file)
@@ -152,34 +170,29 @@ class Warm:
         changes = dict(swap.changes(compile(source, path, "exec", dont_inherit=True), new))
         tests = [test for test in tests if test in self._items and self._trusted.get(test, True)]
         tests.sort(key=lambda test: self._reach.seconds[test] / (1 + self._kills[mutant.file, test]))
-        while True:
-            outcome = forked(lambda tell: self._run(changes, tests, tell), GRACE_S + LEAST_LIMIT_S)
-            if "failed" not in outcome and not outcome.get("over_time"):
-                return outcome if "status" in outcome else {"status": MutantStatus.INVALID, "reason": "no verdict"}
-            test = outcome.get("failed") or outcome["test"]
-            if self._is_trusted(test):
-                self._kills[mutant.file, test] += 1
-                return {"status": MutantStatus.KILLED, "test": test, "over_time": bool(outcome.get("over_time"))}
-            tests = [other for other in tests if other != test]
+        outcome = _judged(tests, self._is_trusted, GRACE_S, self._run, changes)
+        self._kills[mutant.file, outcome.get("test", "")] += 1
+        return outcome
 
     def _is_trusted(self, test: str) -> bool:
         if test not in self._trusted:
-            outcome = forked(lambda tell: self._run({}, [test], tell), GRACE_S + LEAST_LIMIT_S)
+            outcome = forked(GRACE_S, self._run, {}, [test])
             self._trusted[test] = outcome.get("status") == MutantStatus.SURVIVED
         return self._trusted[test]
 
     def _run(self, changes: swap.Changes, tests: list[str], tell: Callable[[Outcome], None]) -> None:
-        for engine in [one for one in gc.get_objects() if isinstance(one, Engine)]:
+        for engine in self._engines:
             engine.dispose(close=False)  # its connections are the other process's
-        swap.forget_cached(self._package)
+        for cache in self._caches:
+            cache.cache_clear()
         try:
-            swapped = swap.swap(changes)
+            swapped = swap.swap(self._functions, changes)
         except ValueError as error:
             return tell({"status": MutantStatus.INVALID, "reason": str(error)})
         if changes and not swapped:
             return tell({"status": MutantStatus.INVALID, "reason": "no function has the code of the file"})
         for test in tests:
-            limit = limit_of(self._reach.seconds[test])
+            limit = self._least_limit + TIMES_AS_LONG * self._reach.seconds[test]
             tell({"test": test, "limit": limit + GRACE_S})
             if _fails(self._items[test], self._session, limit):
                 return tell({"failed": test})
@@ -228,11 +241,11 @@ class _Finder:
         )
 
 
-class _Cold:
+class _ColdTests:
     """A pytest plugin that runs some tests in an order, until one fails."""
 
-    def __init__(self, reach: Reach, tests: list[str], tell: Callable[[Outcome], None]) -> None:
-        self._reach, self._tests, self._tell = reach, tests, tell
+    def __init__(self, reach: Reach, tests: list[str], tell: Callable[[Outcome], None], least_limit: float) -> None:
+        self._reach, self._tests, self._tell, self._least_limit = reach, tests, tell, least_limit
         self.ran = False
 
     @pytest.hookimpl
@@ -243,7 +256,7 @@ class _Cold:
         self.ran = True
         items = {item.nodeid: item for item in session.items}
         for test in [test for test in self._tests if test in items]:
-            limit = limit_of(self._reach.seconds[test])
+            limit = self._least_limit + TIMES_AS_LONG * self._reach.seconds[test]
             self._tell({"test": test, "limit": limit + GRACE_S})
             if _fails(items[test], session, limit):
                 self._tell({"failed": test, "limit": GRACE_S})
@@ -252,52 +265,50 @@ class _Cold:
         return True
 
 
-def judge_cold(root: Path, options: list[str], reach: Reach, mutant: PythonMutant, tests: list[str]) -> Outcome:
-    """Judges a mutant that runs when its module is imported. This process must not have imported the project.
+class Cold:
+    """Judges mutants that run when their module is imported. This process must not have imported the project.
 
     Args:
         root: Folder of the packages.
         options: Options of pytest.
         reach: What tests reach.
-        mutant: The mutant.
-        tests: Tests that reach it, the fastest first.
+        least_limit: Time limit of a test that takes no time without a mutant, in seconds.
     """
-    begin = time.perf_counter()
-    path = root / mutant.file
-    source = mutant.mutant.apply(path.read_text(encoding="utf-8"))
 
-    def run_tests(selected: list[str], code: str, tell: Callable[[Outcome], None]) -> None:
-        sys.meta_path.insert(0, _Finder(mutant.module, path, code))
+    def __init__(self, root: Path, options: list[str], reach: Reach, least_limit: float) -> None:
+        self._root, self._options, self._reach, self._least_limit = root, options, reach, least_limit
+        self._trusted: dict[str, bool] = {}
+
+    def judge(self, mutant: PythonMutant, tests: list[str]) -> Outcome:
+        """Judges a mutant.
+
+        Args:
+            mutant: The mutant.
+            tests: Tests that reach it, the fastest first.
+        """
+        begin = time.perf_counter()
+        plain = (self._root / mutant.file).read_text(encoding="utf-8")
+
+        def is_trusted(test: str) -> bool:
+            if test not in self._trusted:
+                outcome = forked(COLD_START_S, self._run, mutant, plain, [test])
+                self._trusted[test] = outcome.get("status") == MutantStatus.SURVIVED
+            return self._trusted[test]
+
+        tests = [test for test in tests if self._trusted.get(test, True)]
+        outcome = _judged(tests, is_trusted, COLD_START_S, self._run, mutant, mutant.mutant.apply(plain))
+        return outcome | {"seconds": round(time.perf_counter() - begin, 2)}
+
+    def _run(self, mutant: PythonMutant, source: str, tests: list[str], tell: Callable[[Outcome], None]) -> None:
+        sys.meta_path.insert(0, _Finder(mutant.module, self._root / mutant.file, source))
         try:
             importlib.import_module(mutant.module)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it can't be imported
             return tell({"status": MutantStatus.INVALID, "reason": f"{type(error).__name__}: {error}"})
-        plugin = _Cold(reach, selected, tell)
-        pytest.main([*options, "-q", *sorted({test.partition("::")[0] for test in selected})], plugins=[plugin])
+        if not tests:
+            return tell({"status": MutantStatus.SURVIVED, "reason": UNREACHED})
+        plugin = _ColdTests(self._reach, tests, tell, self._least_limit)
+        pytest.main([*self._options, "-q", *sorted({test.partition("::")[0] for test in tests})], plugins=[plugin])
         if not plugin.ran:
             tell({"status": MutantStatus.INVALID, "reason": "the tests can't be imported"})
-
-    distrusted: set[str] = set()
-    while True:
-        left = [test for test in tests if test not in distrusted]
-        outcome = forked(lambda tell, left=left: run_tests(left, source, tell), COLD_START_S)
-        if "status" in outcome and not outcome.get("failed"):
-            break
-        test = outcome.get("failed") or outcome.get("test")
-        if test is None:
-            outcome = {"status": MutantStatus.INVALID, "reason": "it does not start"}
-            break
-        plain = path.read_text(encoding="utf-8")
-        if test not in _TRUSTED:
-            check = forked(lambda tell, test=test: run_tests([test], plain, tell), COLD_START_S)
-            if check.get("status") == MutantStatus.SURVIVED:
-                _TRUSTED.add(test)
-        if test in _TRUSTED:
-            outcome = {"status": MutantStatus.KILLED, "test": test, "over_time": bool(outcome.get("over_time"))}
-            break
-        distrusted.add(test)
-    return outcome | {"seconds": round(time.perf_counter() - begin, 2)}
-
-
-_TRUSTED: set[str] = set()
-"""Tests that pass in a new process without any mutant."""
+        return None

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutants.operators import OPERATORS
-from mutants.place import FUNCTIONS, Function, Names, Place, PythonSource
 from stakesim.gate.mutant import Edit, Mutant, Span
 
+from mutants.operators import OPERATORS
+from mutants.place import FUNCTIONS, Function, Names, Place, PythonSource
+
 _LOGS = re.compile(r"(log|_log|logger|_logger)\.\w+$")
+_Made = tuple[Edit, Function | None, int, frozenset[str]]
+"""An edit, its outermost function, the line of its statement, and what an import defines by it."""
 _NOT_MUTATED = (ast.Import, ast.ImportFrom, ast.Assert, ast.Global, ast.Nonlocal, ast.JoinedStr, ast.Slice)
 
 
@@ -112,40 +115,40 @@ class _Walk:
     def __init__(self, source: PythonSource, names: Names) -> None:
         self._source, self._names = source, names
 
-    def edits(self, tree: ast.Module) -> Iterator[tuple[Edit, Function | None, int, frozenset[str]]]:
-        """Each edit, its outermost function, the line of its statement, and what an import defines by it."""
+    def edits(self, tree: ast.Module) -> Iterator[_Made]:
+        """All edits."""
         for statement in tree.body:
             yield from self._statement(statement, None, None, frozenset(_defined(statement)))
 
     def _statement(
         self, node: ast.stmt, outer: Function | None, inner: Function | None, defined: frozenset[str]
-    ) -> Iterator[tuple[Edit, Function | None, int, frozenset[str]]]:
+    ) -> Iterator[_Made]:
         if isinstance(node, _NOT_MUTATED) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
             return
         if isinstance(node, FUNCTIONS):
-            for part in [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]:
-                if not isinstance(part, ast.Name):
-                    for edit in self._parts(part, node, None):
-                        yield edit, outer or node, node.lineno, defined
-            place = Place(self._source, self._names, node, node)
-            for operator in OPERATORS:
-                for edit in operator(node, place):
-                    yield edit, outer or node, node.body[-1].lineno if len(node.body) == 1 else _first(node), _NOTHING
-            for child in node.body:
-                yield from self._statement(child, outer or node, node, _NOTHING)
+            yield from self._function(node, outer or node, defined)
             return
-        if isinstance(node, ast.ClassDef):
-            for child in node.body:
-                yield from self._statement(child, outer, inner, defined)
-            return
-        for edit in self._parts(node, node, inner):
-            yield edit, outer, node.lineno, defined
-        for block in ("body", "orelse", "finalbody"):
-            for child in getattr(node, block, ()):
-                yield from self._statement(child, outer, inner, defined)
-        for handler in [*getattr(node, "handlers", ()), *getattr(node, "cases", ())]:
-            for child in handler.body:
-                yield from self._statement(child, outer, inner, defined)
+        if not isinstance(node, ast.ClassDef):
+            for edit in self._parts(node, node, inner):
+                yield edit, outer, node.lineno, defined
+        for block in [node, *getattr(node, "handlers", ()), *getattr(node, "cases", ())]:
+            for name in ("body", "orelse", "finalbody"):
+                for child in getattr(block, name, ()):
+                    yield from self._statement(child, outer, inner, defined)
+
+    def _function(self, node: Function, outer: Function, defined: frozenset[str]) -> Iterator[_Made]:
+        """Edits of a function. Its defaults and decorators run when it is defined."""
+        for part in [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]:
+            if not isinstance(part, ast.Name):
+                for edit in self._parts(part, node, None):
+                    yield edit, outer, node.lineno, defined
+        place = Place(self._source, self._names, node, node)
+        first = node.body[1 if len(node.body) > 1 and ast.get_docstring(node) is not None else 0]
+        for operator in OPERATORS:
+            for edit in operator(node, place):
+                yield edit, outer, first.lineno, frozenset()
+        for child in node.body:
+            yield from self._statement(child, outer, node, frozenset())
 
     def _parts(self, node: ast.AST, parent: ast.AST, function: Function | None) -> Iterator[Edit]:
         """Edits of a statement or expression, and of the expressions within it."""
@@ -161,14 +164,6 @@ class _Walk:
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.expr | ast.comprehension | ast.keyword | ast.withitem):
                     yield from self._parts(child, node, function)
-
-
-_NOTHING: frozenset[str] = frozenset()
-
-
-def _first(function: Function) -> int:
-    has_docstring = ast.get_docstring(function) is not None
-    return function.body[1 if has_docstring else 0].lineno
 
 
 def _defined(node: ast.stmt) -> Iterator[str]:

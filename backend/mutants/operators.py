@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
-from mutants.place import Place
 from stakesim.gate.mutant import Edit, Span
+
+from mutants.place import Place
 
 ARITHMETIC: Mapping[type[ast.operator], tuple[str, str]] = {
     ast.Add: ("+", "-"),

@@ -107,7 +107,7 @@ class Observer:
             if module is not None:
                 module.__dict__[_PROBE] = self._ran.add
                 changes |= dict(swap.changes(*_with_probes(self._root, file)))
-        swap.swap(changes)
+        swap.swap(swap.functions_of(self._root), changes)
         found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         for item, following in zip(session.items, [*session.items[1:], None], strict=True):
             self._ran.clear()
@@ -154,8 +154,9 @@ def uses_in(root: Path, files: list[str]) -> dict[str, set[tuple[str, int]]]:
                 inner = [part for part in ast.walk(node) if isinstance(part, FUNCTIONS)]
                 uses[node.name] |= {(file, part.lineno) for each in inner for part in each.body}
             else:
-                for target in {part.id for part in ast.walk(node) if _is_stored(part)}:
-                    for name in {_name(part) for part in ast.walk(node)} - {None, target}:
+                parts = list(ast.walk(node))
+                for target in {str(_name(part)) for part in parts if _is_stored(part)}:
+                    for name in {used for part in parts if (used := _name(part)) not in (None, target)}:
                         made_of[str(name)].add(target)
     for name in list(made_of):
         for target in _all_made_of(name, made_of):

@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from stakesim.gate.mutation_result import MutantStatus
 
 from mutants.making import PythonMutant
-from stakesim.gate.mutation_result import MutantStatus
 
 MIN_SCORE = 0.95
 """Share of the mutants that are not equivalent which must be killed; of those on lines with money, all."""
@@ -68,7 +68,7 @@ class VerdictFile:
     def read(self, mutants: Sequence[PythonMutant]) -> dict[str, Verdict]:
         """Verdicts that count, by the mutant's key."""
         by_key = {mutant.key: mutant for mutant in mutants}
-        found = {}
+        found: dict[str, Verdict] = {}
         for line in self._file.read_text().splitlines() if self._file.exists() else ():
             row = json.loads(line)
             mutant, status = by_key.get(row["mutant"]), MutantStatus(row["status"])
@@ -111,14 +111,14 @@ def show(verdicts: Sequence[Verdict], made: int, stale: Sequence[str], console: 
     console.print(by_operator, by_file)
     for key in stale:
         console.print(f"listed as equivalent, and not made: {key}", markup=False)
-    money = [verdict for verdict in verdicts if verdict.mutant.moves_money]
+    on_money = [verdict for verdict in verdicts if verdict.mutant.moves_money]
     minutes = sum(verdict.seconds for verdict in verdicts) / 60
     whole = f", so about {minutes / len(verdicts) * made:.0f} for all" if verdicts and len(verdicts) < made else ""
-    enough = score(verdicts) >= MIN_SCORE and score(money) == 1 and not stale and bool(verdicts)
+    enough = score(verdicts) >= MIN_SCORE and score(on_money) == 1 and not stale and bool(verdicts)
     console.print(
-        f"{len(verdicts)} of {made} mutants in {minutes:.1f} min{whole}; killed {score(verdicts):.1%} of those that are "
-        f"not equivalent (required {MIN_SCORE:.0%}), {score(money):.1%} of {len(money)} on lines that move money "
-        f"(required 100%): {'pass' if enough else 'missed'}"
+        f"{len(verdicts)} of {made} mutants in {minutes:.1f} min{whole}; killed {score(verdicts):.1%} of those that "
+        f"are not equivalent (required {MIN_SCORE:.0%}), {score(on_money):.1%} of {len(on_money)} on lines that move "
+        f"money (required 100%): {'pass' if enough else 'missed'}"
     )
     return enough
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import CodeType, FunctionType
-
+from typing import Any
 
 Changes = dict[tuple[str, CodeType], CodeType]
 """New code objects by file and old code object: those of two files may be equal."""
 
 
-def swap(changes: Changes) -> int:
+def functions_of(root: Path) -> list[FunctionType]:
+    """All functions that there are of files in a folder."""
+    functions = [one for one in gc.get_objects() if isinstance(one, FunctionType)]
+    return [function for function in functions if function.__code__.co_filename.startswith(str(root))]
+
+
+def caches_of(package: str) -> list[Any]:
+    """All functions of a package that cache what they return."""
+    caches = [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]
+    return [cache for cache in caches if cache.__module__.partition(".")[0] == package]
+
+
+def swap(functions: Iterable[FunctionType], changes: Changes) -> int:
     """Gives each function that has one of these code objects the other one.
 
     Returns:
@@ -22,7 +35,7 @@ def swap(changes: Changes) -> int:
         ValueError: A function's closure does not fit its new code.
     """
     count = 0
-    for function in [one for one in gc.get_objects() if isinstance(one, FunctionType)]:
+    for function in functions:
         if new := changes.get((function.__code__.co_filename, function.__code__)):
             function.__code__ = new
             count += 1
@@ -38,13 +51,6 @@ def changes(old: CodeType, new: CodeType) -> Iterator[tuple[tuple[str, CodeType]
         if one != other:
             yield (one.co_filename, one), other
         yield from changes(one, other)
-
-
-def forget_cached(package: str) -> None:
-    """Clears what functions of a package have cached."""
-    for one in gc.get_objects():
-        if isinstance(one, functools._lru_cache_wrapper) and one.__module__.startswith(package):
-            one.cache_clear()
 
 
 def _within(code: CodeType) -> list[CodeType]:

@@ -1,0 +1,204 @@
+"""`python -m mutants`: what is killed, what survives, what is invalid."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from mutants.making import mutants_of, names_in
+from mutants.reach import uses_in
+
+PROJECT = """
+[tool.mutants]
+root = "code"
+package = "shop"
+files = ["shop/prices.py"]
+money = ["shop/prices.py::total"]
+states = ["STATES"]
+tests = ["tests"]
+options = ["-pno:cacheprovider"]
+equivalent = "equivalent.json"
+least_limit_s = 2
+
+[tool.pytest.ini_options]
+testpaths = ["tests"]
+"""
+PRICES = '''
+"""Prices."""
+
+LIMIT = 10
+FEES = {1: 5}
+LEAST = FEES[1]
+
+
+def total(price, seats):
+    if seats >= LIMIT:
+        raise ValueError("too many")
+    return price * seats
+
+
+def forgotten(amount):
+    return amount - 1
+
+
+def lasting(seats):
+    while seats > 0:
+        seats -= 1
+    return seats
+'''
+TESTS = """
+import pytest
+from shop.prices import lasting, total
+
+def test_total():
+    assert total(3, 4) == 12
+
+def test_edge():
+    assert total(1, 9) == 9
+    with pytest.raises(ValueError):
+        total(1, 10)
+
+def test_lasting():
+    assert lasting(2) == 0
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "code" / "shop").mkdir(parents=True)
+    (tmp_path / "code" / "shop" / "__init__.py").touch()
+    (tmp_path / "code" / "shop" / "prices.py").write_text(PRICES)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_prices.py").write_text(TESTS)
+    return tmp_path
+
+
+def run(project, *options):
+    """The exit code, the output, and the verdicts in the order in which they came."""
+    path = os.pathsep.join([str(project / "code"), *sys.path])
+    result = subprocess.run(
+        [sys.executable, "-m", "mutants", "--out", "out/verdicts.jsonl", *options],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": path, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    out = project / "out" / "verdicts.jsonl"
+    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    return result.returncode, result.stdout + result.stderr, rows
+
+
+def status(rows, text):
+    (row,) = [row for row in rows if text in row["mutant"]]
+    return row["status"]
+
+
+@pytest.mark.slow
+def test_each_mutant_gets_the_verdict_that_it_deserves(project):
+    code, output, rows = run(project)
+    assert status(rows, "total: return price * seats [18: * -> //]") == "killed"
+    assert status(rows, "total: if seats >= LIMIT: [14: >= -> >]") == "killed"
+    assert status(rows, "total: raise") == "killed"
+    assert status(rows, "LIMIT = 10 [9: 10 -> 11]") == "killed", "it runs when its module is imported"
+    assert status(rows, "FEES = {1: 5} [9: 1 -> 2]") == "invalid", "what can't be imported is not killed"
+    assert status(rows, "lasting: seats -= 1 [9: seats -= 1 -> pass]") == "killed", "what never ends fails"
+    assert status(rows, "forgotten: return amount - 1 [19: - -> +]") == "survived"
+    assert code == 1
+    assert "survived: shop/prices.py:16 arithmetic (no test reaches it)" in output
+    assert "[19: - -> +]" in output
+    assert "100.0% of" in output, "nothing survives on lines that move money"
+
+
+@pytest.mark.slow
+def test_what_no_test_finds_survives_until_a_test_does(project):
+    tests = project / "tests" / "test_prices.py"
+    without_edge = TESTS[: TESTS.index("def test_edge")] + TESTS[TESTS.index("def test_lasting") :]
+    tests.write_text(without_edge)
+    code, output, rows = run(project, "--only", "total")
+    assert status(rows, "[14: >= -> >]") == "survived"
+    assert "survived, moves money: shop/prices.py:10 comparison" in output
+    assert code == 1
+    before = Counter(row["mutant"] for row in rows)
+
+    tests.write_text(TESTS)
+    code, output, rows = run(project, "--only", "total")
+    assert code == 0, output
+    again = Counter(row["mutant"] for row in rows) - before
+    assert again == {row["mutant"]: 1 for row in rows if row["status"] == "survived"}, "only survivors are judged again"
+
+
+@pytest.mark.slow
+def test_a_test_that_fails_without_a_mutant_kills_none(project):
+    unsteady = """
+def test_unsteady(tmp_path_factory):
+    import pathlib
+    from shop.prices import forgotten
+    forgotten(1)
+    seen = pathlib.Path("seen")
+    assert not seen.exists()
+    seen.touch()
+"""
+    (project / "tests" / "test_unsteady.py").write_text(unsteady)
+    _, _, rows = run(project, "--only", "forgotten")
+    assert {row["status"] for row in rows} == {"survived"}
+
+
+@pytest.mark.slow
+def test_equivalents_need_a_mutant_that_exists(project):
+    _, _, rows = run(project, "--only", "forgotten")
+    keys = [row["mutant"].removeprefix("shop/prices.py: ") for row in rows]
+    listed = [{"file": "shop/prices.py", "mutant": key, "argument": "nobody calls it"} for key in keys]
+    (project / "equivalent.json").write_text(json.dumps(listed))
+    code, output, _ = run(project, "--only", "forgotten")
+    assert code == 0, output
+    (project / "equivalent.json").write_text(json.dumps([*listed, listed[0] | {"mutant": "gone"}]))
+    code, output, _ = run(project, "--only", "forgotten")
+    assert code == 1
+    assert "listed as equivalent, and not made: shop/prices.py: gone" in output
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("x = a - b", ["a + b", "b - a"]),
+        ("x = a < b <= c", ["a <= b <= c", "a < b < c"]),
+        ("x = a is not None and b", ["a is None and b", "a is not None or b"]),
+        ("x = f(1, 2)", ["f(2, 1)", "f(2, 2)", "f(1, 3)"]),
+        ("x = f(a, key=b)", ["f(a)"]),
+        ("x = row.state == 'due'", ["row.state != 'due'", "row.state == 'requested'"]),
+        ("x = Kind.A", ["Kind.B"]),
+        ("x = q.where(a, b)", ["q", "q.where(b, a)", "q.where(b)", "q.where(a)"]),
+        ("x = ~c.is_(None)", ["c.is_(None)", "~c.is_not(None)"]),
+        ("x = f('SELECT 1 WHERE a < 2 AND b')", ["f('SELECT 1 WHERE a <= 2 AND b')", "f('SELECT 1 WHERE a < 2 OR b')"]),
+        ("x = min(a, b)", ["max(a, b)", "min(b, a)"]),
+        ("x = Decimal('0.5')", ["Decimal('10.5')"]),
+        ("log.info('%s', 1 + 2)", []),
+        ("assert a < b", []),
+        ("def f(a: int) -> None:\n    g(a)", ["def f(a: int) -> None:\n    pass"]),
+        (
+            "def f() -> None:\n    x = a\n    b(x)",
+            ["def f() -> None:\n    return\n    x = a\n    b(x)", "def f() -> None:\n    x = a\n    pass"],
+        ),
+        ("def f() -> int | None:\n    return a", ["def f() -> int | None:\n    return None"]),
+        ("def f() -> bool:\n    return a", ["def f() -> bool:\n    return not a"]),
+    ],
+)
+def test_operators_make_these_mutants(tmp_path, code, expected):
+    states = "STATES = ('due', 'requested')\n\n\nclass Kind(Enum):\n    A = 1\n    B = 2\n"
+    (tmp_path / "states.py").write_text(states)
+    (tmp_path / "code.py").write_text(code + "\n")
+    names = names_in([tmp_path / "states.py"], ["STATES"])
+    made = [mutant.mutant.apply(code) for mutant in mutants_of(tmp_path, "code.py", names, [])]
+    wanted = [text if text.startswith("def") else f"x = {text}" for text in expected]
+    assert sorted(ast.dump(ast.parse(text)) for text in made) == sorted(ast.dump(ast.parse(text)) for text in wanted)
+
+
+def test_a_value_is_used_by_what_is_made_of_it(tmp_path):
+    (tmp_path / "a.py").write_text("DAY = 2\nKEPT = DAY + 1\n\n\ndef f():\n    return KEPT\n")
+    (tmp_path / "b.py").write_text("from a import DAY\n\n\ndef g():\n    return DAY\n")
+    assert uses_in(tmp_path, ["a.py", "b.py"])["DAY"] == {("a.py", 6), ("b.py", 5)}
