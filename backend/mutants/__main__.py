@@ -27,6 +27,9 @@ from mutants.reach import Observer, Reach, uses_in
 SEED = "STAKESIM_TEST_SEED"
 """Environment variable with the seed of the tests, which must be the same for all mutants."""
 
+QUIET = ("-qq", "--disable-warnings")
+"""Options of pytest."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -78,7 +81,8 @@ class Project:
         folders = [Path(name) for name in settings.tests]
         tests = {file for name in folders for file in (name.rglob("test_*.py") if name.is_dir() else [name])}
         self._tests = {str(file): results.hash_of([file]) for file in sorted(tests)}
-        helpers = {file for name in folders for file in (name if name.is_dir() else name.parent).rglob("*.py")} - tests
+        helpers = {file for name in folders for file in (name if name.is_dir() else name.parent).rglob("*.py")}
+        helpers = {file for file in helpers if not file.name.startswith("test_")}
         self._common = results.hash_of([*(self.root / file for file in self.code), *sorted(helpers)])
 
     @property
@@ -94,27 +98,13 @@ class Project:
     def observe(self) -> Reach:
         """Finds out which tests reach what; of tests that have not changed, it is known from the last time."""
         kept = self._work / "reach.json"
-        reach = Reach.read(kept, self._common) or Reach()
-        changed = [file for file, value in self._tests.items() if reach.files.get(file) != value]
-        if changed or reach.files.keys() != self._tests.keys():
-            part = self._work / "observed.json"
-            part.unlink(missing_ok=True)
-
-            def run_tests() -> None:
-                observer = Observer(self.root, self.code)
-                if pytest.main([*self.settings.options, "-qq", "--disable-warnings", *changed], plugins=[observer]) in (
-                    0,
-                    1,
-                ):
-                    observer.reach.write(part, self._common)
-
-            if changed:
-                in_fork(run_tests)
-            new = Reach.read(part, self._common) if changed else Reach()
-            if new is None:
-                raise SystemExit("The tests can't be run: see pytest's output above.")
-            reach.add(new, self._tests)
-            reach.write(kept, self._common)
+        reach = Reach.read(kept, self._common)
+        if changed := reach.forget_changed(self._tests):
+            observer = Observer(self.root, self.code, self._tests, reach, lambda: reach.write(kept, self._common))
+            in_fork(lambda: pytest.main([*self.settings.options, *QUIET, *changed], plugins=[observer]))
+            reach = Reach.read(kept, self._common)
+            if left := reach.forget_changed(self._tests):
+                reach.files |= {name: self._tests[name] for name in left}  # without any test that is run here
         return reach
 
     def judge(self, mutants: list[PythonMutant], reach: Reach, told: Callable[[PythonMutant, Outcome], None]) -> None:
@@ -131,9 +121,7 @@ class Project:
         if warm:
             files = sorted({test.partition("::")[0] for _, tests in warm for test in tests})
             plugin = Warm(self.root, self.settings.package, reach, warm, told, self.settings.least_limit_s)
-            in_fork(
-                lambda: pytest.main([*self.settings.options, "-qq", "--disable-warnings", *files], plugins=[plugin])
-            )
+            in_fork(lambda: pytest.main([*self.settings.options, *QUIET, *files], plugins=[plugin]))
         if cold:
             for name in reach.imported:
                 try:
@@ -145,20 +133,19 @@ class Project:
             told(mutant, judge.judge(mutant, tests))
 
 
-def in_fork(job: Callable[[], object]) -> None:
-    """Does a job in a fork of this process, which shall not import the project."""
+def in_fork(job: Callable[[], int]) -> None:
+    """Does a job in a fork of this process, which shall not import the project. It returns 0 if all went well."""
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            job()
-            status = 0
+            status = int(job())
         finally:
             sys.stdout.flush()
             os._exit(status)
     if os.waitpid(pid, 0)[1]:
-        raise SystemExit("The tests' process ended early: see its output above. The same command goes on from there.")
+        raise SystemExit("The tests can't be run to the end: see above. The same command goes on from there.")
 
 
 def main(

@@ -31,7 +31,7 @@ from stakesim.gate.mutation_result import MutantStatus
 
 from mutants import swap
 from mutants.making import PythonMutant
-from mutants.reach import Reach, run
+from mutants.reach import Reach, require_collected, run
 
 TIMES_AS_LONG = 20
 """A test may take so many times as long as without a mutant."""
@@ -133,6 +133,7 @@ class Warm:
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Judges the mutants."""
+        require_collected(session)
         self._session = session
         self._items = {item.nodeid: item for item in session.items}
         self._warm_up()
@@ -251,8 +252,7 @@ class _ColdTests:
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Runs the tests."""
-        if session.testsfailed:
-            return False
+        require_collected(session)
         self.ran = True
         items = {item.nodeid: item for item in session.items}
         for test in [test for test in self._tests if test in items]:

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
@@ -40,40 +40,49 @@ class Reach:
     imported: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
-    def add(self, other: Reach, files: Mapping[str, str]) -> None:
-        """Puts what was found out anew about files of tests in the place of what is known of them, and of lost ones.
+    def forget_changed(self, files: Mapping[str, str]) -> list[str]:
+        """Forgets tests whose files have changed or are gone, and returns the files that must be observed.
 
         Args:
-            other: What was found out anew.
             files: Hashes of all files of tests.
         """
-        stays = {name for name, value in self.files.items() if files.get(name) == value}
+        self.files = {name: value for name, value in self.files.items() if files.get(name) == value}
 
         def is_known(test: str) -> bool:
-            return test.partition("::")[0] in stays
+            return test.partition("::")[0] in self.files
 
-        self.seconds = {test: time for test, time in self.seconds.items() if is_known(test)} | other.seconds
-        self.failed = [*filter(is_known, self.failed), *other.failed]
-        for file in {*self.tests, *other.tests}:
-            old, new = self.tests.get(file, {}), other.tests.get(file, {})
-            self.tests[file] = {
-                line: [*filter(is_known, old.get(line, ())), *new.get(line, ())] for line in {*old, *new}
-            }
-        self.imported = sorted({*self.imported, *other.imported})
-        self.files = dict(files)
+        self.seconds = {test: seconds for test, seconds in self.seconds.items() if is_known(test)}
+        self.failed = [*filter(is_known, self.failed)]
+        self.tests = {
+            file: {line: [*filter(is_known, tests)] for line, tests in lines.items()}
+            for file, lines in self.tests.items()
+        }
+        return [name for name in files if name not in self.files]
 
     def write(self, file: Path, fingerprint: str) -> None:
         """Writes what tests reach into a file."""
+        ids = {test: number for number, test in enumerate(self.seconds)}
+        tests = {
+            name: {line: [ids[test] for test in reached] for line, reached in lines.items()}
+            for name, lines in self.tests.items()
+        }
+        stored = vars(self) | {"fingerprint": fingerprint, "tests": tests}
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"fingerprint": fingerprint} | vars(self)))
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(stored))
+        new.replace(file)
 
     @classmethod
-    def read(cls, file: Path, fingerprint: str) -> Reach | None:
-        """Reads it; None if it is of other code or tests."""
+    def read(cls, file: Path, fingerprint: str) -> Reach:
+        """Reads it; empty if it is of other code."""
         stored = json.loads(file.read_text()) if file.exists() else {}
         if stored.pop("fingerprint", None) != fingerprint:
-            return None
-        tests = {name: {int(line): ids for line, ids in lines.items()} for name, lines in stored.pop("tests").items()}
+            return cls()
+        ids = list(stored["seconds"])
+        tests = {
+            name: {int(line): [ids[number] for number in reached] for line, reached in lines.items()}
+            for name, lines in stored.pop("tests").items()
+        }
         return cls(tests=tests, **stored)
 
     def of(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> list[str]:
@@ -93,36 +102,50 @@ class Reach:
 class Observer:
     """A pytest plugin that runs all tests with a probe before each statement of the functions of some packages."""
 
-    def __init__(self, root: Path, files: list[str]) -> None:
-        self.reach = Reach()
-        self._root, self._files = root, files
+    def __init__(
+        self, root: Path, code: list[str], tests: Mapping[str, str], reach: Reach, kept: Callable[[], None]
+    ) -> None:
+        """Takes the code, hashes of all files of tests, what is known already, and what keeps it after each file."""
+        self._root, self._code, self._tests, self._reach, self._kept = root, code, tests, reach, kept
         self._ran: set[tuple[str, int]] = set()
 
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Runs the tests."""
+        require_collected(session)
         changes: swap.Changes = {}
-        for file in self._files:
+        for file in self._code:
             module = sys.modules.get(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
             if module is not None:
                 module.__dict__[_PROBE] = self._ran.add
                 changes |= dict(swap.changes(*_with_probes(self._root, file)))
         swap.swap(swap.functions_of(self._root), changes)
-        found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         for item, following in zip(session.items, [*session.items[1:], None], strict=True):
-            self._ran.clear()
-            begin = time.perf_counter()
-            reports = run(item, following)
-            if any(report.failed for report in reports):
-                self.reach.failed.append(item.nodeid)
-            elif not any(report.skipped for report in reports):
-                self.reach.seconds[item.nodeid] = time.perf_counter() - begin
-                for file, line in set(self._ran):
-                    found[file][line].append(item.nodeid)
-        self.reach.tests = {file: dict(lines) for file, lines in found.items()}
-        site_packages = [name for name, module in sys.modules.items() if "site-packages" in _file(module)]
-        self.reach.imported = sorted({name.partition(".")[0] for name in site_packages})
+            self._observe(item, following)
+            file = item.nodeid.partition("::")[0]
+            if following is None or following.nodeid.partition("::")[0] != file:
+                self._reach.files[file] = self._tests[file]
+                site_packages = {name for name, module in sys.modules.items() if "site-packages" in _file(module)}
+                self._reach.imported = sorted({name.partition(".")[0] for name in site_packages})
+                self._kept()
         return True
+
+    def _observe(self, item: pytest.Item, following: pytest.Item | None) -> None:
+        self._ran.clear()
+        begin = time.perf_counter()
+        reports = run(item, following)
+        if any(report.failed for report in reports):
+            self._reach.failed.append(item.nodeid)
+        elif not any(report.skipped for report in reports):
+            self._reach.seconds[item.nodeid] = time.perf_counter() - begin
+            for file, line in set(self._ran):
+                self._reach.tests.setdefault(file, {}).setdefault(line, []).append(item.nodeid)
+
+
+def require_collected(session: pytest.Session) -> None:
+    """Ends the session if there are tests that can't be imported."""
+    if session.testsfailed:
+        raise session.Interrupted(f"{session.testsfailed} errors during collection")
 
 
 def run(item: pytest.Item, following: Any) -> list[pytest.TestReport]:
