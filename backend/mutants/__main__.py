@@ -107,17 +107,23 @@ class Project:
                 reach.files |= {name: self._tests[name] for name in left}  # without any test that is run here
         return reach
 
-    def judge(self, mutants: list[PythonMutant], reach: Reach, told: Callable[[PythonMutant, Outcome], None]) -> None:
-        """Judges mutants: those in functions first."""
+    def judge(
+        self,
+        mutants: list[PythonMutant],
+        reach: Reach,
+        tests_for: float,
+        told: Callable[[PythonMutant, Outcome], None],
+    ) -> None:
+        """Judges mutants, those in functions first, each with tests for so many seconds."""
         uses = uses_in(self.root, self.code)
         warm: list[tuple[PythonMutant, list[str]]] = []
         cold: list[tuple[PythonMutant, list[str]]] = []
-        for mutant in mutants:
+        for mutant in (reach.with_names(mutant, uses) for mutant in mutants):
             tests = reach.of(mutant, uses)
             if not tests and not mutant.names:
                 told(mutant, {"status": MutantStatus.SURVIVED, "reason": UNREACHED})
             else:
-                (cold if mutant.names else warm).append((mutant, tests))
+                (cold if mutant.names else warm).append((mutant, reach.within(tests, tests_for)))
         if warm:
             files = sorted({test.partition("::")[0] for _, tests in warm for test in tests})
             plugin = Warm(self.root, self.settings.package, reach, warm, told, self.settings.least_limit_s)
@@ -155,6 +161,9 @@ def main(
     out: Annotated[
         Path, typer.Option(help="Verdicts, a line of JSON each, as they come. The same command goes on.")
     ] = Path(".stakesim/mutants/verdicts.jsonl"),
+    tests_for: Annotated[
+        float, typer.Option(help="Seconds of tests that a mutant gets at most, of those that reach it.", min=0)
+    ] = 60,
     known: Annotated[bool, typer.Option("--known", help="Only show the verdicts that there are.")] = False,
 ) -> None:
     """Puts small faults into the backend's code, one at a time, and lists those that no test finds."""
@@ -186,7 +195,7 @@ def main(
             reach = project.observe()
             for test in reach.failed:
                 console.print(f"fails without any mutant, so it judges none: {test}", markup=False)
-            project.judge(todo, reach, told)
+            project.judge(todo, reach, tests_for, told)
         done = file.read(project.mutants)
     equivalent = {
         mutant.key: results.Verdict(mutant, MutantStatus.EQUIVALENT, project.equivalents[mutant.key])

@@ -170,7 +170,7 @@ class Warm:
             return {"status": MutantStatus.INVALID, "reason": str(error)}
         changes = dict(swap.changes(compile(source, path, "exec", dont_inherit=True), new))
         tests = [test for test in tests if test in self._items and self._trusted.get(test, True)]
-        tests.sort(key=lambda test: self._reach.seconds[test] / (1 + self._kills[mutant.file, test]))
+        tests.sort(key=lambda test: -self._kills[mutant.file, test])  # those that killed others of this file first
         outcome = _judged(tests, self._is_trusted, GRACE_S, self._run, changes)
         self._kills[mutant.file, outcome.get("test", "")] += 1
         return outcome

@@ -152,7 +152,7 @@ class _Walk:
 
     def _parts(self, node: ast.AST, parent: ast.AST, function: Function | None) -> Iterator[Edit]:
         """Edits of a statement or expression, and of the expressions within it."""
-        if isinstance(node, _NOT_MUTATED) or _is_log(node):
+        if isinstance(node, _NOT_MUTATED) or _is_log(node) or _is_type(node):
             return
         place = Place(self._source, self._names, function, parent)
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
@@ -178,3 +178,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 def _is_log(node: ast.AST) -> bool:
     call = node.value if isinstance(node, ast.Expr) else node
     return isinstance(call, ast.Call) and bool(_LOGS.search(ast.unparse(call.func)))
+
+
+def _is_type(node: ast.AST) -> bool:
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal"

@@ -54,6 +54,8 @@ MISTAKEN = (
 OTHER_NAME = dict(MISTAKEN) | {new: old for old, new in MISTAKEN}
 CLAUSES = {"where", "with_for_update", "limit", "order_by", "on_conflict_do_nothing", "distinct", "having", "filter"}
 """Methods of a query without which it is still a query."""
+CONDITIONS = {"where", "having", "filter", "and_", "or_"}
+"""Functions whose arguments have no order."""
 SQL = re.compile(r"\b(SELECT|UPDATE|DELETE FROM|INSERT INTO)\b")
 SQL_EDGES = tuple(
     (re.compile(old), new)
@@ -88,7 +90,7 @@ def swapped(node: ast.AST, place: Place) -> Iterator[Edit]:
         case ast.BinOp(left=left, op=op, right=right) if isinstance(op, NOT_COMMUTATIVE) and not _is_text(left):
             sign = ARITHMETIC[type(op)][0]
             yield place.edit("swapped", node, f"({place.code(right)}) {sign} ({place.code(left)})")
-        case ast.Call(args=args):
+        case ast.Call(func=called, args=args) if getattr(called, "attr", "") not in CONDITIONS:
             for first, second in pairwise(args):
                 if type(first) is type(second) and not isinstance(first, ast.Starred):
                     span = Span(place.source.span(first).start, place.source.span(second).end)

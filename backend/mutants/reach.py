@@ -6,9 +6,10 @@ import ast
 import json
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -86,7 +87,7 @@ class Reach:
         return cls(tests=tests, **stored)
 
     def of(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> list[str]:
-        """Tests that reach a mutant, the fastest first.
+        """Tests that reach a mutant: the fastest of each file first, then the second ones, and so on.
 
         Args:
             mutant: The mutant.
@@ -96,7 +97,31 @@ class Reach:
         if mutant.names:
             places = set[tuple[str, int]]().union(*(uses.get(name, set()) for name in mutant.names))
         tests = {test for file, line in places for test in self.tests.get(file, {}).get(line, ())}
-        return sorted(tests, key=lambda test: self.seconds[test])
+        rank: Counter[str] = Counter()
+        ranks = {}
+        for test in sorted(tests, key=lambda test: self.seconds[test]):
+            file = test.partition("::")[0]
+            rank[file] += 1
+            ranks[test] = rank[file]
+        return sorted(tests, key=lambda test: (ranks[test], self.seconds[test]))
+
+    def within(self, tests: list[str], seconds: float) -> list[str]:
+        """The first of these tests that take so many seconds together, and at least one."""
+        ends = accumulate(self.seconds[test] for test in tests)
+        return [
+            test for number, (test, end) in enumerate(zip(tests, ends, strict=True)) if end <= seconds or not number
+        ]
+
+    def with_names(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> PythonMutant:
+        """The mutant as one that runs at import, if no test reaches it, but what is made by its function at import."""
+        name = mutant.mutant.function.partition(".")[0]
+        if (
+            not mutant.names
+            and not self.of(mutant, uses)
+            and self.of(named := replace(mutant, names=frozenset({name})), uses)
+        ):
+            return named
+        return mutant
 
 
 class Observer:
@@ -120,6 +145,7 @@ class Observer:
                 module.__dict__[_PROBE] = self._ran.add
                 changes |= dict(swap.changes(*_with_probes(self._root, file)))
         swap.swap(swap.functions_of(self._root), changes)
+        self._caches = swap.caches_of(*{file.partition("/")[0] for file in self._code})
         for item, following in zip(session.items, [*session.items[1:], None], strict=True):
             self._observe(item, following)
             file = item.nodeid.partition("::")[0]
@@ -131,6 +157,8 @@ class Observer:
         return True
 
     def _observe(self, item: pytest.Item, following: pytest.Item | None) -> None:
+        for cache in self._caches:  # each test reaches what is computed once
+            cache.cache_clear()
         self._ran.clear()
         begin = time.perf_counter()
         reports = run(item, following)

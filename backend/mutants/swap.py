@@ -19,10 +19,10 @@ def functions_of(root: Path) -> list[FunctionType]:
     return [function for function in functions if function.__code__.co_filename.startswith(str(root))]
 
 
-def caches_of(package: str) -> list[Any]:
-    """All functions of a package that cache what they return."""
+def caches_of(*packages: str) -> list[Any]:
+    """All functions of packages that cache what they return."""
     caches = [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]
-    return [cache for cache in caches if cache.__module__.partition(".")[0] == package]
+    return [cache for cache in caches if cache.__module__.partition(".")[0] in packages]
 
 
 def swap(functions: Iterable[FunctionType], changes: Changes) -> int:
