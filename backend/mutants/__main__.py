@@ -44,6 +44,7 @@ class Settings:
         tests: Files and folders of tests.
         options: Options of pytest.
         equivalent: File with the reviewed equivalent mutants.
+        unshared: Fixtures of a session that each mutant needs for itself, such as a process with a state of its own.
         least_limit_s: Time limit of a test, beside 20 times the seconds that it takes without a mutant.
     """
 
@@ -56,6 +57,7 @@ class Settings:
     states: list[str]
     options: list[str]
     least_limit_s: float
+    unshared: list[str]
 
 
 class Project:
@@ -90,10 +92,10 @@ class Project:
         """Hash of the tests."""
         return hashlib.sha256("".join([self._common, *self._tests.values()]).encode()).hexdigest()[:16]
 
-    def verdicts(self, out: Path) -> results.VerdictFile:
-        """The file of verdicts."""
+    def verdicts(self, out: Path, tests_for: float) -> results.VerdictFile:
+        """The file of verdicts, of which those on survivors are for tests of so many seconds."""
         code = {file: results.hash_of([self.root / file]) for file in self.settings.files}
-        return results.VerdictFile(out, code, self.fingerprint)
+        return results.VerdictFile(out, code, f"{self.fingerprint} {tests_for:g} s")
 
     def observe(self) -> Reach:
         """Finds out which tests reach what; of tests that have not changed, it is known from the last time."""
@@ -126,7 +128,9 @@ class Project:
                 (cold if mutant.names else warm).append((mutant, reach.within(tests, tests_for)))
         if warm:
             files = sorted({test.partition("::")[0] for _, tests in warm for test in tests})
-            plugin = Warm(self.root, self.settings.package, reach, warm, told, self.settings.least_limit_s)
+            plugin = Warm(
+                self.root, self.settings.package, reach, warm, told, self.settings.least_limit_s, self.settings.unshared
+            )
             in_fork(lambda: pytest.main([*self.settings.options, *QUIET, *files], plugins=[plugin]))
         if cold:
             for name in reach.imported:
@@ -176,7 +180,7 @@ def main(
     console.print(f"{len(project.mutants)} mutants, seed {seed}")
     random.Random(seed).shuffle(chosen)
     chosen = chosen[:sample]
-    file = project.verdicts(out)
+    file = project.verdicts(out, tests_for)
     done = file.read(project.mutants)
     if known:
         chosen = [mutant for mutant in chosen if mutant.key in done or mutant.key in project.equivalents]

@@ -124,8 +124,9 @@ class Warm:
         mutants: Sequence[tuple[PythonMutant, list[str]]],
         told: Callable[[PythonMutant, Outcome], None],
         least_limit: float,
+        unshared: Sequence[str] = (),
     ) -> None:
-        self._least_limit = least_limit
+        self._least_limit, self._unshared = least_limit, unshared
         self._root, self._package, self._reach, self._mutants, self._told = root, package, reach, mutants, told
         self._trusted: dict[str, bool] = {}
         self._kills: Counter[tuple[str, str]] = Counter()
@@ -156,10 +157,18 @@ class Warm:
             fastest.setdefault(frozenset(shared), item)
         for item in fastest.values():
             run(item, self._session)
+            self._close_unshared(item)
         self._functions, self._caches = swap.functions_of(self._root), swap.caches_of(self._package)
         self._engines = [one for one in gc.get_objects() if isinstance(one, Engine)]
         gc.collect()
         gc.freeze()  # a fork that looks at objects copies them
+
+    def _close_unshared(self, item: Any) -> None:
+        """Closes what a fork can't share with another one; each opens its own, which ends with it."""
+        for name in set(self._unshared) & set(getattr(item, "fixturenames", ())):
+            item._initrequest()
+            for found in item._fixtureinfo.name2fixturedefs[name]:
+                found.finish(item._request)
 
     def _judge(self, mutant: PythonMutant, tests: list[str]) -> Outcome:
         path = str(self._root / mutant.file)
@@ -179,6 +188,8 @@ class Warm:
         if test not in self._trusted:
             outcome = forked(GRACE_S, self._run, {}, [test])
             self._trusted[test] = outcome.get("status") == MutantStatus.SURVIVED
+            if not self._trusted[test]:
+                print(f"fails in a fork without any mutant, so it judges none: {test}", file=sys.stderr)  # noqa: T201
         return self._trusted[test]
 
     def _run(self, changes: swap.Changes, tests: list[str], tell: Callable[[Outcome], None]) -> None:

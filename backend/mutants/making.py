@@ -60,15 +60,12 @@ def mutants_of(root: Path, file: str, names: Names, money: Sequence[str]) -> Ite
     text = (root / file).read_text(encoding="utf-8")
     source = PythonSource(text)
     tree = ast.parse(text)
-    seen = {ast.dump(tree)}
+    seen = {text}
     for edit, function, statement, defined in sorted(_Walk(source, names).edits(tree), key=lambda made: made[0].span):
         span = source.span(function) if function else Span(0, len(source.raw))
         path = _path(tree, function) if function else "module"
         mutant = source.mutant(edit, path, span)
-        try:
-            code = ast.dump(ast.parse(mutant.apply(text)))
-        except SyntaxError:
-            code = mutant.key  # judged as invalid
+        code = mutant.apply(text)
         if code not in seen:
             seen.add(code)
             yield PythonMutant(file, mutant, statement, defined, _in_list(file, path, money))

@@ -22,6 +22,7 @@ tests = ["tests"]
 options = ["-pno:cacheprovider"]
 equivalent = "equivalent.json"
 least_limit_s = 2
+unshared = []
 
 [tool.pytest.ini_options]
 testpaths = ["tests"]
