@@ -9,7 +9,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -106,11 +105,13 @@ class Reach:
         return sorted(tests, key=lambda test: (ranks[test], self.seconds[test]))
 
     def within(self, tests: list[str], seconds: float) -> list[str]:
-        """The first of these tests that take so many seconds together, and at least one."""
-        ends = accumulate(self.seconds[test] for test in tests)
-        return [
-            test for number, (test, end) in enumerate(zip(tests, ends, strict=True)) if end <= seconds or not number
-        ]
+        """Those of these tests that take so many seconds together, and at least one. What does not fit in is left out."""
+        chosen: list[str] = []
+        for test in tests:
+            if not chosen or seconds >= self.seconds[test]:
+                chosen.append(test)
+                seconds -= self.seconds[test]
+        return chosen
 
     def with_names(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> PythonMutant:
         """The mutant as one that runs at import, if no test reaches it, but what is made by its function at import."""
