@@ -105,7 +105,7 @@ class Reach:
         return sorted(tests, key=lambda test: (ranks[test], self.seconds[test]))
 
     def within(self, tests: list[str], seconds: float) -> list[str]:
-        """Those of these tests that take so many seconds together, and at least one. What does not fit in is left out."""
+        """Those of these tests that take so many seconds together, at least one; what does not fit in is left out."""
         chosen: list[str] = []
         for test in tests:
             if not chosen or seconds >= self.seconds[test]:
