@@ -175,10 +175,11 @@ def argument(node: ast.AST, place: Place) -> Iterator[Edit]:
         for keyword in node.keywords:
             if keyword.arg:
                 start, end = place.source.span(keyword.value)
-                before = place.source.raw[:start]
-                found = re.search(rb",?\s*" + keyword.arg.encode() + rb"\s*=\s*\(*$", before)
-                if found and before[found.start() :].count(b"(") == 0:
-                    yield Edit("argument", Span(found.start(), end), "")
+                found = re.search(rb"(,\s*|\()" + keyword.arg.encode() + rb"\s*=\s*$", place.source.raw[:start])
+                if found:  # the value is not in brackets of its own
+                    is_first = found[1] == b"("
+                    after = re.match(rb"\s*,\s*", place.source.raw[end:]) if is_first else None
+                    yield Edit("argument", Span(found.start() + is_first, end + (after.end() if after else 0)), "")
 
 
 def statement(node: ast.AST, place: Place) -> Iterator[Edit]:

@@ -171,6 +171,7 @@ def test_equivalents_need_a_mutant_that_exists(project):
         ("x = a is not None and b", ["a is None and b", "a is not None or b"]),
         ("x = f(1, 2)", ["f(2, 1)", "f(2, 2)", "f(1, 3)"]),
         ("x = f(a, key=b)", ["f(a)"]),
+        ("x = f(key=a, other=b)", ["f(other=b)", "f(key=a)"]),
         ("x = row.state == 'due'", ["row.state != 'due'", "row.state == 'requested'"]),
         ("x = Kind.A", ["Kind.B"]),
         ("x = q.where(a, b)", ["q", "q.where(b)", "q.where(a)"]),
