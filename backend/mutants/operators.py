@@ -87,12 +87,16 @@ def arithmetic(node: ast.AST, place: Place) -> Iterator[Edit]:
 def swapped(node: ast.AST, place: Place) -> Iterator[Edit]:
     """Swapped operands of what does not commute, and of two neighbouring arguments of a kind."""
     match node:
-        case ast.BinOp(left=left, op=op, right=right) if isinstance(op, NOT_COMMUTATIVE) and not _is_text(left):
+        case ast.BinOp(left=left, op=op, right=right) if isinstance(op, NOT_COMMUTATIVE) and _differ(left, right):
             sign = ARITHMETIC[type(op)][0]
             yield place.edit("swapped", node, f"({place.code(right)}) {sign} ({place.code(left)})")
         case ast.Call(func=called, args=args) if getattr(called, "attr", "") not in CONDITIONS:
             for first, second in pairwise(args):
-                if type(first) is type(second) and not isinstance(first, ast.Starred):
+                if (
+                    type(first) is type(second)
+                    and not isinstance(first, ast.Starred)
+                    and ast.dump(first) != ast.dump(second)
+                ):
                     span = Span(place.source.span(first).start, place.source.span(second).end)
                     yield Edit("swapped", span, f"{place.code(second)}, {place.code(first)}")
 
@@ -173,7 +177,8 @@ def argument(node: ast.AST, place: Place) -> Iterator[Edit]:
     """A call without one of its named arguments, so with the default."""
     if isinstance(node, ast.Call):
         for keyword in node.keywords:
-            if keyword.arg:
+            is_inferred = keyword.arg == "type_" and isinstance(place.parent, ast.Compare)
+            if keyword.arg and not is_inferred:  # SQLAlchemy takes the type of what it is compared with
                 start, end = place.source.span(keyword.value)
                 found = re.search(rb"(,\s*|\()" + keyword.arg.encode() + rb"\s*=\s*$", place.source.raw[:start])
                 if found:  # the value is not in brackets of its own
@@ -227,6 +232,10 @@ def _is_text(*nodes: ast.expr) -> bool:
         isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
         for node in nodes
     )
+
+
+def _differ(left: ast.expr, right: ast.expr) -> bool:
+    return not _is_text(left) and ast.dump(left) != ast.dump(right)
 
 
 def _is_none(node: ast.expr) -> bool:
