@@ -15,7 +15,7 @@ from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import has_specified_errors, own_transactions
+from stakesim.evm.required_abi import has_specified_errors, missing_extension, own_transactions
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import find_counters
@@ -26,6 +26,7 @@ from stakesim.lane.moves import (
     LEAST,
     PARTIES,
     PREPARATIONS,
+    PUPPETS,
     SCRIPT,
     SET_IDS,
     Move,
@@ -34,9 +35,10 @@ from stakesim.lane.moves import (
     time_of,
 )
 from stakesim.model.contract_traits import ContractTraits
-from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
+from stakesim.model.rules import ARGUMENTS, CONTRACT, DEPLOYED, NOBODY, execute, force_ether, may_refuse
 from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, initial_state
-from stakesim.model.views import ExpectedView, expected_views
+from stakesim.model.transfers import Reentries, add, pay_out
+from stakesim.model.views import ExpectedView, expected_views, says_nothing
 from stakesim.scenario.actions import Terms
 
 ENDLESS = "endless"
@@ -140,7 +142,7 @@ class Player:
         """Builds the world.
 
         Args:
-            contract: The contract; it has the full interface.
+            contract: The contract.
             world: The world.
             traits: What the contract decides for itself.
 
@@ -148,6 +150,8 @@ class Player:
             EngineError: The contract can't be deployed, or its counters are not found.
         """
         self.world, self.contract, self._traits = world, contract, traits or ContractTraits()
+        self._full_interface = not missing_extension(contract.abi)
+        self._judged = ARGUMENTS if self._full_interface else DEPLOYED
         self.played, self.ordered = 0, False
         self._has_errors = has_specified_errors(contract.abi) and not self._traits.reverts_with_strings
         self._abi = ContractAbi(contract.abi)
@@ -164,10 +168,12 @@ class Player:
             self.world.terms,
             ACTORS,
             self.world.time,
+            full_interface=self._full_interface,
             takes_payments=False,
             max_seats=self._traits.max_seats,
             pays_by_credit=self._traits.pays_by_credit,
             fees_by_credit=self._traits.fees_by_credit,
+            liberties=self._traits.liberties,
         )
         self.spoiled_by: tuple[Move, ...] = ()
         self._moves: list[Move] = []
@@ -181,6 +187,10 @@ class Player:
                 self.spoiled_by = self.world.moves[:position]
                 return
         self._begin()
+
+    def can_play(self, moves: Sequence[Move]) -> bool:
+        """Whether the contract has all functions that are called."""
+        return all(self.arena.codec.has_function(move.function) or move.function in PREPARATIONS for move in moves)
 
     def _begin(self) -> None:
         """Makes the present state the one that sequences begin with."""
@@ -225,12 +235,14 @@ class Player:
         if gas == LEAST:
             gas = arena.least_gas(call.sender, data, call.value, move.origin)
         done = arena.call(call.sender, data, call.value, gas, move.origin)
-        if call.function not in ARGUMENTS:
-            return MoveResult(done, None, [])  # a function of the contract's own: it may do what it likes but pay
+        if call.function not in self._judged:  # a function of the contract's own: it may do what it likes but pay
+            if done.ok and state.credits.get(call.sender):
+                self._pay_credit(call.sender, arena.reentries(done.logs))
+            return MoveResult(done, None, [])
         if not done.ok:
             return self._check_failure(move, index, done, call)
         try:
-            effects = execute(state, call, arena.reentries(done.logs))
+            effects = self._execute(call, arena.reentries(done.logs))
         except RefusedError as refused:
             self._undo_last()
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
@@ -238,15 +250,41 @@ class Player:
             return MoveResult(done, refused.error, [difference], undone=True)
         return MoveResult(done, None, list(self._check_effects(move, index, done, effects)), returned=effects.returned)
 
+    def _execute(self, call: ContractCall, reentries: Reentries) -> Effects:
+        """Carries out a call in the model. What may fail on the way, as a payout is refused, is tried on a copy."""
+        if not self._traits.liberties:
+            return execute(self.state, call, reentries)
+        state = self.state.copy()
+        effects = execute(state, call, reentries)
+        self.state = state
+        return effects
+
+    def _pay_credit(self, creditor: str, reentries: Reentries) -> None:
+        """Takes over that a function of the contract's own has paid its caller's credit, or a part of it, to anybody."""
+        state = self.state
+        balances, _ = self.arena.read(())
+        paid = state.contract_balance - balances[-1]
+        if self._full_interface or not 0 < paid <= state.credits.get(creditor, 0) or any(map(any, reentries.values())):
+            return
+        add(state.credits, creditor, -paid)
+        for party, wei in zip(PARTIES, balances, strict=False):
+            if wei - FUNDS - state.wallet_flow.get(party, 0) == paid:
+                pay_out(state, party, paid)
+                return
+        state.contract_balance, state.paid_out = state.contract_balance - paid, state.paid_out + paid  # to a stranger
+
     def _check_failure(self, move: Move, index: int, done: Executed, call: ContractCall) -> MoveResult:
         """Compares a failed move with the model."""
+        state = self.state.copy() if self._traits.liberties else self.state
+        may = move.gas is not None or may_refuse(state, call)
         try:
-            execute(self.state, call)
+            effects = execute(state, call)
         except RefusedError as refused:
             return MoveResult(done, refused.error, list(self._check_refusal(move, index, done, refused)))
         self._undo_last()
+        may = may or any(each.reason in state.liberties and each.to in PUPPETS for each in effects.payouts)
         reason = self._reason(done)
-        if move.gas is not None:  # a receiver may lack gas as well, and refuse
+        if may:  # a receiver may lack gas, and refuse
             return MoveResult(done, "InsufficientGas", [], undone=True)
         text = f"{self._told(move)} must succeed, and fails with {reason}"
         difference = Difference("refused", move.function, reason.partition("(")[0], text, index)
@@ -337,6 +375,8 @@ class Player:
             assert view.error is not None
             expected = codec.error(*view.error) or b""
             if not ok and (data == expected or not self._has_errors):
+                return None
+            if not self._full_interface and view.error[0].startswith("Unknown") and says_nothing(data):
                 return None
         due = f"return {view.results}" if view.error is None else f"fail with {view.error}"
         return f"{view.function}{view.args} must {due}, and {'returns' if ok else 'fails with'} 0x{data.hex()}"
