@@ -122,6 +122,15 @@ def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
     return [kind for kind, _ in groupby("a booking" if name in _OF_BOOKINGS else name for name, *_ in events)]
 
 
+def _sums(amounts: Sequence[int]) -> set[int]:
+    """Sums of some of the amounts, of the first ones if there are many."""
+    sums = {0}
+    for amount in amounts[:_SUMMED]:
+        sums |= {each + amount for each in sums}
+    return sums
+
+
+_SUMMED = 12
 _OF_BOOKINGS = ("BookingCompleted", "BookingNoShow")
 
 
@@ -243,6 +252,8 @@ class Player:
             return self._check_failure(move, index, done, call)
         try:
             effects = self._execute(call, arena.reentries(done.logs))
+            if not self._full_interface and effects.payouts:
+                self._defer(effects)
         except RefusedError as refused:
             self._undo_last()
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
@@ -258,6 +269,32 @@ class Player:
         effects = execute(state, call, reentries)
         self.state = state
         return effects
+
+    def _pays_a_puppet(self, call: ContractCall) -> bool:
+        """Whether a contract is paid, if only 0 wei: `transfer` gives it so little gas that it may have to refuse."""
+        label = self.state.run_labels.get(call.args[0]) if call.args else None
+        if label is None:
+            return False
+        run = self.state.runs[label]
+        return run.host in PUPPETS or any(each.attendee in PUPPETS for each in self.state.bookings_of(run))
+
+    def _defer(self, effects: Effects) -> None:
+        """Takes over that receivers which call somebody had too little gas to take what was pushed, so it was deferred.
+
+        A contract that has only the deployed interface does not tell of it. Nobody else is judged so leniently.
+        """
+        state = self.state
+        calling = [name for name in PUPPETS if name in state.receivers and state.receivers[name].call]
+        may_be_deferred = [each for each in effects.payouts if each.reason not in state.liberties]
+        pushed = {name: [each.wei for each in may_be_deferred if each.to == name] for name in calling}
+        if not any(pushed.values()):
+            return
+        balances, _ = self.arena.read(())
+        for name, amounts in pushed.items():
+            missing = FUNDS + state.wallet_flow.get(name, 0) - balances[PARTIES.index(name)]
+            if missing > 0 and missing in _sums(amounts):
+                add(state.credits, name, missing)
+                pay_out(state, name, -missing)
 
     def _pay_credit(self, creditor: str, reentries: Reentries) -> None:
         """Takes over that a function of the contract's own has paid its caller's credit, or a part of it, to anybody."""
@@ -278,11 +315,11 @@ class Player:
         state = self.state.copy() if self._traits.liberties else self.state
         may = move.gas is not None or may_refuse(state, call)
         try:
-            effects = execute(state, call)
+            execute(state, call)
         except RefusedError as refused:
             return MoveResult(done, refused.error, list(self._check_refusal(move, index, done, refused)))
         self._undo_last()
-        may = may or any(each.reason in state.liberties and each.to in PUPPETS for each in effects.payouts)
+        may = may or (bool(self._traits.liberties) and self._pays_a_puppet(call))
         reason = self._reason(done)
         if may:  # a receiver may lack gas, and refuse
             return MoveResult(done, "InsufficientGas", [], undone=True)
