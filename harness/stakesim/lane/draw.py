@@ -81,7 +81,9 @@ def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> 
         function: The function.
         types: ABI types of its arguments.
     """
-    ids = (state.last_run_id, state.last_booking_id, 1, 2)
+    run = _run(rng, state)
+    host = run.host if run else rng.choice(PARTIES)
+    ids = (run.id if run else state.last_run_id, state.last_booking_id, 1, 2)
     numbers = (*ids, 0, 50, 10_000, 10**16, state.now + DAY, state.contract_balance, _LARGEST)
 
     def argument(kind: str) -> Any:
@@ -96,7 +98,7 @@ def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> 
         width = int(kind.removeprefix("uint") or 256) if kind.startswith("uint") else 8
         return rng.choice(numbers) % 2**width
 
-    by = rng.choice((state.owner, _party_or(rng, state, rng.choice(PARTIES))))
+    by = rng.choice((state.owner, _party_or(rng, state, host), rng.choice(PARTIES)))
     return Move(function, by if by in PARTIES else PLATFORM, tuple(argument(kind) for kind in types))
 
 
@@ -278,7 +280,7 @@ def _owed(state: State, puppet: str) -> list[Move]:
                 "completeEvent", PLATFORM, (run.id, tuple(booking.id for booking in active)), when=at_start
             )
             moves += [cancels, completes]
-        if state.now + state.terms.cancellation_cutoff <= run.start:
+        if state.full_interface and state.now + state.terms.cancellation_cutoff <= run.start:
             moves += [Move("cancelBooking", puppet, (booking.id,)) for booking in own]
     return moves
 

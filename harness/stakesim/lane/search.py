@@ -253,6 +253,8 @@ class LaneSearch:
         previous = ""
         for position in range(min(len(given) + drawn, LONGEST)):
             move = given[position] if position < len(given) else self._draw(player)
+            if move.function in self._owners and move.by == player.state.owner:
+                continue
             moves.append(move)
             context = MoveContext(player.state, move)
             result = player.play(move, position)
@@ -283,9 +285,7 @@ class LaneSearch:
 
     def _draw(self, player: Player) -> Move:
         if player.own_functions and self._rng.random() < 0.08:
-            own = draw_own(self._rng, player.state, *self._rng.choice(player.own_functions))
-            if own.function not in self._owners or own.by != player.state.owner:
-                return own
+            return draw_own(self._rng, player.state, *self._rng.choice(player.own_functions))
         return draw_move(self._rng, player.state)
 
     def _shorten(self, player: Player, moves: Sequence[Move], reached: Sequence[StorageByte]) -> tuple[Move, ...]:

@@ -47,14 +47,18 @@ class Cashier:
         self._state, self._effects, self._reenter, self._reentries = state, effects, reenter, reentries
 
     def push(self, to: Party, wei: int, reason: Reason) -> None:
-        """Sends wei to a receiver; if it refuses them, they become its credit. 0 wei are not sent.
+        """Sends wei to a receiver; if it refuses them, they become its credit.
+
+        0 wei are not sent. A contract that has only the deployed interface may send them, and so call the receiver.
 
         Raises:
             RefusedError: It refuses them, and the contract makes no credit of what is paid for this reason.
         """
-        if wei == 0:
-            return
         state = self._state
+        if wei == 0:
+            if not state.full_interface and self._reentry(to):
+                self._carry_out_call_of(to)
+            return
         if reason in state.liberties:
             if not takes_ether(state, to):
                 raise RefusedError("TransferFailed", to, wei)
