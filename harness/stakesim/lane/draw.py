@@ -276,10 +276,8 @@ def _owed(state: State, puppet: str) -> list[Move]:
             cancels = Move(
                 "cancelEvent", run.host if state.now < run.start and run.host in PARTIES else PLATFORM, (run.id,)
             )
-            completes = Move(
-                "completeEvent", PLATFORM, (run.id, tuple(booking.id for booking in active)), when=at_start
-            )
-            moves += [cancels, completes]
+            lists = {tuple(booking.id for booking in attended): None for attended in (active, own)}
+            moves += [cancels, *(Move("completeEvent", PLATFORM, (run.id, ids), when=at_start) for ids in lists)]
         if state.full_interface and state.now + state.terms.cancellation_cutoff <= run.start:
             moves += [Move("cancelBooking", puppet, (booking.id,)) for booking in own]
     return moves

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, permutations, product
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
@@ -36,7 +36,7 @@ from stakesim.lane.moves import (
 )
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.rules import ARGUMENTS, CONTRACT, DEPLOYED, NOBODY, execute, force_ether, may_refuse
-from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, initial_state
+from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, State, initial_state
 from stakesim.model.transfers import Reentries, add, pay_out
 from stakesim.model.views import ExpectedView, expected_views, says_nothing
 from stakesim.scenario.actions import Terms
@@ -120,6 +120,18 @@ class MoveResult(NamedTuple):
 def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
     """Kinds of events in their order. Bookings of a run are in no order that anybody is told."""
     return [kind for kind, _ in groupby("a booking" if name in _OF_BOOKINGS else name for name, *_ in events)]
+
+
+def _orders(reentries: Reentries) -> Iterator[dict[str, tuple[bool | None, ...]]]:
+    """Whether receivers' calls succeeded: in the order that is told, then in others, unless they are many."""
+    told = {name: tuple(each) for name, each in reentries.items()}
+    yield told
+    if 1 < sum(map(len, told.values())) <= _ORDERED:
+        for order in product(*(sorted(set(permutations(each)), key=str) for each in told.values())):
+            yield dict(zip(told, order, strict=True))
+
+
+_ORDERED = 5
 
 
 def _sums(amounts: Sequence[int]) -> set[int]:
@@ -251,9 +263,10 @@ class Player:
         if not done.ok:
             return self._check_failure(move, index, done, call)
         try:
-            effects = self._execute(call, arena.reentries(done.logs))
-            if not self._full_interface and effects.payouts:
-                self._defer(effects)
+            if self._full_interface:
+                effects = execute(state, call, arena.reentries(done.logs))
+            else:
+                effects = self._execute(call, move, done)
         except RefusedError as refused:
             self._undo_last()
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
@@ -261,13 +274,25 @@ class Player:
             return MoveResult(done, refused.error, [difference], undone=True)
         return MoveResult(done, None, list(self._check_effects(move, index, done, effects)), returned=effects.returned)
 
-    def _execute(self, call: ContractCall, reentries: Reentries) -> Effects:
-        """Carries out a call in the model. What may fail on the way, as a payout is refused, is tried on a copy."""
-        if not self._traits.liberties:
-            return execute(self.state, call, reentries)
-        state = self.state.copy()
-        effects = execute(state, call, reentries)
+    def _execute(self, call: ContractCall, move: Move, done: Executed) -> Effects:
+        """Carries out in the model what a contract with only the deployed interface did.
+
+        A receiver may enter such a contract while it is paid, and so be paid in between. What it tells of the inner
+        call comes first, so other orders are tried if that one does not agree.
+        """
+        first: tuple[State, Effects] | None = None
+        for order in _orders(self.arena.reentries(done.logs)):
+            state = self.state.copy()
+            effects = execute(state, call, {name: iter(each) for name, each in order.items()})
+            if next(self._check_effects(move, 0, done, effects), None) is None:
+                break
+            first = first or (state, effects)
+        else:
+            assert first is not None
+            state, effects = first
         self.state = state
+        if effects.payouts:
+            self._defer(effects)
         return effects
 
     def _pays_a_puppet(self, call: ContractCall) -> bool:
