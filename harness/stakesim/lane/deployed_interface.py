@@ -17,7 +17,7 @@ from stakesim.lane.draw import draw_own
 from stakesim.lane.moves import SCRIPT, Move, When, deployed_move
 from stakesim.lane.play import Player, World
 from stakesim.model.contract_traits import ContractTraits
-from stakesim.model.rules import RECEIVE
+from stakesim.model.rules import ARGUMENTS, DEPLOYED, RECEIVE
 from stakesim.model.state import Liberty, Reason
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.base_action import PLATFORM
@@ -76,10 +76,14 @@ def _agrees(player: Player, moves: tuple[Move, ...]) -> bool:
     return not player.check_state(len(moves) - 1, after=moves[-1].function)
 
 
-def not_judged(traits: ContractTraits) -> dict[str, str]:
-    """What is played as if it was right, and why."""
+def not_judged(contract: Artifact, traits: ContractTraits) -> dict[str, str]:
+    """What is played as if it was right, or not played; and why."""
     pushed = [reason for reason in get_args(Reason) if reason in traits.liberties]
-    told = {}
+    sent = [item["name"] for item in contract.abi if item.get("stateMutability") in ("nonpayable", "payable")]
+    added = [name for name in sent if name in ARGUMENTS and name not in DEPLOYED]
+    told = dict.fromkeys(added, "it means nothing without the other functions of IEventStake")
+    if traits.liberties:
+        told["kept sequences with all invariants"] = "the contract takes liberties, which `stakesim run` tells"
     if "excess" in traits.liberties:
         told["values above what is due"] = "the contract keeps them, which `stakesim run` tells"
     if pushed:

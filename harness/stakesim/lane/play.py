@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby, permutations, product
 from typing import Any, NamedTuple
 
@@ -257,8 +258,8 @@ class Player:
             gas = arena.least_gas(call.sender, data, call.value, move.origin)
         done = arena.call(call.sender, data, call.value, gas, move.origin)
         if call.function not in self._judged:  # a function of the contract's own: it may do what it likes but pay
-            if done.ok and state.credits.get(call.sender):
-                self._pay_credit(call.sender, arena.reentries(done.logs))
+            if done.ok and not self._full_interface:
+                self._follow(call.sender, done)
             return MoveResult(done, None, [])
         if not done.ok:
             return self._check_failure(move, index, done, call)
@@ -304,14 +305,13 @@ class Player:
         return run.host in PUPPETS or any(each.attendee in PUPPETS for each in self.state.bookings_of(run))
 
     def _defer(self, effects: Effects) -> None:
-        """Takes over that receivers which call somebody had too little gas to take what was pushed, so it was deferred.
+        """Takes over that contracts had too little gas to take what was pushed, so that it was deferred.
 
-        A contract that has only the deployed interface does not tell of it. Nobody else is judged so leniently.
+        A contract that has only the deployed interface does not tell of it. People are not judged so leniently.
         """
         state = self.state
-        calling = [name for name in PUPPETS if name in state.receivers and state.receivers[name].call]
         may_be_deferred = [each for each in effects.payouts if each.reason not in state.liberties]
-        pushed = {name: [each.wei for each in may_be_deferred if each.to == name] for name in calling}
+        pushed = {name: [each.wei for each in may_be_deferred if each.to == name] for name in PUPPETS}
         if not any(pushed.values()):
             return
         balances, _ = self.arena.read(())
@@ -321,12 +321,22 @@ class Player:
                 add(state.credits, name, missing)
                 pay_out(state, name, -missing)
 
-    def _pay_credit(self, creditor: str, reentries: Reentries) -> None:
-        """Takes over that a function of the contract's own has paid its caller's credit, or a part of it, to anybody."""
+    def _follow(self, creditor: str, done: Executed) -> None:
+        """Takes over what a function of the contract's own may do.
+
+        It may pay its caller's credit, or a part of it, to anybody; a receiver may call the contract meanwhile.
+        """
         state = self.state
+        for name, succeeded in self.arena.reentries(done.logs).items():
+            nested = state.receivers[name].call if name in state.receivers else None
+            for _ in filter(None, succeeded if nested else ()):
+                with suppress(RefusedError):  # then the state is another one, which is seen
+                    execute(state, nested)
+        if creditor not in state.credits:
+            return
         balances, _ = self.arena.read(())
         paid = state.contract_balance - balances[-1]
-        if self._full_interface or not 0 < paid <= state.credits.get(creditor, 0) or any(map(any, reentries.values())):
+        if not 0 < paid <= state.credits[creditor]:
             return
         add(state.credits, creditor, -paid)
         for party, wei in zip(PARTIES, balances, strict=False):

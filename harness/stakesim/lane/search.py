@@ -148,7 +148,7 @@ class LaneSearch:
 
     def _tell_what_is_not_judged(self) -> None:
         """Of a contract that has only the interface deployed on Sepolia."""
-        self.skipped |= not_judged(self.traits)
+        self.skipped |= not_judged(self.contract, self.traits)
         for function, reason in shifts(self.open_player(World("plain", self.traits.terms or Terms()))):
             self._owners.add(function)
             self.skipped[f"{function} by the owner"] = reason

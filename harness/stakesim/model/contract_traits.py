@@ -18,8 +18,8 @@ class ContractTraits:
         pays_by_credit: It pushes no payout: everybody withdraws what they are paid.
         fees_by_credit: The platform's fees, too, are then a credit of the owner.
         reverts_with_strings: It has no custom errors but those that it declares and never uses.
-        liberties: What it does otherwise than the rules and is not told again: `stakesim run` names each as a weakness,
-            or no rule speaks of it.
+        liberties: What it does otherwise than the rules, as the contract lane finds out: scenarios name each as a
+            weakness, or no rule of the deployed interface speaks of it.
     """
 
     terms: Terms | None = None

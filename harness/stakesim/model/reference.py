@@ -52,7 +52,6 @@ from stakesim.scenario.actions import (
     SetPrice,
     Wait,
     Withdraw,
-    WithdrawFees,
 )
 from stakesim.scenario.administration import (
     Administration,

@@ -494,7 +494,9 @@ def may_refuse(state: State, call: ContractCall) -> bool:
         case "cancelEvent", (run_id,):
             label = state.run_labels.get(run_id)
             run = None if label is None else state.runs[label]
-            return run is not None and call.sender == state.owner and (run.host != call.sender or state.now >= run.start)
+            return (
+                run is not None and call.sender == state.owner and (run.host != call.sender or state.now >= run.start)
+            )
         case "withdrawPlatformFees", _:
             return state.platform_balance == 0
     return False

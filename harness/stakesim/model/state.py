@@ -369,7 +369,6 @@ def liabilities(state: State) -> int:
     return state.escrow + sum(state.credits.values()) + state.platform_balance
 
 
-
 @dataclass(frozen=True, slots=True)
 class Payout:
     """Wei that the contract pays to a party.

@@ -107,14 +107,15 @@ def save_corpus(search: LaneSearch, corpus: Path) -> None:
 def confirm(search: LaneSearch) -> list[ContractFinding]:
     """Plays what was found as scenarios, with all invariants; if nothing was, a sample of what was kept.
 
-    The lane compares less than all invariants do.
+    The lane compares less than all invariants do. Of a contract that takes liberties there is no sample, as each
+    sequence in which it takes one would be told once more.
     """
     with closing(open_environment("revm", search.contract, CONTRACT, terms=search.traits.terms)) as environment:
         found = [
             _played(search, environment, finding, _name(number, finding))
             for number, finding in enumerate(search.findings.values(), start=1)
         ]
-        if found:
+        if found or search.traits.liberties:
             return found
         for kept in _sample(search):
             played = _played(search, environment, kept, f"kept-{len(found) + 1}")
