@@ -17,7 +17,8 @@ from stakesim.lane.draw import draw_own
 from stakesim.lane.moves import SCRIPT, Move, When, deployed_move
 from stakesim.lane.play import Player, World
 from stakesim.model.contract_traits import ContractTraits
-from stakesim.model.rules import ARGUMENTS, DEPLOYED, RECEIVE
+from stakesim.model.deployed_interface import DEPLOYED
+from stakesim.model.rules import ARGUMENTS, RECEIVE
 from stakesim.model.state import Liberty, Reason
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.base_action import PLATFORM
@@ -79,8 +80,8 @@ def _agrees(player: Player, moves: tuple[Move, ...]) -> bool:
 def not_judged(contract: Artifact, traits: ContractTraits) -> dict[str, str]:
     """What is played as if it was right, or not played; and why."""
     pushed = [reason for reason in get_args(Reason) if reason in traits.liberties]
-    sent = [item["name"] for item in contract.abi if item.get("stateMutability") in ("nonpayable", "payable")]
-    added = [name for name in sent if name in ARGUMENTS and name not in DEPLOYED]
+    functions = {item["name"] for item in contract.abi if item["type"] == "function"}
+    added = sorted(functions & ARGUMENTS.keys() - set(DEPLOYED))
     told = dict.fromkeys(added, "it means nothing without the other functions of IEventStake")
     if traits.liberties:
         told["kept sequences with all invariants"] = "the contract takes liberties, which `stakesim run` tells"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from stakesim.model.rules import DEPLOYED, stake_of
+from stakesim.model.deployed_interface import DEPLOYED
+from stakesim.model.rules import stake_of
 from stakesim.model.state import ContractCall, ReceiverScript, State
 from stakesim.scenario.actions import Actor
 from stakesim.scenario.base_action import PLATFORM

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import groupby, permutations, product
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from stakesim.evm.abi import ContractAbi
@@ -27,7 +26,6 @@ from stakesim.lane.moves import (
     LEAST,
     PARTIES,
     PREPARATIONS,
-    PUPPETS,
     SCRIPT,
     SET_IDS,
     Move,
@@ -35,10 +33,11 @@ from stakesim.lane.moves import (
     script_of,
     time_of,
 )
+from stakesim.lane.take_over import orders, pays_a_puppet, take_over_deferrals, take_over_own_function
 from stakesim.model.contract_traits import ContractTraits
-from stakesim.model.rules import ARGUMENTS, CONTRACT, DEPLOYED, NOBODY, execute, force_ether, may_refuse
+from stakesim.model.deployed_interface import DEPLOYED, may_refuse
+from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, State, initial_state
-from stakesim.model.transfers import Reentries, add, pay_out
 from stakesim.model.views import ExpectedView, expected_views, says_nothing
 from stakesim.scenario.actions import Terms
 
@@ -123,27 +122,6 @@ def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
     return [kind for kind, _ in groupby("a booking" if name in _OF_BOOKINGS else name for name, *_ in events)]
 
 
-def _orders(reentries: Reentries) -> Iterator[dict[str, tuple[bool | None, ...]]]:
-    """Whether receivers' calls succeeded: in the order that is told, then in others, unless they are many."""
-    told = {name: tuple(each) for name, each in reentries.items()}
-    yield told
-    if 1 < sum(map(len, told.values())) <= _ORDERED:
-        for order in product(*(sorted(set(permutations(each)), key=str) for each in told.values())):
-            yield dict(zip(told, order, strict=True))
-
-
-_ORDERED = 5
-
-
-def _sums(amounts: Sequence[int]) -> set[int]:
-    """Sums of some of the amounts, of the first ones if there are many."""
-    sums = {0}
-    for amount in amounts[:_SUMMED]:
-        sums |= {each + amount for each in sums}
-    return sums
-
-
-_SUMMED = 12
 _OF_BOOKINGS = ("BookingCompleted", "BookingNoShow")
 
 
@@ -259,7 +237,7 @@ class Player:
         done = arena.call(call.sender, data, call.value, gas, move.origin)
         if call.function not in self._judged:  # a function of the contract's own: it may do what it likes but pay
             if done.ok and not self._full_interface:
-                self._follow(call.sender, done)
+                take_over_own_function(state, arena, call.sender, done)
             return MoveResult(done, None, [])
         if not done.ok:
             return self._check_failure(move, index, done, call)
@@ -282,7 +260,7 @@ class Player:
         call comes first, so other orders are tried if that one does not agree.
         """
         first: tuple[State, Effects] | None = None
-        for order in _orders(self.arena.reentries(done.logs)):
+        for order in orders(self.arena.reentries(done.logs)):
             state = self.state.copy()
             effects = execute(state, call, {name: iter(each) for name, each in order.items()})
             if next(self._check_effects(move, 0, done, effects), None) is None:
@@ -293,57 +271,8 @@ class Player:
             state, effects = first
         self.state = state
         if effects.payouts:
-            self._defer(effects)
+            take_over_deferrals(state, self.arena, effects)
         return effects
-
-    def _pays_a_puppet(self, call: ContractCall) -> bool:
-        """Whether a contract is paid, if only 0 wei: `transfer` gives it so little gas that it may have to refuse."""
-        label = self.state.run_labels.get(call.args[0]) if call.args else None
-        if label is None:
-            return False
-        run = self.state.runs[label]
-        return run.host in PUPPETS or any(each.attendee in PUPPETS for each in self.state.bookings_of(run))
-
-    def _defer(self, effects: Effects) -> None:
-        """Takes over that contracts had too little gas to take what was pushed, so that it was deferred.
-
-        A contract that has only the deployed interface does not tell of it. People are not judged so leniently.
-        """
-        state = self.state
-        may_be_deferred = [each for each in effects.payouts if each.reason not in state.liberties]
-        pushed = {name: [each.wei for each in may_be_deferred if each.to == name] for name in PUPPETS}
-        if not any(pushed.values()):
-            return
-        balances, _ = self.arena.read(())
-        for name, amounts in pushed.items():
-            missing = FUNDS + state.wallet_flow.get(name, 0) - balances[PARTIES.index(name)]
-            if missing > 0 and missing in _sums(amounts):
-                add(state.credits, name, missing)
-                pay_out(state, name, -missing)
-
-    def _follow(self, creditor: str, done: Executed) -> None:
-        """Takes over what a function of the contract's own may do.
-
-        It may pay its caller's credit, or a part of it, to anybody; a receiver may call the contract meanwhile.
-        """
-        state = self.state
-        for name, succeeded in self.arena.reentries(done.logs).items():
-            nested = state.receivers[name].call if name in state.receivers else None
-            for _ in filter(None, succeeded if nested else ()):
-                with suppress(RefusedError):  # then the state is another one, which is seen
-                    execute(state, nested)
-        if creditor not in state.credits:
-            return
-        balances, _ = self.arena.read(())
-        paid = state.contract_balance - balances[-1]
-        if not 0 < paid <= state.credits[creditor]:
-            return
-        add(state.credits, creditor, -paid)
-        for party, wei in zip(PARTIES, balances, strict=False):
-            if wei - FUNDS - state.wallet_flow.get(party, 0) == paid:
-                pay_out(state, party, paid)
-                return
-        state.contract_balance, state.paid_out = state.contract_balance - paid, state.paid_out + paid  # to a stranger
 
     def _check_failure(self, move: Move, index: int, done: Executed, call: ContractCall) -> MoveResult:
         """Compares a failed move with the model."""
@@ -354,7 +283,7 @@ class Player:
         except RefusedError as refused:
             return MoveResult(done, refused.error, list(self._check_refusal(move, index, done, refused)))
         self._undo_last()
-        may = may or (bool(self._traits.liberties) and self._pays_a_puppet(call))
+        may = may or (bool(self._traits.liberties) and pays_a_puppet(state, call))
         reason = self._reason(done)
         if may:  # a receiver may lack gas, and refuse
             return MoveResult(done, "InsufficientGas", [], undone=True)

@@ -21,6 +21,7 @@ from decimal import Decimal
 
 from stakesim.model import payments, rules
 from stakesim.model.calls import contract_call_of
+from stakesim.model.deployed_interface import may_refuse
 from stakesim.model.rates import accept_rate, current_rate, inr_to_wei, set_price
 from stakesim.model.state import (
     Booking,
@@ -180,7 +181,7 @@ def _is_optional(state: State, action: Action, call: Call) -> bool:
     contract_call = contract_call_of(state, action, call)
     if isinstance(action, CallFunction) and (action.gas is not None or contract_call is None):
         return True
-    return contract_call is not None and rules.may_refuse(state, contract_call)
+    return contract_call is not None and may_refuse(state, contract_call)
 
 
 def _call(state: State, action: Action, market: Decimal) -> Call:
