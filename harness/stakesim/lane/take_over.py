@@ -64,7 +64,9 @@ def take_over_own_function(state: State, arena: Arena, creditor: str, done: Exec
     """
     for name, succeeded in arena.reentries(done.logs).items():
         nested = state.receivers[name].call if name in state.receivers else None
-        for _ in filter(None, succeeded if nested else ()):
+        if nested is None:
+            continue
+        for _ in filter(None, succeeded):
             with suppress(RefusedError):  # then the state is another one, which is seen
                 execute(state, nested)
     if creditor not in state.credits:
