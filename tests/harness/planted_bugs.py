@@ -21,6 +21,7 @@ from stakesim.evm.compiler import CONTRACTS
 FOLDER = CONTRACTS / "test" / "planted"
 TOGETHER = "together.yaml"
 YARDSTICK = "yardstick.yaml"
+STAND_IN = CONTRACTS / "test" / "MinimalEventStake.sol"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,20 @@ def together() -> dict[str, list[str]]:
     """Returns lists of bugs that can be planted at once, by name of the list."""
     lists: dict[str, list[str]] = yaml.safe_load((FOLDER / TOGETHER).read_text())
     return lists
+
+
+@functools.cache
+def deployed_bugs() -> dict[str, Bug]:
+    """Returns the bugs of the contract that has only the interface deployed on Sepolia, by name."""
+    return {bug.name: bug for bug in _read(FOLDER / "deployed" / "bugs.yaml")}
+
+
+def planted_in_deployed(name: str) -> str:
+    """Returns the source of `MinimalEventStake` with one bug."""
+    source = STAND_IN.read_text()
+    for old, new in deployed_bugs()[name].edits:
+        source = replace_once(source, old, new, name)
+    return source
 
 
 def planted(name: str) -> str:

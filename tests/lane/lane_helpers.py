@@ -12,7 +12,7 @@ from stakesim.gate.plain_build import compile_plain
 from stakesim.lane.search import LaneFinding, LaneSearch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "harness"))
-from planted_bugs import planted
+from planted_bugs import STAND_IN, planted
 
 
 @functools.cache
@@ -22,6 +22,14 @@ def planted_contract(name: str) -> Artifact:
     with Compiler() as compiler:
         output = compile_plain(compiler, sources, "EventStake.sol")
     return artifacts_from_output(output, sources)["EventStake"]
+
+
+def with_source(source: str) -> Artifact:
+    """`MinimalEventStake`, which has only the interface deployed on Sepolia, with another source."""
+    sources = {STAND_IN.name: source}
+    with Compiler() as compiler:
+        output = compile_plain(compiler, sources, STAND_IN.name)
+    return artifacts_from_output(output, sources)["MinimalEventStake"]
 
 
 def sound_contract() -> Artifact:

@@ -208,8 +208,8 @@ def _tell(
         screen.print()
     for file in files:
         screen.print(f"written: {file}", markup=False)
-    for world, reason in search.skipped.items():
-        screen.print(f"not tried: {world}, as {reason}", markup=False)
+    for what, reason in search.skipped.items():
+        screen.print(f"not tried: {what}, as {reason}", markup=False)
     screen.print(f"{_figures(search)}\nseed: {search.seed}", markup=False)
 
 

@@ -113,6 +113,10 @@ class LaneCodec:
         selector, types = self._errors[name]
         return selector + _encode(types, args)
 
+    def has_function(self, name: str) -> bool:
+        """Whether the contract has a function of this name; `RECEIVE` is one that can always be called."""
+        return name == RECEIVE or name in self._inputs
+
     def has_event(self, name: str) -> bool:
         """Whether the contract has an event of this name."""
         return name in self._text_positions

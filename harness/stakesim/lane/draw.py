@@ -10,7 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, TypeAlias, TypeVar
 
-from stakesim.lane.moves import FORCE_ETHER, LEAST, PARTIES, PUPPETS, SCRIPT, SIGNERS, Move, Nested, When
+from stakesim.lane.moves import (
+    FORCE_ETHER,
+    LEAST,
+    PARTIES,
+    PUPPETS,
+    SCRIPT,
+    SIGNERS,
+    Move,
+    Nested,
+    When,
+    deployed_move,
+)
 from stakesim.model.rules import CONTRACT, MAX_SEATS, NOBODY, RECEIVE
 from stakesim.model.state import Booking, Run, State
 from stakesim.scenario.base_action import PLATFORM
@@ -54,11 +65,11 @@ def draw_move(rng: Random, state: State) -> Move:
     move = _DRAWERS[kind](rng, state)
     if rng.random() < 0.02:
         move = move._replace(value_off=rng.choice(WRONG_VALUES))
-    if kind in _SETTLING and rng.random() < (0.25 if kind == "pay a puppet" else 0.05):
+    if kind in _SETTLING and state.full_interface and rng.random() < (0.25 if kind == "pay a puppet" else 0.05):
         move = move._replace(gas=rng.choice((LEAST, LEAST, rng.randint(*_GAS))))
     if move.by in PUPPETS and rng.random() < 0.1:
         move = move._replace(origin=rng.choice((PLATFORM, "operator", *SIGNERS)))
-    return move
+    return move if state.full_interface else deployed_move(move) or draw_move(rng, state)
 
 
 def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> Move:
@@ -70,7 +81,9 @@ def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> 
         function: The function.
         types: ABI types of its arguments.
     """
-    ids = (state.last_run_id, state.last_booking_id, 1, 2)
+    run = _run(rng, state)
+    host = run.host if run else rng.choice(PARTIES)
+    ids = (run.id if run else state.last_run_id, state.last_booking_id, 1, 2)
     numbers = (*ids, 0, 50, 10_000, 10**16, state.now + DAY, state.contract_balance, _LARGEST)
 
     def argument(kind: str) -> Any:
@@ -85,7 +98,7 @@ def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> 
         width = int(kind.removeprefix("uint") or 256) if kind.startswith("uint") else 8
         return rng.choice(numbers) % 2**width
 
-    by = rng.choice((state.owner, _party_or(rng, state, rng.choice(PARTIES))))
+    by = rng.choice((state.owner, _party_or(rng, state, host), rng.choice(PARTIES)))
     return Move(function, by if by in PARTIES else PLATFORM, tuple(argument(kind) for kind in types))
 
 
@@ -108,7 +121,7 @@ def _weights(state: State) -> dict[str, float]:
     """How likely each kind of move is."""
     has_open = any(run.open for run in state.runs.values())
     has_active = any(booking.active for booking in state.bookings.values())
-    return {
+    weights = {
         "create": 6 if has_open else 40,
         "book": 18 if has_open else 1,
         "cancel booking": 8 if has_active else 1,
@@ -125,6 +138,7 @@ def _weights(state: State) -> dict[str, float]:
         "plain ether": 0.2,
         "pay a puppet": 10 if _does_something(state) else 0,
     }
+    return weights if state.full_interface else {kind: weights[kind] for kind in _DEPLOYED}
 
 
 # One kind each
@@ -225,6 +239,8 @@ def _ownership(rng: Random, state: State) -> Move:
     return Move("transferOwnership", _owner(rng, state), (rng.choice((*PARTIES, NOBODY)),))
 
 
+_PLAIN_MODES = ("refuses", "refuses", "accepts", "burns_gas", "floods")
+"""What receivers do whatever gas they get."""
 _MODES = (
     *("refuses", "refuses", "accepts", "burns_gas", "floods", "spends_little", "spends_much"),
     *("needs_stipend", "needs_stipend"),
@@ -236,7 +252,7 @@ def _script(rng: Random, state: State) -> Move:
     puppet = rng.choice(owed if owed and rng.random() < 0.7 else PUPPETS)
     draw = rng.random()
     if draw < 0.5:
-        return Move(SCRIPT, puppet, (rng.choice(_MODES), None))
+        return Move(SCRIPT, puppet, (rng.choice(_MODES if state.full_interface else _PLAIN_MODES), None))
     nested = _DRAWERS[rng.choice(_REENTERED)](rng, state)
     if draw < 0.75 and puppet in owed:  # what pays it, once more
         nested = rng.choice(_owed(state, puppet))
@@ -260,11 +276,9 @@ def _owed(state: State, puppet: str) -> list[Move]:
             cancels = Move(
                 "cancelEvent", run.host if state.now < run.start and run.host in PARTIES else PLATFORM, (run.id,)
             )
-            completes = Move(
-                "completeEvent", PLATFORM, (run.id, tuple(booking.id for booking in active)), when=at_start
-            )
-            moves += [cancels, completes]
-        if state.now + state.terms.cancellation_cutoff <= run.start:
+            lists = {tuple(booking.id for booking in attended): None for attended in (active, own)}
+            moves += [cancels, *(Move("completeEvent", PLATFORM, (run.id, ids), when=at_start) for ids in lists)]
+        if state.full_interface and state.now + state.terms.cancellation_cutoff <= run.start:
             moves += [Move("cancelBooking", puppet, (booking.id,)) for booking in own]
     return moves
 
@@ -306,6 +320,11 @@ _DRAWERS: Mapping[str, _Drawer] = {
     "plain ether": _plain_ether,
     "pay a puppet": _pay,
 }
+_DEPLOYED = (
+    *("create", "book", "cancel run", "complete", "withdraw fees"),
+    *("script", "force ether", "plain ether", "pay a puppet"),
+)
+"""Kinds of moves on a contract that has only the deployed interface."""
 _REENTERED = tuple(kind for kind in _DRAWERS if kind not in ("script", "force ether", "pay a puppet"))
 _SETTLING = ("complete", "cancel run", "cancel booking", "expire", "withdraw", "pay a puppet")
 """Kinds of moves that pay, for which the gas matters."""

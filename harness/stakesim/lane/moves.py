@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from stakesim.model.deployed_interface import DEPLOYED
 from stakesim.model.rules import stake_of
 from stakesim.model.state import ContractCall, ReceiverScript, State
 from stakesim.scenario.actions import Actor
@@ -86,6 +87,8 @@ LEAST = -1
 """See `Move.gas`."""
 LONGEST = 10**9
 """Seconds up to which the start of a run is relative to its creation."""
+_LAST_SECOND = 2**48
+"""Time goes no further, in seconds since 1970; contracts may take a later start."""
 _STARTS_AT = {"createEventRun": 3, "createEventRunFor": 4}
 """Position of the start among the arguments."""
 
@@ -95,7 +98,7 @@ def time_of(state: State, when: When) -> int:
     base = state.now
     label = state.run_labels.get(when.run)
     if label is not None and when.moment != "after":
-        start, terms = state.runs[label].start, state.terms
+        start, terms = min(state.runs[label].start, _LAST_SECOND), state.terms
         base = {
             "start": start,
             "cutoff": start - terms.cancellation_cutoff,
@@ -140,6 +143,32 @@ def due(state: State, function: str, args: tuple[Any, ...]) -> int:
             payment = state.runs[label].price * seats
             return min(payment + stake_of(state, payment), MOST)
     return 0
+
+
+def deployed_move(move: Move) -> Move | None:
+    """The move on a contract that has only the interface deployed on Sepolia: there everybody signs for themselves.
+
+    Returns:
+        None if there is nothing like it.
+    """
+    if move.function == SCRIPT and move.args[1] is not None:
+        how, nested = move.args
+        for_nobody = _signing(move.by, nested.function, nested.args)
+        return move._replace(args=(how, Nested(*for_nobody[1:]) if for_nobody else None))
+    if move.function in PREPARATIONS:
+        return move
+    call = _signing(move.by, move.function, move.args)
+    return move._replace(by=call[0], function=call[1], args=call[2]) if call else None
+
+
+def _signing(by: str, function: str, args: tuple[Any, ...]) -> tuple[str, str, tuple[Any, ...]] | None:
+    """Who calls what of the deployed interface."""
+    own = function.removesuffix("For")
+    if own not in DEPLOYED:
+        return None
+    if own == function:
+        return by, function, args
+    return (args[0] if args[0] in PARTIES else by), own, args[1:]
 
 
 _MOST_OF_PUPPETS = 2**88 - 1

@@ -15,7 +15,7 @@ from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import has_specified_errors, own_transactions
+from stakesim.evm.required_abi import has_specified_errors, missing_extension, own_transactions
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import find_counters
@@ -33,10 +33,12 @@ from stakesim.lane.moves import (
     script_of,
     time_of,
 )
+from stakesim.lane.take_over import orders, pays_a_puppet, take_over_deferrals, take_over_own_function
 from stakesim.model.contract_traits import ContractTraits
+from stakesim.model.deployed_interface import DEPLOYED, may_refuse
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
-from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, initial_state
-from stakesim.model.views import ExpectedView, expected_views
+from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, State, initial_state
+from stakesim.model.views import ExpectedView, expected_views, says_nothing
 from stakesim.scenario.actions import Terms
 
 ENDLESS = "endless"
@@ -140,7 +142,7 @@ class Player:
         """Builds the world.
 
         Args:
-            contract: The contract; it has the full interface.
+            contract: The contract.
             world: The world.
             traits: What the contract decides for itself.
 
@@ -148,6 +150,8 @@ class Player:
             EngineError: The contract can't be deployed, or its counters are not found.
         """
         self.world, self.contract, self._traits = world, contract, traits or ContractTraits()
+        self._full_interface = not missing_extension(contract.abi)
+        self._judged = ARGUMENTS if self._full_interface else DEPLOYED
         self.played, self.ordered = 0, False
         self._has_errors = has_specified_errors(contract.abi) and not self._traits.reverts_with_strings
         self._abi = ContractAbi(contract.abi)
@@ -164,10 +168,12 @@ class Player:
             self.world.terms,
             ACTORS,
             self.world.time,
+            full_interface=self._full_interface,
             takes_payments=False,
             max_seats=self._traits.max_seats,
             pays_by_credit=self._traits.pays_by_credit,
             fees_by_credit=self._traits.fees_by_credit,
+            liberties=self._traits.liberties,
         )
         self.spoiled_by: tuple[Move, ...] = ()
         self._moves: list[Move] = []
@@ -181,6 +187,10 @@ class Player:
                 self.spoiled_by = self.world.moves[:position]
                 return
         self._begin()
+
+    def can_play(self, moves: Sequence[Move]) -> bool:
+        """Whether the contract has all functions that are called."""
+        return all(self.arena.codec.has_function(move.function) or move.function in PREPARATIONS for move in moves)
 
     def _begin(self) -> None:
         """Makes the present state the one that sequences begin with."""
@@ -225,12 +235,17 @@ class Player:
         if gas == LEAST:
             gas = arena.least_gas(call.sender, data, call.value, move.origin)
         done = arena.call(call.sender, data, call.value, gas, move.origin)
-        if call.function not in ARGUMENTS:
-            return MoveResult(done, None, [])  # a function of the contract's own: it may do what it likes but pay
+        if call.function not in self._judged:  # a function of the contract's own: it may do what it likes but pay
+            if done.ok and not self._full_interface:
+                take_over_own_function(state, arena, call.sender, done)
+            return MoveResult(done, None, [])
         if not done.ok:
             return self._check_failure(move, index, done, call)
         try:
-            effects = execute(state, call, arena.reentries(done.logs))
+            if self._full_interface:
+                effects = execute(state, call, arena.reentries(done.logs))
+            else:
+                effects = self._execute(call, move, done)
         except RefusedError as refused:
             self._undo_last()
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
@@ -238,15 +253,39 @@ class Player:
             return MoveResult(done, refused.error, [difference], undone=True)
         return MoveResult(done, None, list(self._check_effects(move, index, done, effects)), returned=effects.returned)
 
+    def _execute(self, call: ContractCall, move: Move, done: Executed) -> Effects:
+        """Carries out in the model what a contract with only the deployed interface did.
+
+        A receiver may enter such a contract while it is paid, and so be paid in between. What it tells of the inner
+        call comes first, so other orders are tried if that one does not agree.
+        """
+        first: tuple[State, Effects] | None = None
+        for order in orders(self.arena.reentries(done.logs)):
+            state = self.state.copy()
+            effects = execute(state, call, {name: iter(each) for name, each in order.items()})
+            if next(self._check_effects(move, 0, done, effects), None) is None:
+                break
+            first = first or (state, effects)
+        else:
+            assert first is not None
+            state, effects = first
+        self.state = state
+        if effects.payouts:
+            take_over_deferrals(state, self.arena, effects)
+        return effects
+
     def _check_failure(self, move: Move, index: int, done: Executed, call: ContractCall) -> MoveResult:
         """Compares a failed move with the model."""
+        state = self.state.copy() if self._traits.liberties else self.state
+        may = move.gas is not None or may_refuse(state, call)
         try:
-            execute(self.state, call)
+            execute(state, call)
         except RefusedError as refused:
             return MoveResult(done, refused.error, list(self._check_refusal(move, index, done, refused)))
         self._undo_last()
+        may = may or (bool(self._traits.liberties) and pays_a_puppet(state, call))
         reason = self._reason(done)
-        if move.gas is not None:  # a receiver may lack gas as well, and refuse
+        if may:  # a receiver may lack gas, and refuse
             return MoveResult(done, "InsufficientGas", [], undone=True)
         text = f"{self._told(move)} must succeed, and fails with {reason}"
         difference = Difference("refused", move.function, reason.partition("(")[0], text, index)
@@ -337,6 +376,8 @@ class Player:
             assert view.error is not None
             expected = codec.error(*view.error) or b""
             if not ok and (data == expected or not self._has_errors):
+                return None
+            if not self._full_interface and view.error[0].startswith("Unknown") and says_nothing(data):
                 return None
         due = f"return {view.results}" if view.error is None else f"fail with {view.error}"
         return f"{view.function}{view.args} must {due}, and {'returns' if ok else 'fails with'} 0x{data.hex()}"

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
+from stakesim.evm.required_abi import missing_extension
+from stakesim.lane.deployed_interface import deployed_world, not_judged, shifts
 from stakesim.lane.draw import draw_move, draw_own
 from stakesim.lane.knowledge import Entry, Knowledge
 from stakesim.lane.moves import PREPARATIONS, Move, When
@@ -27,6 +29,7 @@ from stakesim.lane.signals import MoveContext, StorageByte, StorageSignals, outc
 from stakesim.lane.worlds import LAST_IDS, worlds
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.rules import MAX_ID
+from stakesim.scenario.actions import Terms
 from stakesim.units import DAY
 
 LONGEST = 60
@@ -89,7 +92,7 @@ class LaneSearch:
         corpus: Kept sequences.
         findings: By cause.
         sequences: How many sequences were played.
-        skipped: Worlds that this contract can't be brought into, and why.
+        skipped: Worlds that this contract can't be brought into, and what else is not tried or not judged; and why.
         shrinking: Whether sequences that show a finding are made short.
         players: Players that are open already, by the names of their worlds.
     """
@@ -114,7 +117,14 @@ class LaneSearch:
         self._everywhere = _Kept(self.corpus, [])
         self._kept: dict[str, _Kept] = {}
         self._began = time.monotonic()
+        full_interface = not missing_extension(self.contract.abi)
         for world in self.worlds or worlds(self.traits.terms, self.traits.max_seats):
+            if not full_interface:
+                deployed = deployed_world(world)
+                if deployed is None:
+                    self.skipped[world.name] = "the contract lacks a function that leads there"
+                    continue
+                world = deployed
             try:
                 player = self.players.get(world.name) or self.open_player(world)
             except EngineError as error:
@@ -131,7 +141,17 @@ class LaneSearch:
             self._players[world.name] = player
             self._storage = self._storage or StorageSignals(player.arena)
 
+        self._owners: set[str] = set()
+        if not full_interface:
+            self._tell_what_is_not_judged()
         self._spent = dict.fromkeys(self._players, 0)
+
+    def _tell_what_is_not_judged(self) -> None:
+        """Of a contract that has only the interface deployed on Sepolia."""
+        self.skipped |= not_judged(self.contract, self.traits)
+        for function, reason in shifts(self.open_player(World("plain", self.traits.terms or Terms()))):
+            self._owners.add(function)
+            self.skipped[f"{function} by the owner"] = reason
 
     @property
     def knowledge(self) -> Knowledge:
@@ -161,7 +181,11 @@ class LaneSearch:
 
     def begin_with(self, sequences: Sequence[tuple[str, tuple[Move, ...]]]) -> None:
         """Plays these sequences first, each in the world of this name."""
-        self._waiting = [(world, moves) for world, moves in sequences if world in self._players]
+        self._waiting = [
+            (world, moves)
+            for world, moves in sequences
+            if world in self._players and self._players[world].can_play(moves)
+        ]
 
     @property
     def moves(self) -> int:
@@ -229,6 +253,8 @@ class LaneSearch:
         previous = ""
         for position in range(min(len(given) + drawn, LONGEST)):
             move = given[position] if position < len(given) else self._draw(player)
+            if move.function in self._owners and move.by == player.state.owner:
+                continue
             moves.append(move)
             context = MoveContext(player.state, move)
             result = player.play(move, position)

@@ -64,6 +64,7 @@ def _worlds(seats: int) -> tuple[World, ...]:
         World("near the end of time", time=2**40 - 60 * DAY),
         World("a full run of the most seats", shared, moves=_largest_run(seats, *_MIXED)),
         World("a full run of hostile attendees", shared, moves=_largest_run(seats, *PUPPETS)),
+        World("a contract hosts and attends", shared, moves=_hosted_by_a_contract()),
         World("a contract owns it", shared, moves=_owned_by_a_contract()),
         World("deferred payouts", shared, moves=_deferred()),
         World("a run of many cancellations", shared, moves=_cancellations()),
@@ -100,6 +101,16 @@ def _nearly_too_much() -> tuple[Move, ...]:
         Move("createEventRun", "host", ("a", 2**93, 4, 30 * DAY)),
         Move("bookEvent", "mallory", (1, 4)),
         Move("cancelBooking", "mallory", (1,)),
+    )
+
+
+def _hosted_by_a_contract() -> tuple[Move, ...]:
+    """A contract hosts a run, and attends it with another one and a person; there is more in escrow for another run."""
+    return (
+        Move("createEventRun", "mallory", ("a", _PRICE, 4, 10 * DAY)),
+        *(Move("bookEvent", name, (1, 1)) for name in ("mallory", "trudy", "guest")),
+        Move("createEventRun", "host", ("a", 10 * _PRICE, 4, 30 * DAY)),
+        Move("bookEvent", "friend", (2, 3)),
     )
 
 

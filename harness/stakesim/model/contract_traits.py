@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stakesim.model.state import MAX_SEATS
+from stakesim.model.state import MAX_SEATS, Liberty
 from stakesim.scenario.actions import Terms
 
 
@@ -18,6 +18,8 @@ class ContractTraits:
         pays_by_credit: It pushes no payout: everybody withdraws what they are paid.
         fees_by_credit: The platform's fees, too, are then a credit of the owner.
         reverts_with_strings: It has no custom errors but those that it declares and never uses.
+        liberties: What it does otherwise than the rules, as the contract lane finds out: scenarios name each as a
+            weakness, or no rule of the deployed interface speaks of it.
     """
 
     terms: Terms | None = None
@@ -25,6 +27,7 @@ class ContractTraits:
     pays_by_credit: bool = False
     fees_by_credit: bool = False
     reverts_with_strings: bool = False
+    liberties: frozenset[Liberty] = frozenset()
 
     @property
     def like_event_stake(self) -> bool:

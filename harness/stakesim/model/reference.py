@@ -21,8 +21,8 @@ from decimal import Decimal
 
 from stakesim.model import payments, rules
 from stakesim.model.calls import contract_call_of
+from stakesim.model.deployed_interface import may_refuse
 from stakesim.model.rates import accept_rate, current_rate, inr_to_wei, set_price
-from stakesim.model.rules import MAX_SEATS
 from stakesim.model.state import (
     Booking,
     Call,
@@ -53,7 +53,6 @@ from stakesim.scenario.actions import (
     SetPrice,
     Wait,
     Withdraw,
-    WithdrawFees,
 )
 from stakesim.scenario.administration import (
     Administration,
@@ -173,24 +172,16 @@ def _target_exists(state: State, action: Action) -> bool:
 def _is_optional(state: State, action: Action, call: Call) -> bool:
     """Whether a contract other than `EventStake` may refuse what the rules allow.
 
-    - Any call of a function of its own, and any call with little gas.
-    - The withdrawal of no fees.
-    - A run with a price, seats or a start above `EventStake`'s limits.
-    - The platform's cancellation of a run that somebody else hosts or that has started.
+    That is any call of a function of its own, any call with little gas, and what `may_refuse` says.
     """
-    if isinstance(action, CallFunction):
-        return action.gas is not None or contract_call_of(state, action, call) is None
-    if state.full_interface:
+    if state.full_interface and not isinstance(action, CallFunction):
         return False
-    if isinstance(action, WithdrawFees):
-        return state.platform_balance == 0
-    if isinstance(action, CreateRun):
-        is_large = (call.price or 0) > rules.MAX_PRICE or action.seats > MAX_SEATS
-        return is_large or state.epoch + action.starts > rules.MAX_START
-    if isinstance(action, CancelRun):
-        run = state.runs[action.run]
-        return call.sender == PLATFORM and (run.host != PLATFORM or state.now >= run.start)
-    return False
+    if isinstance(action, ForceEther):
+        return False
+    contract_call = contract_call_of(state, action, call)
+    if isinstance(action, CallFunction) and (action.gas is not None or contract_call is None):
+        return True
+    return contract_call is not None and may_refuse(state, contract_call)
 
 
 def _call(state: State, action: Action, market: Decimal) -> Call:

@@ -123,7 +123,7 @@ def _open_run(x: _Execution, host: Party, experience: str, price: int, seats: in
     state = x.state
     _require_not_paused(state)
     _require_receiver(host)
-    if not experience:
+    if not experience and "no experience" not in state.liberties:
         raise RefusedError("InvalidExperience")
     if price <= 0 or (state.full_interface and price > MAX_PRICE):
         raise RefusedError("InvalidPrice", price)
@@ -133,7 +133,7 @@ def _open_run(x: _Execution, host: Party, experience: str, price: int, seats: in
         raise RefusedError("InvalidStart", start)
     stake = stake_of(state, price * seats)
     _require_exact_value(x, stake)
-    if state.last_run_id >= MAX_ID:
+    if state.last_run_id >= MAX_ID and state.full_interface:
         raise _OVERFLOW
     run_id = state.last_run_id = state.last_run_id + 1
     label = x.call.label or str(run_id)
@@ -188,7 +188,7 @@ def _make_booking(x: _Execution, attendee: Party, run: Run, seats: int) -> None:
     payment = run.price * seats
     stake = stake_of(state, payment)
     _require_exact_value(x, payment + stake)
-    if state.last_booking_id >= MAX_ID:
+    if state.last_booking_id >= MAX_ID and state.full_interface:
         raise _OVERFLOW
     booking_id = state.last_booking_id = state.last_booking_id + 1
     label = x.call.label or str(booking_id)
@@ -428,7 +428,9 @@ def _renounce_ownership(x: _Execution) -> None:
 
 def _receive(x: _Execution) -> None:
     """There is neither a `receive` nor a fallback: ether that no function asks for is refused."""
-    raise RefusedError("NotPayable")
+    if "ether" not in x.state.liberties:
+        raise RefusedError("NotPayable")
+    force_ether(x.state, x.call.sender, x.call.value)
 
 
 _RULES: Mapping[str, Callable[..., None]] = {
@@ -453,7 +455,7 @@ _RULES: Mapping[str, Callable[..., None]] = {
 }
 ARGUMENTS: Mapping[str, int] = {name: len(signature(rule).parameters) - 1 for name, rule in _RULES.items()}
 """All functions of `EventStake` that change something, and `RECEIVE`, with their numbers of arguments."""
-_PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor")
+_PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor", RECEIVE)
 _GUARDED = frozenset(
     {
         "completeEvent",
@@ -546,7 +548,7 @@ def _require_exact_value(x: _Execution, due: int) -> None:
     state = x.state
     if state.full_interface and state.escrow + sum(state.credits.values()) + due > MAX_HELD:
         raise RefusedError("AmountTooLarge", due)
-    if x.call.value != due:
+    if x.call.value != due and not (x.call.value > due and "excess" in state.liberties):
         raise RefusedError("WrongValue", x.call.value, due)
 
 
@@ -556,6 +558,8 @@ def _require_exact_value(x: _Execution, due: int) -> None:
 def _take_into_escrow(x: _Execution, wei: int) -> None:
     x.state.escrow += wei
     pay_in(x.state, x.call.sender, wei)
+    if x.call.value > wei:
+        force_ether(x.state, x.call.sender, x.call.value - wei)
 
 
 def _set_seats_booked(state: State, run: Run, seats: int) -> None:

@@ -33,6 +33,27 @@ def readable(value: Any) -> Any:
     return tuple(map(readable, value)) if isinstance(value, tuple) else value
 
 
+Reason: TypeAlias = Literal[
+    "stake returned",
+    "refund",
+    "refund and compensation",
+    "host payout",
+    "host stake returned",
+    "credit withdrawn",
+    "platform fees",
+]
+"""What a payout is."""
+
+Liberty: TypeAlias = Reason | Literal["excess", "ether", "no experience"]
+"""What a contract that has only the interface deployed on Sepolia does otherwise than the rules.
+
+- A `Reason`: a payout of this kind that its receiver refuses makes the whole call fail.
+- "excess": wei beyond what is due are taken, and belong to nobody.
+- "ether": plain ether is taken, and belongs to nobody.
+- "no experience": a run needs no experience id.
+"""
+
+
 class RunStatus(IntEnum):
     """The status of a run, with the contract's numbers."""
 
@@ -232,6 +253,7 @@ class State:
         max_seats: Seats of the largest run that the contract takes.
         pays_by_credit: Whether the contract pushes no payout: everybody withdraws what they are paid.
         fees_by_credit: Whether the platform's fees, too, are then a credit of the owner.
+        liberties: What the contract does otherwise than the rules, and is nevertheless judged by: see `Liberty`.
     """
 
     terms: Terms
@@ -267,6 +289,7 @@ class State:
     max_seats: int = MAX_SEATS
     pays_by_credit: bool = False
     fees_by_credit: bool = False
+    liberties: frozenset[Liberty] = frozenset()
 
     def copy(self) -> State:
         """Returns a state that later changes of this one do not reach."""
@@ -307,6 +330,7 @@ def initial_state(
     max_seats: int = MAX_SEATS,
     pays_by_credit: bool = False,
     fees_by_credit: bool = False,
+    liberties: frozenset[Liberty] = frozenset(),
 ) -> State:
     """The state of a contract that was just deployed.
 
@@ -319,6 +343,7 @@ def initial_state(
         max_seats: Seats of the largest run that the contract takes.
         pays_by_credit: Whether the contract pushes no payout.
         fees_by_credit: Whether the platform's fees, too, are then a credit.
+        liberties: What the contract does otherwise than the rules.
     """
     return State(
         terms,
@@ -330,6 +355,7 @@ def initial_state(
         max_seats=max_seats,
         pays_by_credit=pays_by_credit,
         fees_by_credit=fees_by_credit,
+        liberties=liberties,
     )
 
 
@@ -341,17 +367,6 @@ def party_of(state: State, actor: str) -> Party:
 def liabilities(state: State) -> int:
     """Everything that the contract owes, in wei: escrow, credits, and what the platform earned."""
     return state.escrow + sum(state.credits.values()) + state.platform_balance
-
-
-Reason: TypeAlias = Literal[
-    "stake returned",
-    "refund",
-    "refund and compensation",
-    "host payout",
-    "host stake returned",
-    "credit withdrawn",
-    "platform fees",
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
-from stakesim.model.state import ContractCall, Effects, Party, Payout, Reason, State
+from stakesim.model.state import ContractCall, Effects, Party, Payout, Reason, RefusedError, State
 from stakesim.scenario.actions import PLATFORM
 
 Reentries: TypeAlias = Mapping[Party, Iterator[bool | None]]
@@ -47,10 +47,24 @@ class Cashier:
         self._state, self._effects, self._reenter, self._reentries = state, effects, reenter, reentries
 
     def push(self, to: Party, wei: int, reason: Reason) -> None:
-        """Sends wei to a receiver; if it refuses them, they become its credit. 0 wei are not sent."""
-        if wei == 0:
-            return
+        """Sends wei to a receiver; if it refuses them, they become its credit.
+
+        0 wei are not sent. A contract that has only the deployed interface may send them, and so call the receiver.
+
+        Raises:
+            RefusedError: It refuses them, and the contract makes no credit of what is paid for this reason.
+        """
         state = self._state
+        if wei == 0:
+            if not state.full_interface and self._reentry(to):
+                self._carry_out_call_of(to)
+            return
+        if reason in state.liberties:
+            if not takes_ether(state, to):
+                raise RefusedError("TransferFailed", to, wei)
+            add(state.received, to, wei)
+            self.send(to, wei, reason)
+            return
         add(state.received, to, wei)
         reentry = None if state.pays_by_credit else self._reentry(to)
         deferred = not takes_ether(state, to, pushed=True) or reentry is None

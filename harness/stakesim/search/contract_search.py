@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 from stakesim.errors import require
 from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import check_supported, missing_extension
+from stakesim.evm.required_abi import check_supported
 from stakesim.lane.corpus import load_sequences, save_sequences
+from stakesim.lane.deployed_interface import find_liberties
 from stakesim.lane.foundry import foundry_test
 from stakesim.lane.play import Difference, World
 from stakesim.lane.search import LaneFinding, LaneSearch
@@ -80,12 +80,6 @@ def open_search(contract: Artifact, seed: int, corpus: Path | None = None, *, te
     """
     require("The search of a contract", "revm", "pyrevm")
     check_supported(contract.abi, contract.name)
-    if missing := missing_extension(contract.abi):
-        names = ", ".join(sorted(missing)[:3])
-        raise EngineError(
-            f"{contract.name} lacks functions of IEventStake ({names}, ...), so its calls can't be searched: use "
-            "`stakesim run` and `stakesim gate`, which judge the small interface."
-        )
     search = LaneSearch(contract, seed, traits=_traits(contract, terms))
     if corpus is not None:
         search.begin_with(load_sequences(corpus))
@@ -96,7 +90,8 @@ def _traits(contract: Artifact, terms: Terms | None) -> ContractTraits:
     if contract == compile_contracts()["EventStake"]:
         return ContractTraits()
     with closing(open_environment("revm", contract, CONTRACT, terms=terms)) as environment:
-        return environment.contract.traits
+        traits = environment.contract.traits
+    return replace(traits, liberties=find_liberties(contract, traits))
 
 
 def save_corpus(search: LaneSearch, corpus: Path) -> None:
@@ -112,14 +107,15 @@ def save_corpus(search: LaneSearch, corpus: Path) -> None:
 def confirm(search: LaneSearch) -> list[ContractFinding]:
     """Plays what was found as scenarios, with all invariants; if nothing was, a sample of what was kept.
 
-    The lane compares less than all invariants do.
+    The lane compares less than all invariants do. Of a contract that takes liberties there is no sample, as each
+    sequence in which it takes one would be told once more.
     """
     with closing(open_environment("revm", search.contract, CONTRACT, terms=search.traits.terms)) as environment:
         found = [
             _played(search, environment, finding, _name(number, finding))
             for number, finding in enumerate(search.findings.values(), start=1)
         ]
-        if found:
+        if found or search.traits.liberties:
             return found
         for kept in _sample(search):
             played = _played(search, environment, kept, f"kept-{len(found) + 1}")
