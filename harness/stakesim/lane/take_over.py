@@ -68,7 +68,7 @@ def take_over_own_function(state: State, arena: Arena, creditor: str, done: Exec
             continue
         for _ in filter(None, succeeded):
             with suppress(RefusedError):  # then the state is another one, which is seen
-                execute(state, nested)
+                take_over_deferrals(state, arena, execute(state, nested))
     if creditor not in state.credits:
         return
     balances, _ = arena.read(())
