@@ -18,7 +18,10 @@ def opinions(
     only: Annotated[Literal["slither", "halmos"] | None, typer.Option(help="Run only this tool.")] = None,
     long: Annotated[bool, typer.Option("--long", help="Prove what takes minutes, too.")] = False,
     refute: Annotated[
-        bool, typer.Option("--refute", help="Show instead that each proof fails for a faulty contract (10 minutes).")
+        bool,
+        typer.Option(
+            "--refute", help="Run each proof on a faulty contract instead, which it must refute (half an hour)."
+        ),
     ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Write the reports into this file.")] = None,
 ) -> None:
