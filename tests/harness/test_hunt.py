@@ -51,6 +51,7 @@ PLANTED = {
         "        _checkAuthorized(run.host);\n        uint256 opens = run.start + COMPLETION_GRACE;",
         ["create_run"],  # seen at the end of a walk; before it once so much time has passed that only `expire` is left
         ["create_run", "create_run"],
+        ["create_run", "book"],
     ),
     "a booking may come too late": (
         "        if (block.timestamp >= run.start) revert TooLate(run.start);\n        if (seats == 0)",
