@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 
+from stakesim.evm.abi import checksummed
 from stakesim.evm.batch_reader import ViewAnswer, decode, encode_calls, encode_head
 from stakesim.evm.chain_spec import CHAIN_ID, TRANSACTION_GAS_CAP
 from stakesim.evm.compiler import Artifact, compile_contracts
@@ -187,7 +187,7 @@ class Arena:
                 continue
             code_hash = self._settled.get(account.address, _NO_ACCOUNT)[2]
             if "Created" in account.status:
-                created = with_code[to_checksum_address(account.address)]
+                created = with_code[checksummed(account.address)]
                 evm.insert_account_info(account.address, created)  # its code was analysed, which takes long
                 code_hash = created.code_hash
             self._write(account.address, (account.nonce, account.balance, code_hash))
@@ -203,7 +203,7 @@ class Arena:
     def restart(self) -> None:
         """Returns to the state of the last `begin`."""
         self._evm.revert(self._empty_journal)
-        for key, value in list(self._at_restart.items()):
+        for key, value in self._at_restart.items():
             self._write(key, value)
         self._at_restart.clear()
         self._empty_journal = self._evm.snapshot()

@@ -36,7 +36,7 @@ from stakesim.lane.moves import (
 from stakesim.lane.take_over import orders, pays_a_puppet, take_over_deferrals, take_over_own_function
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.deployed_interface import DEPLOYED, may_refuse
-from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, execute, force_ether
+from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, PAYING, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, State, initial_state
 from stakesim.model.views import ExpectedView, expected_views, says_nothing
 from stakesim.scenario.actions import Terms
@@ -46,16 +46,6 @@ ENDLESS = "endless"
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
-_PAYING = (
-    "completeEvent",
-    "cancelEvent",
-    "cancelBooking",
-    "expireEvent",
-    "withdraw",
-    "withdrawTo",
-    "withdrawPlatformFees",
-)
-"""Functions that pay, and so may be re-entered; a push has little gas for that."""
 VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
 """Addresses that views are asked about."""
 
@@ -230,7 +220,8 @@ class Player:
             return MoveResult(None, None, [])
         call = call_of(state, move)
         data, gas = arena.codec.call(call.function, call.args), move.gas
-        if gas is not None or (move.function in _PAYING and any(each.call for each in state.receivers.values())):
+        # what is entered again while it pays has only the little gas of a push
+        if gas is not None or (move.function in PAYING and any(each.call for each in state.receivers.values())):
             arena.settle()
         if gas == LEAST:
             gas = arena.least_gas(call.sender, data, call.value, move.origin)

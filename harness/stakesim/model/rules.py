@@ -85,7 +85,7 @@ def _execute(state: State, call: ContractCall, effects: Effects, reentries: Reen
     def reenter(state: State, nested: ContractCall, outer: Effects) -> None:
         """A receiver's call that succeeded: no function that pays may be entered again."""
         what = f"{nested.sender} called {nested.function} while it was paid"
-        if nested.function in _GUARDED and state.full_interface:
+        if nested.function in PAYING and state.full_interface:
             outer.wrong_reentries.append(f"{what}, which must fail")
         inner = Effects()
         try:
@@ -456,7 +456,7 @@ _RULES: Mapping[str, Callable[..., None]] = {
 ARGUMENTS: Mapping[str, int] = {name: len(signature(rule).parameters) - 1 for name, rule in _RULES.items()}
 """All functions of `EventStake` that change something, and `RECEIVE`, with their numbers of arguments."""
 _PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor", RECEIVE)
-_GUARDED = frozenset(
+PAYING = frozenset(
     {
         "completeEvent",
         "cancelEvent",
