@@ -7,7 +7,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from eth_utils.crypto import keccak
@@ -266,19 +266,34 @@ class Arena:
         Raises:
             EngineError: They use up all gas.
         """
+        return decode(self.read_encoded(calls), len(self._everybody))
+
+    def read_encoded(self, calls: Sequence[bytes]) -> bytes:
+        """What `read` returns, as `BatchReader` encodes it: each wei as a word, then each answer.
+
+        Args:
+            calls: The call data of the views.
+
+        Raises:
+            EngineError: They use up all gas.
+        """
         data = self._reader_head + encode_calls(calls)
         mark = self._evm.snapshot()
         try:
-            answer = bytes(self._evm.message_call(self._addresses[PLATFORM], self._batch_reader, data, 0, _VIEW_GAS))
+            return bytes(self._evm.message_call(self._addresses[PLATFORM], self._batch_reader, data, 0, _VIEW_GAS))
         except RuntimeError as failure:
             raise EngineError(f"the views of the contract end with {parse_failure(failure)[0]}") from None
         finally:
             self._evm.revert(mark)
-        return decode(answer, len(self._everybody))
 
     def slot(self, number: int) -> int:
         """A slot of the contract's storage."""
         return self._evm.storage(self.stake, number)
+
+    def slots(self, numbers: Iterable[int]) -> list[int]:
+        """Slots of the contract's storage."""
+        storage, stake = self._evm.storage, self.stake
+        return [storage(stake, number) for number in numbers]
 
     def written_slots(self) -> dict[int, int]:
         """Slots of the contract that were written since it was deployed, with their values."""

@@ -70,25 +70,25 @@ class LaneCodec:
             addresses: Address of each party, as a number.
         """
         self._addresses = addresses
-        self._inputs: dict[str, tuple[bytes, list[_Type]]] = {}
-        self._outputs: dict[str, list[_Type]] = {}
-        self._errors: dict[str, tuple[bytes, list[_Type]]] = {}
+        self._inputs: dict[str, tuple[bytes, Encoder]] = {}
+        self._outputs: dict[str, Encoder] = {}
+        self._errors: dict[str, tuple[bytes, Encoder]] = {}
         self._events: dict[str, _EventType] = {}
         self._text_positions: dict[str, set[int]] = {}
         for item in abi:
             kind, name = item["type"], item.get("name", "")
             digest = keccak(text=signature(item)) if name else b""
             if kind == "function":
-                self._inputs[name] = digest[:4], [self._type(parameter) for parameter in item["inputs"]]
-                self._outputs[name] = [self._type(parameter) for parameter in item["outputs"]]
+                self._inputs[name] = digest[:4], self._tuple(item["inputs"]).encode
+                self._outputs[name] = self._tuple(item["outputs"]).encode
             elif kind == "error":
-                self._errors[name] = digest[:4], [self._type(parameter) for parameter in item["inputs"]]
+                self._errors[name] = digest[:4], self._tuple(item["inputs"]).encode
             elif kind == "event" and not item.get("anonymous"):
                 plain = tuple(abi_type(parameter) for parameter in item["inputs"] if not parameter["indexed"])
                 indexed = sum(parameter["indexed"] for parameter in item["inputs"])
                 self._events["0x" + digest.hex()] = _EventType(name, indexed, plain)
                 self._text_positions[name] = {indexed + i for i, kind in enumerate(plain) if kind == "string"}
-        self._errors["Panic"] = bytes.fromhex("4e487b71"), [_Type(word, dynamic=False)]
+        self._errors["Panic"] = bytes.fromhex("4e487b71"), lambda values: word(values[0])
 
     def address(self, party: str) -> int:
         """The address of a party, or of a hexadecimal text."""
@@ -99,19 +99,19 @@ class LaneCodec:
         """Call data of a function; of `RECEIVE` there is none."""
         if function == RECEIVE:
             return b""
-        selector, types = self._inputs[function]
-        return selector + _encode(types, args)
+        selector, encode = self._inputs[function]
+        return selector + encode(args)
 
     def result(self, function: str, results: Sequence[Any]) -> bytes:
         """What a function that returns these values returns."""
-        return _encode(self._outputs[function], results)
+        return self._outputs[function](results)
 
     def error(self, name: str, args: Sequence[Any]) -> bytes | None:
         """Data of a revert; None for an error that the contract does not have."""
         if name not in self._errors:
             return None
-        selector, types = self._errors[name]
-        return selector + _encode(types, args)
+        selector, encode = self._errors[name]
+        return selector + encode(args)
 
     def has_function(self, name: str) -> bool:
         """Whether the contract has a function of this name; `RECEIVE` is one that can always be called."""
@@ -160,19 +160,26 @@ class LaneCodec:
         if kind == "bytes":
             return _Type(_bytes, dynamic=True)
         if kind == "tuple":
-            fields = [self._type(component) for component in parameter["components"]]
-            return _Type(lambda values: _encode(fields, values), dynamic=any(field.dynamic for field in fields))
+            return self._tuple(parameter["components"])
         if kind.endswith("[]"):
             return _Type(lambda values: word(len(values)) + b"".join(map(word, values)), dynamic=True)
         return _Type(word, dynamic=False)
 
+    def _tuple(self, parameters: Sequence[AbiItem]) -> _Type:
+        types = [self._type(parameter) for parameter in parameters]
+        if any(each.dynamic for each in types):
+            return _Type(lambda values: _encode_dynamic(types, values), dynamic=True)
+        encoders = [each.encode for each in types]
+        return _Type(
+            lambda values: b"".join([encode(value) for encode, value in zip(encoders, values, strict=True)]),
+            dynamic=False,
+        )
 
-def _encode(types: Sequence[_Type], values: Iterable[Any]) -> bytes:
+
+def _encode_dynamic(types: Sequence[_Type], values: Iterable[Any]) -> bytes:
     head: list[bytes] = []
     tail: list[bytes] = []
     encoded = [(each.encode(value), each.dynamic) for each, value in zip(types, values, strict=True)]
-    if not any(dynamic for _, dynamic in encoded):
-        return b"".join([data for data, _ in encoded])
     offset = sum(_WORD if dynamic else len(data) for data, dynamic in encoded)
     for data, dynamic in encoded:
         if dynamic:

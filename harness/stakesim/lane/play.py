@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stakesim.evm.abi import ContractAbi
+from stakesim.evm.batch_reader import decode, encode_answer
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
@@ -167,8 +168,7 @@ class Player:
         )
         self.spoiled_by: tuple[Move, ...] = ()
         self._moves: list[Move] = []
-        self._encoded_calls: dict[tuple[Any, ...], bytes] = {}
-        self._encoded_results: dict[tuple[Any, ...], bytes] = {}
+        self._encoded_views: dict[ExpectedView, tuple[bytes, bytes]] = {}
         self._sequences = 0
         self._begin()
         for position, move in enumerate(self.world.moves, start=1):
@@ -332,41 +332,43 @@ class Player:
         state = self.state
         expected = expected_views(state, VIEWED, roles=True) if only != "wallets" else ()
         views = [view for view in expected if only in (None, view.function)]
+        due_wei = [*(FUNDS + state.wallet_flow.get(party, 0) for party in PARTIES), state.contract_balance]
+        encoded = [self._encoded(view) for view in views]
         try:
-            balances, answers = self.arena.read([self._view_call(view) for view in views])
+            answer = self.arena.read_encoded([call for call, _ in encoded])
         except EngineError as error:
             return [Difference(ENDLESS, "views", f"after {after}", f"after {after} {error}", index)]
+        if answer == b"".join([*map(word, due_wei), *(expected for _, expected in encoded)]):
+            return []
+        balances, answers = decode(answer, len(due_wei))
         differences = []
         for view, (data, reverted) in zip(views, answers, strict=True):
             if (text := self._wrong_view(view, data, ok=not reverted)) is not None:
                 differences.append(Difference("view", view.function, f"after {after}", text, index))
-        for party, wei in zip((*PARTIES, CONTRACT), balances, strict=True):
-            due = state.contract_balance if party == CONTRACT else FUNDS + state.wallet_flow.get(party, 0)
+        for party, wei, due in zip((*PARTIES, CONTRACT), balances, due_wei, strict=True):
             if wei != due:
                 text = f"{party} must have {due} wei after {after}, and has {wei - due:+} wei"
                 differences.append(Difference("wei", "wallets", f"after {after}", text, index))
         return differences
 
-    def _view_call(self, view: ExpectedView) -> bytes:
-        key = (view.function, view.args)
-        data = self._encoded_calls.get(key)
-        if data is None:
-            data = self._encoded_calls[key] = self.arena.codec.call(*key)
-        return data
+    def _encoded(self, view: ExpectedView) -> tuple[bytes, bytes]:
+        """The call of a view, and the answer that is expected."""
+        known = self._encoded_views.get(view)
+        if known is None:
+            codec = self.arena.codec
+            if view.error is None:
+                answer = encode_answer(codec.result(view.function, view.results or ()), reverted=False)
+            else:
+                answer = encode_answer(codec.error(*view.error) or b"", reverted=True)
+            known = self._encoded_views[view] = codec.call(view.function, view.args), answer
+        return known
 
     def _wrong_view(self, view: ExpectedView, data: bytes, *, ok: bool) -> str | None:
-        codec = self.arena.codec
-        if view.results is not None:
-            key = (view.function, view.results)
-            expected = self._encoded_results.get(key)
-            if expected is None:
-                expected = self._encoded_results[key] = codec.result(*key)
-            if ok and data == expected:
-                return None
-        else:
-            assert view.error is not None
-            expected = codec.error(*view.error) or b""
-            if not ok and (data == expected or not self._has_errors):
+        _, expected = self._encoded(view)
+        if encode_answer(data, reverted=not ok) == expected:
+            return None
+        if view.error is not None:
+            if not ok and not self._has_errors:
                 return None
             if not self._full_interface and view.error[0].startswith("Unknown") and says_nothing(data):
                 return None

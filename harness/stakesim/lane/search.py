@@ -37,6 +37,8 @@ LONGEST = 60
 _BASE_COST = 20
 """What a move costs, in bookings of the world that it is played in."""
 _SHORTENINGS = 15
+_LOOKS = 8
+"""Every so many sequences slots are looked for that came into use."""
 _AT_ONCE = When(seconds=1)
 _WHERE_IT_LEADS = 0.9
 """How often a sequence is played in the world that it was kept in."""
@@ -277,7 +279,8 @@ class LaneSearch:
         if differences:
             self._report_state(player, differences, moves)
             return
-        storage.after_sequence(player.arena)
+        if deep or self.sequences % _LOOKS == 1:
+            storage.after_sequence(player.arena)
         if deep:
             self._keep(Entry(player.world.name, self._shorten(player, moves[:deep], reached), deep=True))
         if keep > deep:

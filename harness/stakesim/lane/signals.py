@@ -12,7 +12,7 @@ pyrevm has no hook for single instructions, so the search is steered by behaviou
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from struct import unpack
 from typing import NamedTuple
 
@@ -103,13 +103,13 @@ class StorageSignals:
     def __init__(self, arena: Arena) -> None:
         """Computes which slots to watch: fixed ones, and those of mappings by the first ids and by the parties."""
         keys = [*range(1, _IDS + 1)]
-        self._slots = list(range(_SLOTS))
+        self._unused = list(range(_SLOTS))
         for base in range(_SLOTS):
             for key in keys:
                 first = int.from_bytes(keccak(word(key) + word(base)), "big")
-                self._slots += [(first + field) % 2**256 for field in range(_FIELDS)]
+                self._unused += [(first + field) % 2**256 for field in range(_FIELDS)]
             for party in PARTIES:
-                self._slots.append(int.from_bytes(keccak(word(arena.addresses[party]) + word(base)), "big"))
+                self._unused.append(int.from_bytes(keccak(word(arena.addresses[party]) + word(base)), "big"))
         self._used: list[int] = []  # slots that had another value than 0 at the end of some sequence
         self._words: dict[int, set[int]] = defaultdict(set)
         self._bytes: dict[tuple[int, int], set[int]] = defaultdict(set)
@@ -127,8 +127,9 @@ class StorageSignals:
             last_id: The largest id that was given.
         """
         found = []
-        for slot in self._used:
-            value = arena.slot(slot)
+        for slot, value in zip(self._used, arena.slots(self._used), strict=True):
+            if value in self._words[slot]:
+                continue
             if (fresh := self._fresh(slot, value)) and not _is_list_of_ids(value, last_id):
                 found += [each for each in fresh if not self._counts(each, function.removesuffix("For"))]
         return found
@@ -142,16 +143,15 @@ class StorageSignals:
 
     def after_sequence(self, arena: Arena) -> None:
         """Looks for slots that came into use."""
-        for slot in self._slots:
-            if slot not in self._words and (value := arena.slot(slot)):
+        for slot, value in zip(self._unused, arena.slots(self._unused), strict=True):
+            if value:
                 self._used.append(slot)
                 self._fresh(slot, value)
+        self._unused = [slot for slot in self._unused if slot not in self._words]
 
-    def _fresh(self, slot: int, value: int) -> Sequence[StorageByte]:
-        words = self._words[slot]
-        if value in words:
-            return ()
-        words.add(value)
+    def _fresh(self, slot: int, value: int) -> list[StorageByte]:
+        """Enters a new word of a slot, and returns its small bytes that were not seen there before."""
+        self._words[slot].add(value)
         fresh = []
         for place, byte in enumerate(value.to_bytes(32, "big")):
             key = (slot, place)
