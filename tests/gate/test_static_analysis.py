@@ -69,6 +69,10 @@ FEES = """        platformBalance = 0;
         emit PlatformFeesWithdrawn(msg.sender, amount);
 
         _send(msg.sender, amount);"""
+CANCELLED = "        run.status = RunStatus.Cancelled;\n"
+COMPLETED = "        run.status = RunStatus.Completed;\n"
+HOST_IS_PAID = "        _push(run.host, stake);\n"
+HOST_EARNS = "        _push(run.host, hostPayout + stake);\n"
 
 
 @needs_slither
@@ -82,8 +86,22 @@ FEES = """        platformBalance = 0;
             "_totals.escrow = uint96(_totals.escrow - amount)",
         ),
         ([(FEES, "        _send(msg.sender, amount);\n        platformBalance = 0;")], "platformBalance = 0"),
+        (
+            [
+                (RELEASE, RELEASE.splitlines()[0]),
+                (f"{REFUND}{HOST_IS_PAID}", f"{REFUND}{HOST_IS_PAID}{CANCELLED}"),
+            ],
+            "run.status = RunStatus.Cancelled",
+        ),
+        ([(COMPLETED, ""), (HOST_EARNS, HOST_EARNS + COMPLETED)], "run.status = RunStatus.Completed"),
     ],
-    ids=["no guard", "escrow released after refunds", "fees cleared after they are sent"],
+    ids=[
+        "no guard",
+        "escrow released after refunds",
+        "fees cleared after they are sent",
+        "cancelled after refunds",
+        "completed after payouts",
+    ],
 )
 def test_slither_finds_a_removed_guard_and_late_effects(edits, finding):
     triaged = [row["finding"] for row in json.loads(static_analysis.TRIAGE.read_text())]

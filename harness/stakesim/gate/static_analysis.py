@@ -31,6 +31,11 @@ PLAIN_CALLS = (
     (_ASSEMBLY.format(gas="gas()"), '(bool paid,) = to.call{value: amount}("");'),
 )
 """The two payments as Solidity has them. slither does not see that assembly sends ether, so it reads these instead."""
+RUN_BY_ID = (
+    "Run storage run = _existing(eventRunId);",
+    "Run storage run = _runs[eventRunId];\n        _existing(eventRunId);",
+)
+"""How functions get a run. slither does not see writes to storage that a function returned, so it reads this."""
 
 _ASSIGNMENT = re.compile(r"\s+- (?!\()(.+ [-+*/]?= .+) \(\S+#[-\d]+\)$")
 
@@ -68,18 +73,24 @@ def slither() -> ToolReport:
 
 
 def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
-    """Returns the keys of slither's findings in `EventStake`, its payments written as plain calls.
+    """Returns the keys of slither's findings in `EventStake`, its payments written as plain calls, its runs as state.
 
     Args:
         edits: More texts of `EventStake.sol` that occur once, and what takes their place.
 
     Raises:
-        EngineError: slither is not installed or fails, or a text to edit does not occur exactly once.
+        EngineError: slither is not installed or fails, a text to edit does not occur exactly once, or `RUN_BY_ID`
+            never.
     """
     program = installed("slither")
     with TemporaryDirectory() as folder:
         project = Path(folder)
         proofs.copy_project(project, set(), [*PLAIN_CALLS, *edits])
+        contract = project / "EventStake.sol"
+        source = contract.read_text()
+        if RUN_BY_ID[0] not in source:
+            raise EngineError(f"This text is not in EventStake.sol: {RUN_BY_ID[0]}")
+        contract.write_text(source.replace(*RUN_BY_ID))
         build(project)
         report = project / "slither.json"
         command = [str(program), ".", "--ignore-compile", "--foundry-out-directory", "proofs/out"]
