@@ -115,6 +115,7 @@ def test_nothing_is_signed_and_no_node_is_asked(engine_name, monkeypatch):
         raise AssertionError("the contract driver signs nothing, and asks no node")
 
     monkeypatch.setattr("eth_account.signers.local.LocalAccount.sign_transaction", never)
+    monkeypatch.setattr("app.services.transactions.signing.sign_attempt", never)
     with closing(open_environment(engine_name, driver="contract")) as environment:
         monkeypatch.setattr(environment.engine.w3.provider, "make_request", never)
         assert narratives_of(run_scenario(environment, load(SCENARIOS / "burning-and-flooding-receivers.yaml"))) == []

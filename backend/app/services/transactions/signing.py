@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import rlp
+from coincurve import PrivateKey
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -13,6 +17,11 @@ from app.services.operation_types import Attempt, Operation
 from app.services.rpc_answers import checksummed
 from app.services.transactions.accounts import SigningAccount
 from app.services.transactions.fees import Fees
+
+_TYPE_2 = b"\x02"
+_FIELDS = ("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas", "to", "value", "data")
+"""In the order in which they are signed."""
+_TO = _FIELDS.index("to")
 
 
 class Content(NamedTuple):
@@ -53,9 +62,29 @@ def sign_attempt(
         "maxFeePerGas": fees.max_fee_per_gas,
         "maxPriorityFeePerGas": fees.priority_fee_per_gas,
     }
-    signed = account.sign_transaction(fields)
-    tx_hash, raw = signed.hash.to_0x_hex(), signed.raw_transaction.to_0x_hex()
-    return Attempt(tx_hash, raw, nonce, gas_limit, *fees, latest_block, signed_block, no_effect)
+    if type(account) is LocalAccount:
+        raw = _sign(account, fields)
+    else:
+        raw = bytes(account.sign_transaction(fields).raw_transaction)
+    tx_hash = "0x" + keccak(raw).hex()
+    return Attempt(tx_hash, "0x" + raw.hex(), nonce, gas_limit, *fees, latest_block, signed_block, no_effect)
+
+
+def _sign(account: LocalAccount, fields: dict[str, Any]) -> bytes:
+    """Signs a transaction of type 2 without an access list (EIP-1559).
+
+    The bytes are those of `account.sign_transaction`, which takes ten times as long.
+    """
+    content = [fields[name] for name in _FIELDS]
+    content[_TO] = bytes.fromhex(fields["to"][2:])
+    digest = keccak(_TYPE_2 + rlp.encode([*content, []]))
+    signature = _private_key(bytes(account.key)).sign_recoverable(digest, hasher=None)
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+    signed: bytes = rlp.encode([*content, [], signature[64], r, s])
+    return _TYPE_2 + signed
+
+
+_private_key = lru_cache(maxsize=64)(PrivateKey)  # it computes the public key
 
 
 def find_mismatch(operation: Operation, attempt: Attempt) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-import rlp  # type: ignore[import-untyped]
+import rlp
 from eth_utils.crypto import keccak
 
 Header: TypeAlias = Any

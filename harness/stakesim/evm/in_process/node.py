@@ -14,7 +14,7 @@ from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from eth_utils.address import to_canonical_address
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
-from rlp.exceptions import RLPException  # type: ignore[import-untyped]
+from rlp.exceptions import RLPException
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 

@@ -1,0 +1,35 @@
+"""Signed transactions: the same bytes as eth-account's."""
+
+from app.services.rpc_answers import checksummed
+from app.services.transactions.fees import Fees
+from app.services.transactions.signing import Content, sign_attempt
+from eth_account import Account
+from hypothesis import given
+from hypothesis import strategies as st
+
+KEYS = st.binary(min_size=32, max_size=32).filter(
+    lambda key: 0 < int.from_bytes(key, "big") < 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+)
+ADDRESSES = st.binary(min_size=20, max_size=20).map(lambda address: checksummed("0x" + address.hex()))
+WORDS = st.integers(0, 2**256 - 1)
+SMALL = st.integers(0, 2**64 - 1)
+
+
+class Elsewhere:
+    """An account that signs with eth-account."""
+
+    def __init__(self, key: bytes) -> None:
+        self._account = Account.from_key(key)
+        self.address, self.sign_transaction = self._account.address, self._account.sign_transaction
+
+
+@given(
+    KEYS, st.integers(1, 2**63), ADDRESSES, WORDS, st.binary(max_size=100), SMALL, SMALL, SMALL, SMALL, st.booleans()
+)
+def test_a_key_signs_what_eth_account_signs(key, chain_id, to, wei, data, nonce, gas, most, priority, no_effect):
+    account, other = Account.from_key(key), Elsewhere(key)
+    content = Content(chain_id, account.address, to, wei, data)
+    arguments = (nonce, gas, Fees(most, priority), 7, None, no_effect)
+    attempt = sign_attempt(content, account, *arguments)
+    assert attempt == sign_attempt(content, other, *arguments)
+    assert Account.recover_transaction(attempt.raw_transaction) == account.address
