@@ -99,21 +99,23 @@ contract ScriptedReceiver is ControlledAccount {
     }
 
     receive() external payable {
-        if (_how == How.Refuses) revert NoThanks();
-        if (_how == How.BurnsGas) {
+        How how = _how;
+        if (how == How.Refuses) revert NoThanks();
+        if (how == How.BurnsGas) {
             assembly ("memory-safe") {
                 invalid()
             }
         }
-        if (_how == How.Floods) {
+        if (how == How.Floods) {
             uint256 size = gasleft() > 3_000_000 ? 1_000_000 : 90_000;
             assembly ("memory-safe") {
                 revert(0, size)
             }
         }
-        if (_how == How.NeedsStipend) {
+        if (how == How.NeedsStipend) {
             if (gasleft() < STIPEND) revert NoThanks();
-        } else if (_how >= How.SpendsLittle) _spend(_how == How.SpendsLittle ? LITTLE : MUCH);
+        } else if (how >= How.SpendsLittle) _spend(how == How.SpendsLittle ? LITTLE : MUCH);
+        if (gasleft() < GAS_TO_END) return; // as with the stipend of `transfer`
         if (msg.sender != TARGET || _call.length == 0) return;
         uint256 value = _value;
         bytes memory call_ = _call;

@@ -56,6 +56,30 @@ def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
     assert searched(with_source(planted_in_deployed(name)), campaign_seed, 6_000).findings, name
 
 
+def test_a_contract_that_calls_back_takes_the_little_gas_of_a_transfer() -> None:
+    """The stake is paid by a call, in which the contract completes the run again; the host's share by `transfer`."""
+    again = Nested("completeEvent", (1, (2,)))
+    moves = (
+        Move("createEventRun", "mallory", ("a", 10**16, 3, DAY)),
+        Move("bookEvent", "guest", (1, 1)),
+        Move("bookEvent", "mallory", (1, 1)),
+        Move("createEventRun", "host", ("a", 10**18, 2, 10 * DAY)),  # its stake is what is paid out once more
+        Move(SCRIPT, "mallory", ("accepts", again)),
+        Move("completeEvent", "mallory", (1, (2,)), when=When("start", run=1)),
+    )
+    assert found_by(stand_in(), moves) == []
+    bug = with_source(planted_in_deployed("attendee-paid-before-status"))
+    assert ("reentered", "completeEvent") in found_by(bug, moves)
+
+
+def found_by(contract: Artifact, moves: tuple[Move, ...]) -> list[tuple[str, str]]:
+    """Kind and function of each difference that some moves show."""
+    search = searched(contract, 1, 0)
+    search.begin_with([("plain", moves)])
+    search.run(sequences=1, watch=lambda: True)
+    return [(found.difference.kind, found.difference.function) for found in search.findings.values()]
+
+
 def test_each_planted_bug_fits_the_stand_in() -> None:
     sources = {planted_in_deployed(name) for name in deployed_bugs()} | {STAND_IN.read_text()}
     assert len(sources) == len(deployed_bugs()) + 1
