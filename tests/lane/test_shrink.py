@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from lane_helpers import planted_contract, sound_contract
 from plainly_patched import plainly_patched
 from stakesim.lane.draw import draw_move
@@ -50,6 +51,29 @@ def test_a_full_run_of_the_most_seats_becomes_a_small_one_that_is_full() -> None
     simplest, short, shown = shrink(lambda world: Player(contract, world), world, moves, difference)
     assert (simplest.moves, shown.cause) == ((), difference.cause)
     assert len(short) <= 3, short
+
+
+@pytest.mark.parametrize("booking", [1, 97, 200])
+def test_the_bookings_that_are_named_later_are_those_that_stay(booking: int) -> None:
+    """The run has to be full, and is sold out again twice; see the bug's description."""
+    contract = planted_contract("sold-out-again-and-again")
+    world = next(world for world in worlds() if world.name == "a full run of the most seats")
+    attendee = call_of_booking(world, booking)
+    moves = (
+        Move("cancelBooking", attendee, (booking,)),
+        Move("bookEvent", "friend", (1, 1)),
+        Move("cancelBooking", "friend", (201,)),
+        Move("cancelEvent", "host", (1,)),
+    )
+    difference = first_difference(Player(contract, world), moves, ("wei", "wallets", "after cancelEvent"))
+    assert difference is not None
+    simplest, short, _ = shrink(lambda world: Player(contract, world), world, moves, difference)
+    assert (simplest.moves, len(short)) == ((), 6), short
+
+
+def call_of_booking(world: World, booking: int) -> str:
+    """Who attends by a booking of a run that was filled by one seat each."""
+    return [move.args[0] for move in world.moves if move.function == "bookEventFor"][booking - 1]
 
 
 CAUSE = ("accepted", "createEventRunFor", "OwnableUnauthorizedAccount")

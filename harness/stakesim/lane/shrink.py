@@ -196,16 +196,32 @@ def _simpler(moves: tuple[Move, ...], made: Sequence[_Made | None]) -> Iterator[
 
 
 def _with_smaller_runs(moves: tuple[Move, ...], made: Sequence[_Made | None]) -> Iterator[_Candidate]:
-    """Sequences in which a run has fewer seats and as many fewer bookings, as a full one may have to stay full."""
+    """Sequences in which a run has fewer seats and as many fewer bookings, as a full one may have to stay full.
+
+    The bookings that no call names go, the first or the last of them: those at the end may fill the run again.
+    """
+    named = {booking for move in moves for booking in _named(move)}
     for opened, (move, run) in enumerate(zip(moves, made, strict=True)):
         if run is None or run.kind != "run":
             continue
         *others, seats, start = move.args
         booked = [at for at, each in enumerate(moves) if each.function in _BOOKS and each.args[-2] == run.id]
-        for fewer in (len(booked) // 2, len(booked) // 4, 1) if len(booked) > _FEW else ():
+        plain = [at for at in booked if (booking := made[at]) is not None and booking.id not in named]
+        many = len(plain) if len(plain) > _FEW else 0
+        for fewer in (many - 1, many // 2, many // 4, 1):
             smaller = (*moves[:opened], move._replace(args=(*others, seats - fewer, start)), *moves[opened + 1 :])
-            kept = [position for position in range(len(moves)) if position not in booked[-fewer:]]
-            yield kept, tuple(smaller[position] for position in kept)
+            for gone in (plain[:fewer], plain[-fewer:]) if 0 < fewer <= len(plain) and fewer < seats else ():
+                kept = [position for position in range(len(moves)) if position not in gone]
+                yield kept, tuple(smaller[position] for position in kept)
+
+
+def _named(move: Move) -> tuple[int, ...]:
+    """Ids of the bookings that a move names."""
+    function, args = move.function, move.args
+    if function == SCRIPT and args[1] is not None:
+        function, args = args[1]
+    ids: tuple[int, ...] = args[:1] if function == "cancelBooking" else args[1] if function == "completeEvent" else ()
+    return ids
 
 
 _BOOKS = ("bookEvent", "bookEventFor")
