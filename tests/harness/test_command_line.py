@@ -56,6 +56,7 @@ def test_run_runs_files_and_profiles_and_writes_a_report(stakesim, tmp_path, pro
     assert "random: hostile" in finished.stdout
     assert "PASS" in finished.stdout
     assert (tmp_path / "out" / "summary.md").read_text().startswith("# Pass")
+    assert "<strong>PASS</strong>" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "ledger.csv").read_text().startswith("run,scenario,seed,step,time,action,actor,outcome")
 
 

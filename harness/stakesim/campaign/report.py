@@ -36,7 +36,7 @@ SUMMARY_KEYS = (
 """What the terminal shows of what a campaign reached."""
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """Results that the report shows in one line."""
 
     name: str
@@ -44,18 +44,22 @@ class _Group(NamedTuple):
 
     @property
     def steps(self) -> int:
+        """Actions that were carried out."""
         return sum(result.steps for result in self.results)
 
     @property
     def transactions(self) -> int:
+        """Transactions that were mined."""
         return sum(result.transactions for result in self.results)
 
     @property
     def seconds(self) -> float:
+        """Wall-clock time."""
         return sum(result.seconds for result in self.results)
 
     @property
     def findings(self) -> int:
+        """Number of findings."""
         return sum(len(result.findings) for result in self.results)
 
 
@@ -112,7 +116,7 @@ def show(result: CampaignResult, console: Console) -> None:
     for head in ("runs", "steps", "tx", "seconds"):
         table.add_column(head, justify="right")
     table.add_column("verdict")
-    for group in _groups(result):
+    for group in grouped(result):
         table.add_row(
             group.name,
             str(len(group.results)),
@@ -164,14 +168,14 @@ def write_report(result: CampaignResult, folder: Path, command: str) -> None:
     (folder / "summary.md").write_text("\n".join(_markdown(result, command)) + "\n", encoding="utf-8")
 
 
-def _groups(result: CampaignResult) -> list[_Group]:
+def grouped(result: CampaignResult) -> list[Group]:
     """Scripted scenarios one by one, drawn ones by profile, in the order in which they were run."""
     groups: dict[str, list[ScenarioResult]] = {}
     for scenario_result in result.results:
         scenario = scenario_result.scenario
         name = f"random: {(scenario.origin or {}).get('profile')}" if is_drawn(scenario) else scenario.name
         groups.setdefault(name, []).append(scenario_result)
-    return [_Group(name, results) for name, results in groups.items()]
+    return [Group(name, results) for name, results in groups.items()]
 
 
 def _show_verdict(result: CampaignResult, console: Console) -> None:
@@ -189,7 +193,7 @@ def _markdown(result: CampaignResult, command: str) -> Iterator[str]:
         for text in narratives(result.findings):
             yield f"```\n{text}\n```\n"
     yield "## Scenarios\n\n| scenario | runs | steps | transactions | findings |\n| --- | ---: | ---: | ---: | ---: |"
-    for group in _groups(result):
+    for group in grouped(result):
         counts = (len(group.results), group.steps, group.transactions, group.findings)
         yield f"| {group.name} | {' | '.join(map(str, counts))} |"
     yield "\n## Reached\n\n| what | times |\n| --- | ---: |"

@@ -108,6 +108,7 @@ def report(
         keeps: Make regressions of the project of the failing scenarios.
     """
     from stakesim.campaign.failure_cache import FailureCache, keep
+    from stakesim.campaign.html_report import page
     from stakesim.campaign.report import save_failures, show, write_report
     from stakesim.project import current_project
 
@@ -126,8 +127,10 @@ def report(
         console().print(f"fails no longer, and is forgotten: {name}", markup=False)
     try:
         if out:
-            write_report(result, out, command + option_text(contract=contract))
-            console().print(f"report: {out / 'summary.md'}, ledger: {out / 'ledger.csv'}")
+            command += option_text(contract=contract)
+            write_report(result, out, command)
+            (out / "report.html").write_text(page(result, command), encoding="utf-8")
+            console().print(f"report: {out / 'report.html'}, ledger: {out / 'ledger.csv'}")
     except OSError as error:
         print_error(f"the report can't be written: {error}")
         code = code or ExitCode.TROUBLE

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stakesim.commands.campaigns import load_artifact, suspend_garbage_collection
-from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork
+from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork, option_text
 from stakesim.commands.terminal import console, finish
 
 
@@ -18,14 +18,21 @@ def replay(
     hardfork: Hardfork = None,
     driver: Driver = None,
     contract: Contract = None,
+    html: Annotated[Path | None, typer.Option(help="File for a page that tells and draws it.")] = None,
 ) -> None:
     """Run one scenario, and show it step by step."""
     suspend_garbage_collection()
     from stakesim.campaign import campaign
+    from stakesim.campaign.html_report import scenario_page
     from stakesim.campaign.report import show_steps
     from stakesim.evm.engines import engine_with_rules
 
     engine = engine_with_rules(engine, hardfork)
     result = campaign.run(file, engine=engine, driver=driver, contract=load_artifact(contract), probing=False)
     show_steps(result, console())
+    if html is not None:
+        command = f"stakesim replay {file}{option_text(engine=engine, driver=driver, contract=contract)}"
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(scenario_page(result, command), encoding="utf-8")
+        console().print(f"page: {html}")
     finish(ok=result.ok)

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from stakesim import plots
+from stakesim.campaign.html_report import headline, payouts, render
 from stakesim.campaign.report import SUMMARY_KEYS
-from stakesim.errors import NotInstalled
+from stakesim.campaign.stories import stories
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
 from stakesim.gate.hashes import code_hash, contract_hashes
 from stakesim.gate.result import GateResult, PartVerdict
 from stakesim.gate.sarif import sarif
-from stakesim.paths import checkout, package_data
 from stakesim.runner import ledger
-from stakesim.runner.ledger import LedgerRow, by_party
-from stakesim.units import WEI_PER_ETH
+from stakesim.runner.ledger import by_party
 
 _PACKAGES = ("web3", "eth-tester", "py-evm", "pyrevm")
 _VERDICT_CLASSES = {
@@ -140,7 +138,9 @@ def summary_sentence(gate: GateResult) -> str:
     """What the verdict means, for somebody who does not program."""
     parts = ", ".join(part.name for part in gate.troubled_parts if part.verdict is gate.verdict)
     if gate.verdict is PartVerdict.FAIL:
-        return f"Do not deploy it: {parts} failed. The report shows each failure step by step."
+        told = stories([finding for part in gate.parts for finding in part.findings], ())
+        what = f" {headline(told)}" if told else ""
+        return f"Do not deploy it: {parts} failed.{what} The report shows each failure step by step."
     if gate.verdict is PartVerdict.VACUOUS:
         return f"Too little was reached to judge it, although nothing wrong was found: {parts}. The report says what."
     steps = sum(part.figures.get("steps", 0) for part in gate.parts)
@@ -192,21 +192,19 @@ def _junit(gate: GateResult) -> ET.Element:
 
 
 def _html(gate: GateResult, written_at: datetime, command: str) -> str:
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise NotInstalled("The report", "jinja2", "gate", "`make gate`" if checkout() else "") from None
-    template = Environment(autoescape=True).from_string(package_data("gate_report.html").read_text())
     prefix = "not supported: "
     not_supported = sorted(key.removeprefix(prefix) for key in gate.reached if key.startswith(prefix))
-    return template.render(
+    told = {part.name: stories(part.findings, gate.rows) for part in gate.parts}
+    return render(
+        "gate_report.html",
         gate=gate,
+        stories=told,
         written_at=f"{written_at:%Y-%m-%d %H:%M} UTC",
         sentence=summary_sentence(gate),
         verdict_classes=_VERDICT_CLASSES,
         not_supported=", ".join(not_supported),
         reached=", ".join(f"{gate.reached[key]:,} {key}" for key in SUMMARY_KEYS),
-        payouts=_payouts(gate.rows),
+        payouts=payouts(gate.rows),
         payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
         lines=_source_lines(gate.coverage, gate.source),
@@ -214,25 +212,6 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
         code_hash=code_hash(gate.artifact.bytecode),
         command=command,
     )
-
-
-def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
-    """Amounts by party. A deferred payout counts when it is credited, and not again when it is withdrawn."""
-    payouts = []
-    for party, sums in sorted(by_party(rows).items()):
-        received = sums["pushed"] + sums["deferred"]
-        if party == "platform":
-            received += sums["withdrawn"]
-        payouts.append(
-            {
-                "party": party,
-                "paid": f"{Decimal(sums['paid']) / WEI_PER_ETH:,.3f}",
-                "eth": f"{Decimal(received) / WEI_PER_ETH:,.3f}",
-                "wei": f"{received:,}",
-                "inr": f"{Decimal(sums['paise']) / 100:,.2f}",
-            }
-        )
-    return payouts
 
 
 def _gas_plot(gate: GateResult) -> Any:

@@ -32,7 +32,7 @@ from stakesim.scenario.actions import (
 from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.base_action import PaymentBehaviour
 from stakesim.scenario.scenario import Scenario
-from stakesim.units import DAY, HOUR, WEI_PER_ETH
+from stakesim.units import DAY, HOUR, WEI_PER_ETH, format_inr
 
 _LONG = 12
 """Actions or names beyond which not all are told."""
@@ -48,7 +48,7 @@ def narrate(findings: Sequence[Finding]) -> str:
     lines = [*_diagnosis(first), *_broken(findings)]
     if last.scenario is not None:
         lines += _where(last, last.scenario)
-        lines += _people(last.scenario, last.step)
+        lines += (f"     {line}" for line in people(last.scenario, last.step))
         lines += _actions_until(last.scenario, last.step)
     if last.saved:
         lines.append(f"  replay it: {_replay_command(last, last.saved)}")
@@ -99,7 +99,7 @@ def _where(finding: Finding, scenario: Scenario) -> Iterator[str]:
         yield f"     terms: {', '.join(unusual)}"
 
 
-def _people(scenario: Scenario, count: int) -> Iterator[str]:
+def people(scenario: Scenario, count: int) -> Iterator[str]:
     """Who among those in the first `count` actions, or in what they are about, is no ordinary account."""
     actions = scenario.actions[:count]
     named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
@@ -108,7 +108,7 @@ def _people(scenario: Scenario, count: int) -> Iterator[str]:
         if name in named and (what := _describe_actor(actor)):
             names.setdefault(what, []).append(name)
     for what, alike in names.items():
-        yield f"     {_list(alike)}: {what}"
+        yield f"{_list(alike)}: {what}"
 
 
 def _list(names: Sequence[str]) -> str:
@@ -136,16 +136,26 @@ def _actions_until(scenario: Scenario, count: int) -> Iterator[str]:
     In a long story, those of different people are alike too.
     """
     timed = scenario.timeline()[:count]
-    alike = ("run", "seats", "value_off", *(() if count > _LONG else ("by",)))
-    repeats = [False, *(_is_like_booking(timed[i - 1][1], timed[i][1], alike) for i in range(1, len(timed))), False]
-    for index, (at, action) in enumerate(timed):
-        number = index + 1
-        if repeats[index] and repeats[number]:  # neither the first nor the last of its row
-            if not repeats[index - 1]:
-                yield "         ..."
+    for number in told_steps(scenario, count):
+        if number is None:
+            yield "         ..."
             continue
+        at, action = timed[number - 1]
         mark = ">" if number == count else " "
         yield f"  {mark} {number:2}. {format_time(at)}  {describe_action(action)}"
+
+
+def told_steps(scenario: Scenario, count: int) -> Iterator[int | None]:
+    """Numbers of the steps to tell of the first `count`; None for several that are left out, see `_actions_until`."""
+    timed = scenario.timeline()[:count]
+    alike = ("run", "seats", "value_off", *(() if count > _LONG else ("by",)))
+    repeats = [False, *(_is_like_booking(timed[i - 1][1], timed[i][1], alike) for i in range(1, len(timed))), False]
+    for number in range(1, len(timed) + 1):
+        if repeats[number - 1] and repeats[number]:  # neither the first nor the last of its row
+            if not repeats[number - 2]:
+                yield None
+        else:
+            yield number
 
 
 def _is_like_booking(previous: Action, action: Action, fields: Sequence[str]) -> bool:
@@ -166,8 +176,18 @@ def format_wei(wei: int, rate: Decimal | None = None) -> str:
         eth = f"{Decimal(wei).scaleb(-18).normalize():f} ETH ({wei} wei)"
     if rate is None or not rate.is_finite():
         return eth
-    paise = round(Fraction(wei) * Fraction(rate) * 100 / WEI_PER_ETH)
-    return f"{eth}, {paise / Decimal(100):,.2f} INR" if paise else eth
+    paise = paise_of(wei, rate)
+    return f"{eth}, {format_inr(paise)}" if paise else eth
+
+
+def paise_of(wei: int, rate: Decimal) -> int:
+    """What wei are worth in INR x 100, to the nearest paisa.
+
+    Args:
+        wei: The amount.
+        rate: INR per ETH; finite.
+    """
+    return round(Fraction(wei) * Fraction(rate) * 100 / WEI_PER_ETH)
 
 
 def format_time(at: int) -> str:
