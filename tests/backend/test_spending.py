@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.services.nonce_queries import CLOCK_TOLERANCE_US
-from app.services.transactions.spending import Entry, _Window
+from app.services.transactions.spending import Entry, Spending, _Window
+from backend_environment import BackendEnvironment
 
 
 def entry(nonce: int, wei: int, key: str, person: str = "a", at: int = 1_000) -> Entry:
@@ -57,3 +58,24 @@ def test_an_approval_is_used_by_an_entry_of_its_operation_or_of_an_unknown_one()
     assert not window.has_used(0, "other")
     window.add(entry(1, 5, "two", at=CLOCK_TOLERANCE_US))
     assert window.has_used(0, "other")
+
+
+def test_a_final_transaction_counts_with_what_it_has_cost(backend: BackendEnvironment) -> None:
+    """By the chain: what the account has less afterwards."""
+    platform, w3 = backend.sender.address, backend.engine.w3
+    spending = Spending(w3, backend.sender.sealer, [platform])
+
+    def counted(nonce: int, final_block: int) -> int | None:
+        with backend.database.autocommit() as connection:
+            return spending._cost(connection, w3.eth.chain_id, platform, nonce, final_block)
+
+    before, nonce = w3.eth.get_balance(platform), w3.eth.get_transaction_count(platform)
+    backend.open_run()
+    block = w3.eth.block_number
+    cost = before - w3.eth.get_balance(platform)
+    assert cost > 0
+    assert w3.eth.get_transaction_count(platform) == nonce + 1
+    assert counted(nonce, block) == cost
+    assert counted(nonce, block - 1) is None  # not final yet
+    assert counted(nonce + 1, block) is None
+    assert counted(nonce - 1, block) is None  # in no row
