@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from lane_helpers import findings, planted_contract, sound_contract
+from plainly_patched import plainly_patched
 from planted_bugs import together
 from stakesim.evm.contract_file import patched_event_stake
 from stakesim.lane.corpus import FILE, load_sequences, save_sequences
+from stakesim.lane.judge import LaneJudge, learn
 from stakesim.lane.moves import SCRIPT, Move, Nested, When
 from stakesim.lane.play import Player, World
 from stakesim.lane.search import LaneSearch
@@ -39,6 +41,32 @@ def test_one_finding_does_not_hide_the_next(campaign_seed: int) -> None:
     name = next(iter(together()))
     found = findings(planted_contract(name), campaign_seed, sequences=1_000, most=5)
     assert len({finding.difference.cause for finding in found}) >= 5
+
+
+def test_what_is_wrong_from_the_start_is_told_once_and_hides_nothing(campaign_seed: int) -> None:
+    """A view that says something wrong before any call, and a thief who needs calls that bring money."""
+    sound = "return _stakeOf(pricePerSeat * seats);"
+    fees = "platformBalance += fee + forfeits - forfeitsToHost;"
+    contract = plainly_patched(sound, "return _stakeOf(pricePerSeat * seats) + 1;", (fees, fees.replace("+=", "=")))
+    search = LaneSearch(contract, campaign_seed)
+    search.run(sequences=1_500, watch=lambda: True)
+    causes = list(search.findings)
+    assert [cause for cause in causes if cause[1] == "calculateRequiredStake"] == [
+        ("view", "calculateRequiredStake", "after the deployment")
+    ]
+    assert any("platformBalance" in cause or cause[0] == "wei" for cause in causes), causes
+    assert len(search.corpus) > 100
+    assert not any("already show a finding" in reason for reason in search.skipped.values())
+
+
+def test_a_mutant_that_is_wrong_from_the_start_is_killed() -> None:
+    sound = LaneSearch(sound_contract(), 1)
+    sound.run(sequences=5, watch=lambda: True)
+    judge = LaneJudge(sound_contract(), learn(sound_contract(), sound), 0)
+    mutant = plainly_patched("return _stakeOf(pricePerSeat * seats);", "return _stakeOf(pricePerSeat * seats) + 1;")
+    kill = judge.judge(mutant)
+    assert kill is not None
+    assert (kill.kind, kill.shown_by) == ("view", "calculateRequiredStake")
 
 
 def test_the_same_seed_gives_the_same_search(campaign_seed: int) -> None:

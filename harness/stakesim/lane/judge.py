@@ -74,7 +74,9 @@ class LaneJudge:
         play = _Players(contract, self._known)
         player = play.player(self._known.worlds[0])
         if isinstance(player, LaneKill):
-            raise EngineError(player.text)
+            if player.kind == UNREACHABLE:
+                raise EngineError(player.text)
+            return player
         for case, outcome in deployments(contract).items():
             if outcome != self._deployments[case]:
                 return LaneKill(
@@ -118,6 +120,8 @@ class _Players:
                 player = Player(self._contract, world, self._known.traits)
             except EngineError as error:
                 return LaneKill(UNREACHABLE, world.name, str(error))
+            if player.wrong_from_start:
+                return _kill(player.wrong_from_start[0])
             if player.spoiled_by:
                 return self._spoiled(world, player.spoiled_by)
             player.ordered = self._known.ordered

@@ -44,6 +44,8 @@ from stakesim.scenario.actions import Terms
 
 ENDLESS = "endless"
 """Kind of the difference that views show which use up all gas."""
+DEPLOYMENT = "the deployment"
+"""What comes before a difference that no move brings about."""
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
@@ -113,6 +115,11 @@ def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
     return [kind for kind, _ in groupby("a booking" if name in _OF_BOOKINGS else name for name, *_ in events)]
 
 
+def _subject(difference: Difference) -> str:
+    """The view with its arguments, or whose wei."""
+    return difference.text.partition(" must ")[0]
+
+
 _OF_BOOKINGS = ("BookingCompleted", "BookingNoShow")
 
 
@@ -124,6 +131,7 @@ class Player:
         contract: The contract.
         own_functions: Names and argument types of functions that only this contract has.
         spoiled_by: The world's first moves that already show a difference; empty as a rule.
+        wrong_from_start: What differs before any move, and is not told again after one; empty as a rule.
         state: The model's state.
         played: How many moves were played.
         ordered: Whether events must come in the order of the rules.
@@ -171,6 +179,9 @@ class Player:
         self._encoded_views: dict[ExpectedView, tuple[bytes, bytes]] = {}
         self._sequences = 0
         self._begin()
+        self._wrong_from_start: set[str] = set()
+        self.wrong_from_start = self.check_state(-1, after=DEPLOYMENT)
+        self._wrong_from_start = set(map(_subject, self.wrong_from_start))
         for position, move in enumerate(self.world.moves, start=1):
             last = position == len(self.world.moves)
             if self.play(move, position).differences or (last and self.check_state(position, after=move.function)):
@@ -349,7 +360,7 @@ class Player:
             if wei != due:
                 text = f"{party} must have {due} wei after {after}, and has {wei - due:+} wei"
                 differences.append(Difference("wei", "wallets", f"after {after}", text, index))
-        return differences
+        return [each for each in differences if _subject(each) not in self._wrong_from_start]
 
     def _encoded(self, view: ExpectedView) -> tuple[bytes, bytes]:
         """The call of a view, and the answer that is expected."""

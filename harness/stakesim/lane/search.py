@@ -274,6 +274,8 @@ class LaneSearch:
                 moves.pop()
         if not moves:
             return
+        for difference in player.wrong_from_start:
+            self._report(player, difference, moves[:1])
         last = next((move for move in reversed(moves) if move.function not in PREPARATIONS), moves[-1])
         differences = player.check_state(len(moves) - 1, after=last.function)
         if differences:
