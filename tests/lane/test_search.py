@@ -49,7 +49,7 @@ def test_what_is_wrong_from_the_start_is_told_once_and_hides_nothing(campaign_se
     fees = "platformBalance += fee + forfeits - forfeitsToHost;"
     contract = plainly_patched(sound, "return _stakeOf(pricePerSeat * seats) + 1;", (fees, fees.replace("+=", "=")))
     search = LaneSearch(contract, campaign_seed)
-    search.run(sequences=1_500, watch=lambda: True)
+    search.run(sequences=400, watch=lambda: True)
     causes = list(search.findings)
     assert [cause for cause in causes if cause[1] == "calculateRequiredStake"] == [
         ("view", "calculateRequiredStake", "after the deployment")
@@ -57,6 +57,19 @@ def test_what_is_wrong_from_the_start_is_told_once_and_hides_nothing(campaign_se
     assert any("platformBalance" in cause or cause[0] == "wei" for cause in causes), causes
     assert len(search.corpus) > 100
     assert not any("already show a finding" in reason for reason in search.skipped.values())
+
+
+def test_a_view_that_is_wrong_for_long_does_not_hide_who_gets_too_much(campaign_seed: int) -> None:
+    """The run's seats are wrong from the first booking on; who hosts a booked run gets a wei too much, silently."""
+    host = "_push(run.host, hostPayout + stake);"
+    contract = plainly_patched(
+        host,
+        host.replace("stake)", "stake + (run.seatsBooked == 0 ? 0 : 1))"),
+        ("seatsBooked: run.seatsBooked,", "seatsBooked: run.seatsBooked * 2,"),
+    )
+    search = LaneSearch(contract, campaign_seed)
+    search.run(sequences=3_000, watch=lambda: not any(cause[0] == "wei" for cause in search.findings))
+    assert {("view", "getEventRun"), ("wei", "wallets")} <= {cause[:2] for cause in search.findings}
 
 
 def test_a_mutant_that_is_wrong_from_the_start_is_killed() -> None:

@@ -91,6 +91,11 @@ class Difference(NamedTuple):
         """What makes two differences one finding."""
         return self.kind, self.function, self.detail
 
+    @property
+    def subject(self) -> str:
+        """Of a difference in the state, what differs: a view with its arguments, or somebody's wallet."""
+        return self.text.partition(" must ")[0]
+
 
 class MoveResult(NamedTuple):
     """What one move did on the contract.
@@ -113,11 +118,6 @@ class MoveResult(NamedTuple):
 def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
     """Kinds of events in their order. Bookings of a run are in no order that anybody is told."""
     return [kind for kind, _ in groupby("a booking" if name in _OF_BOOKINGS else name for name, *_ in events)]
-
-
-def _subject(difference: Difference) -> str:
-    """The view with its arguments, or whose wei."""
-    return difference.text.partition(" must ")[0]
 
 
 _OF_BOOKINGS = ("BookingCompleted", "BookingNoShow")
@@ -181,7 +181,7 @@ class Player:
         self._begin()
         self._wrong_from_start: set[str] = set()
         self.wrong_from_start = self.check_state(-1, after=DEPLOYMENT)
-        self._wrong_from_start = set(map(_subject, self.wrong_from_start))
+        self._wrong_from_start = {each.subject for each in self.wrong_from_start}
         for position, move in enumerate(self.world.moves, start=1):
             last = position == len(self.world.moves)
             if self.play(move, position).differences or (last and self.check_state(position, after=move.function)):
@@ -360,7 +360,7 @@ class Player:
             if wei != due:
                 text = f"{party} must have {due} wei after {after}, and has {wei - due:+} wei"
                 differences.append(Difference("wei", "wallets", f"after {after}", text, index))
-        return [each for each in differences if _subject(each) not in self._wrong_from_start]
+        return [each for each in differences if each.subject not in self._wrong_from_start]
 
     def _encoded(self, view: ExpectedView) -> tuple[bytes, bytes]:
         """The call of a view, and the answer that is expected."""

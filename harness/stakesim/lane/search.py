@@ -279,8 +279,10 @@ class LaneSearch:
         last = next((move for move in reversed(moves) if move.function not in PREPARATIONS), moves[-1])
         differences = player.check_state(len(moves) - 1, after=last.function)
         if differences:
+            known = len(self.findings)
             self._report_state(player, differences, moves)
-            return
+            if len(self.findings) > known:
+                return  # what is known already does not keep the search from going on
         if deep or self.sequences % _LOOKS == 1:
             storage.after_sequence(player.arena)
         if deep:
@@ -361,19 +363,21 @@ class LaneSearch:
             self.findings[difference.cause] = replace(found, difference=shown, world=world, moves=short)
 
     def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:
-        """Finds the move after which the state differs, and reports how."""
+        """Finds the moves after which the state differs, and reports how; each view and wallet once."""
         player.restart()
+        at_end, seen = {difference.subject for difference in differences}, set[str]()
         for position, move in enumerate(moves):
-            if result := player.play(move, position).differences:
-                for difference in result:
+            result = player.play(move, position).differences
+            found = result or player.check_state(position, after=move.function)
+            for difference in found:
+                if difference.subject not in seen:
                     self._report(player, difference, moves[: position + 1])
-                return
-            if found := player.check_state(position, after=move.function):
-                for difference in found:
-                    self._report(player, difference, moves[: position + 1])
+            seen |= {difference.subject for difference in found}
+            if result or at_end <= seen:
                 return
         for difference in differences:  # only seen at the end
-            self._report(player, difference, moves)
+            if difference.subject not in seen:
+                self._report(player, difference, moves)
 
 
 def _ids_go_on(player: Player) -> bool:
