@@ -1,0 +1,28 @@
+"""Which test fails on another contract is known exactly, whatever its id looks like."""
+
+from pathlib import Path
+
+import pytest
+from stakesim.evm.compiler import compile_contracts
+from stakesim.gate.contract_tests import first_failing_test
+
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("case", ["passes", {case!r}, "fails too"])
+def test_something(case):
+    assert case == "passes"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["cancel: a - b", "plain", "[x] - FAILED y::z", "पैसा / ₹"])
+def test_a_failing_test_can_be_run_again_by_its_id(case: str, tmp_path: Path) -> None:
+    file, contract = tmp_path / "test_cases.py", compile_contracts()["EventStake"]
+    file.write_text(TESTS.format(case=case))
+    failed = first_failing_test(contract, file, "revm")
+    assert failed is not None
+    assert "test_cases.py::test_something[" in failed
+    assert failed == first_failing_test(contract, failed, "revm")
+    file.write_text("def test_something(): pass")
+    assert first_failing_test(contract, file, "revm") is None
