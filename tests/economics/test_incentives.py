@@ -163,12 +163,12 @@ def test_margrabe_against_two_moving_prices() -> None:
 @pytest.mark.parametrize("volatility", cancellation_options.VOLATILITIES)
 @pytest.mark.parametrize("cost", [None, 0.8, 1.0])
 def test_simulated_option_values_equal_the_closed_form(volatility: float, cost: float | None) -> None:
-    """Within four standard errors."""
+    """Within four standard errors, or a millionth where no path of the sample is one on which it pays."""
     price = Gbm(inr_per_eth="200000", annual_volatility=volatility)
     for lead in (7, 60):
         simulated = cancellation_options.simulated_value(price, lead, 40_000, 3, holding_cost=cost)
         exact = cancellation_options.closed_form_value(price, lead, holding_cost=cost)
-        assert abs(simulated.value - exact) < 2.05 * (simulated.high - simulated.value)
+        assert abs(simulated.value - exact) < 2.05 * (simulated.high - simulated.value) + 1e-6
 
 
 def test_a_longer_lead_time_makes_the_option_more_valuable() -> None:

@@ -22,6 +22,7 @@ from stakesim.economics.metrics import METRICS
 from stakesim.errors import NotInstalled
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk
 from stakesim.population.state import Behaviour
+from stakesim.population.streams import stream
 from stakesim.prices.price_models import PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError, suggestion
@@ -38,8 +39,6 @@ Policies: TypeAlias = Mapping[str, Sequence[Any]] | Sequence[Terms]
 
 _EXACT_COLUMNS = ("numerator", "denominator")
 """Columns of Python integers, in a DataFrame of dtype object and in Parquet decimal128."""
-_SPOT_CHECK_STREAM = 0xC4EC
-"""Keeps the random numbers that pick runs for the spot check apart from all others of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +143,11 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
     Raises:
         MismatchError: An amount differs.
     """
-    from numpy.random import SeedSequence, default_rng
-
     if not count:
         return 0
     from stakesim.economics.spot_check import compare_with_chain  # loads the EVM, which workers of a sweep do not need
 
-    rng = default_rng(SeedSequence([seed, _SPOT_CHECK_STREAM]))
+    rng = stream(seed, "spot check")
     picked: list[tuple[PopulationChunk, int]] = []
     for number in range(count):
         block = blocks[int(rng.integers(len(blocks)))]

@@ -6,6 +6,7 @@ runs are drawn, so that one of a million can be run on a chain.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,6 +20,7 @@ from stakesim.model.rules import MAX_SEATS
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.outcomes import MAX_PLACES
 from stakesim.population.state import NEVER, Behaviour, Intents, PopulationState
+from stakesim.population.streams import stream
 from stakesim.prices.price_models import Gbm, PriceModel
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
@@ -35,8 +37,6 @@ CHUNK_SIZE = 4_096
 """Runs drawn at once: enough that NumPy's overhead is small, few enough that their arrays stay in the CPU's cache."""
 DAYS_AFTER = 10
 """Days of the market after the last start, more than the usual grace period. Later the last rate holds."""
-_RUNS_STREAM, _MARKET_STREAM, _FIRST_BEHAVIOUR_STREAM = 0, 1, 10
-"""Numbers of the independent streams of random numbers of a chunk."""
 _PLACES_FOR_BEHAVIOURS = 10
 """Places of a run that are left for people whom behaviours add."""
 
@@ -127,7 +127,8 @@ def draw(
     """Draws CHUNK_SIZE runs of a population.
 
     Runs, market and each behaviour have independent streams of random numbers, which depend on the seed and the chunk
-    alone: another policy meets the same runs, people and market.
+    alone: another policy meets the same runs, people and market. A behaviour's stream has the name of its kind, and a
+    number among those of that kind. So it draws the same whichever others are before it.
 
     Args:
         population: The population.
@@ -141,16 +142,12 @@ def draw(
     behaviours = population.behaviours if behaviours is None else behaviours
     honest = _draw_honest(population, seed, chunk, price or population.price, terms.completion_grace)
     state = replace(honest, terms=terms)
-    for index, behaviour in enumerate(behaviours):
-        rng = _generator(seed, chunk, _FIRST_BEHAVIOUR_STREAM + index)
-        state = replace(state, intents=behaviour(rng, state))
+    kinds: Counter[str] = Counter()
+    for behaviour in behaviours:
+        kind = getattr(behaviour, "__qualname__", type(behaviour).__qualname__)
+        state = replace(state, intents=behaviour(stream(seed, chunk, "behaviour", kind, kinds[kind]), state))
+        kinds[kind] += 1
     return PopulationChunk(population.name, seed, chunk, state)
-
-
-def _generator(seed: int, chunk: int, stream: int) -> Generator:
-    from numpy.random import SeedSequence, default_rng
-
-    return default_rng(SeedSequence([seed, chunk, stream]))
 
 
 @lru_cache(maxsize=2)
@@ -161,7 +158,7 @@ def _draw_honest(population: Population, seed: int, chunk: int, price: PriceMode
     from stakesim.population.exact_int import paise_to_wei
     from stakesim.prices.market import simulate
 
-    rng = _generator(seed, chunk, _RUNS_STREAM)
+    rng = stream(seed, chunk, "runs")
     seats = _draw_between(rng, population.seats, CHUNK_SIZE)
     start = _draw_between(rng, population.lead_time, CHUNK_SIZE)
     price_paise = _draw_prices(rng, population.price_inr)
@@ -171,7 +168,7 @@ def _draw_honest(population: Population, seed: int, chunk: int, price: PriceMode
     pause = HOUR  # nobody books in the last hour, so that a booking that is delayed by seconds is not too late
     books_at = (60 + rng.random(shape) * (start - 60 - pause)).astype(np.int64)
     days = population.lead_time[1] // DAY + DAYS_AFTER
-    market = simulate(price, _generator(seed, chunk, _MARKET_STREAM), CHUNK_SIZE, days)
+    market = simulate(price, stream(seed, chunk, "market"), CHUNK_SIZE, days)
     rates = np.maximum(np.rint(market * 100), 1).astype(np.int64)
     intents = Intents(
         interested=interested,
