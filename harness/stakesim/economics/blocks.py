@@ -25,10 +25,8 @@ from stakesim.workers.pool import worker_pool
 
 CHUNKS_PER_BLOCK = 16
 
-PolicySums: TypeAlias = dict[str, MetricSums]
-"""The sums of every metric under one policy."""
-BlockResult: TypeAlias = list[PolicySums]
-"""The sums under every policy, in the order of the block's policies."""
+BlockResult: TypeAlias = dict[str, MetricSums]
+"""The sums of every metric under the block's policies."""
 Progress: TypeAlias = Callable[[int], None]
 """Called with the number of runs that were finished."""
 
@@ -104,13 +102,7 @@ def compute_block(block: Block) -> BlockResult:
         values_by_policy = [
             _metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies
         ]
-        first_policy = values_by_policy[0]
-        chunks.append(
-            [
-                {name: metrics.sum_runs(values[name], first_policy[name]) for name in values}
-                for values in values_by_policy
-            ]
-        )
+        chunks.append({name: metrics.sum_runs([values[name] for values in values_by_policy]) for name in METRICS})
     return combine_chunks(chunks)
 
 
@@ -122,11 +114,8 @@ def _metric_values(chunk: PopulationChunk, count: int) -> MetricValues:
 
 
 def combine_chunks(parts: Sequence[BlockResult]) -> BlockResult:
-    """Adds the sums of several chunks or blocks, for each policy and metric."""
-    return [
-        {name: metrics.combine([sums[name] for sums in policy]) for name in METRICS}
-        for policy in zip(*parts, strict=True)
-    ]
+    """Adds the sums of several chunks or blocks, for each metric."""
+    return {name: metrics.combine([sums[name] for sums in parts]) for name in METRICS}
 
 
 def compute_blocks(
@@ -172,7 +161,7 @@ def _compute(blocks: Sequence[Block], jobs: int, dask: str | None) -> Iterator[t
 def _save(result: BlockResult, file: Path) -> None:
     """Writes the file atomically: an interruption leaves no incomplete result."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = [{name: sums.to_json() for name, sums in policy.items()} for policy in result]
+    data = {name: sums.to_json() for name, sums in result.items()}
     unfinished = file.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(data), encoding="utf-8")
     unfinished.replace(file)
@@ -180,4 +169,4 @@ def _save(result: BlockResult, file: Path) -> None:
 
 def _load(file: Path) -> BlockResult:
     data = json.loads(file.read_text(encoding="utf-8"))
-    return [{name: MetricSums.from_json(sums) for name, sums in policy.items()} for policy in data]
+    return {name: MetricSums.from_json(sums) for name, sums in data.items()}

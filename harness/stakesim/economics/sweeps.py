@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from stakesim.economics import metrics
 from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, split_into_blocks
-from stakesim.economics.metrics import METRICS
+from stakesim.economics.metrics import METRICS, is_share
 from stakesim.errors import NotInstalled
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk
 from stakesim.population.state import Behaviour
@@ -174,17 +174,18 @@ def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) 
         ),
         "price_parameters": first_block.price.model_dump_json(),
     }
-    sums_by_policy = combine_chunks([results[block] for block in cell.blocks])
-    for terms, sums in zip(first_block.policies, sums_by_policy, strict=True):
+    sums = combine_chunks([results[block] for block in cell.blocks])
+    estimates = {metric: metrics.estimate(sums[metric], is_share=is_share(metric)) for metric in METRICS}
+    for number, terms in enumerate(first_block.policies):
         for metric, unit in METRICS.items():
             yield {
                 **dict(terms),
                 **parameters,
                 "metric": metric,
                 "unit": unit,
-                "numerator": sums[metric].numerator,
-                "denominator": sums[metric].denominator,
-                **asdict(metrics.estimate(sums[metric], sums_by_policy[0][metric])),
+                "numerator": sums[metric].numerators[number],
+                "denominator": sums[metric].denominators[number],
+                **asdict(estimates[metric][number]),
             }
 
 

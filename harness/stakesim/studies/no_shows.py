@@ -106,9 +106,7 @@ def sweep_other_cases(runs: int, seed: int, *, no_show: str = "low", demand: str
 def best_stakes(frame: pd.DataFrame, metric: str, *, largest: bool = True) -> pd.Series[Any]:
     """Returns the stakes that no other stake is shown to beat, in basis points, for each case and pair of elasticities.
 
-    Changes are paired with the first policy's. By the triangle inequality of standard deviations, the half-width of the
-    difference of two changes is at most the sum of their half-widths. So stakes told apart here would also be told
-    apart by a paired 95% interval of their difference.
+    The best one is among them with a probability of at least 95%; see `stakesim.economics.metrics.Estimate`.
 
     Args:
         frame: From `sweep_stakes` or `sweep_other_cases`.
@@ -117,14 +115,11 @@ def best_stakes(frame: pd.DataFrame, metric: str, *, largest: bool = True) -> pd
     """
     import pandas as pd
 
-    stakes_by_case: dict[Any, tuple[int, ...]] = {}
     of_metric = frame[frame["metric"] == metric].sort_values("stake_bps", kind="stable")
-    for case, rows in of_metric.groupby(_CASE_COLUMNS, sort=False):
-        gain = rows["change"] if largest else -rows["change"]
-        half_width = (rows["change_high"] - rows["change_low"]) / 2
-        best = int(gain.argmax())
-        not_beaten = gain.iloc[best] - gain <= half_width.iloc[best] + half_width
-        stakes_by_case[case] = tuple(rows["stake_bps"][not_beaten])
+    stakes_by_case: dict[Any, tuple[int, ...]] = {
+        case: tuple(rows["stake_bps"][rows["may_be_largest" if largest else "may_be_smallest"]])
+        for case, rows in of_metric.groupby(_CASE_COLUMNS, sort=False)
+    }
     name = f"{'most' if largest else 'fewest'} {metric}"
     return pd.Series(stakes_by_case, name=name).rename_axis(_CASE_COLUMNS)
 
