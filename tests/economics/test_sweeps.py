@@ -1,8 +1,13 @@
 """Sweeps: exact sums, correct intervals, results independent of how they are computed, and spot checks on a chain."""
 
+import errno
+import importlib
 import json
-from dataclasses import replace
+import os
+import pickle
+from dataclasses import fields, replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,12 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from stakesim.commands.cli import cli
 from stakesim.economics import blocks, metrics, spot_check, sweep
+from stakesim.economics.output import OutputError
 from stakesim.economics.spot_check import MismatchError
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
 from stakesim.population.population import CHUNK_SIZE, Population
-from stakesim.prices.price_models import Constant, Gbm
+from stakesim.population.to_scenario import generate
+from stakesim.prices.price_models import Constant, Gbm, Series
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError
 from typer.testing import CliRunner
@@ -231,6 +238,98 @@ class TestComputation:
         assert set(frame.behaviours) == {"people"}
         with pytest.raises(InputError, match="is not data, so its results can't be saved"):
             sweep(POLICIES, [everybody], Constant(), 10, 0, SMALL, out=tmp_path)
+
+
+class TestSavedResults:
+    """A saved result is used for the same work only: whatever the result depends on is part of the file's name."""
+
+    CLOSES = "date,close\n2024-01-01,200000\n2024-01-02,{second}\n2024-01-03,210000\n2024-01-04,{second}\n"
+
+    def write_closes(self, file, second):
+        """Rewrites a series and sets the time of its change back, as an archive or a clock may."""
+        file.write_text(self.CLOSES.format(second=second))
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+
+    @pytest.mark.parametrize("saved", [False, True])
+    def test_a_changed_price_file_of_the_same_name_gives_new_results(self, saved, tmp_path):
+        prices, incomes = tmp_path / "prices.csv", []
+        out = tmp_path / "out" if saved else None
+        for second in (200_000, 400_000):
+            self.write_closes(prices, second)
+            frame = sweep(POLICIES, [NoShow()], Series(file=str(prices)), 50, 1, SMALL, out=out)
+            incomes.append(frame[frame.metric == "host profit"].numerator.tolist())
+        assert incomes[0] != incomes[1]
+
+    def test_a_worker_whose_price_file_is_another_one_refuses(self, tmp_path, monkeypatch):
+        for folder, second in (("here", 200_000), ("there", 400_000)):
+            (tmp_path / folder).mkdir()
+            self.write_closes(tmp_path / folder / "prices.csv", second)
+        monkeypatch.chdir(tmp_path / "here")
+        price = Series(file="prices.csv")
+        [block] = blocks.split_into_blocks(SMALL, (Terms(),), (NoShow(),), price, 10, 1)
+        blocks.compute_block(pickle.loads(pickle.dumps(block)))
+        monkeypatch.chdir(tmp_path / "there")
+        with pytest.raises(InputError, match=r"prices.csv: has another content on .+ than where the sweep began"):
+            blocks.compute_block(pickle.loads(pickle.dumps(block)))
+
+    def test_a_generated_scenario_follows_a_changed_price_file(self, tmp_path):
+        rates = []
+        for second in (200_000, 250_000):
+            self.write_closes(tmp_path / "prices.csv", second)
+            population = SMALL.model_copy(update={"price": Series(file=str(tmp_path / "prices.csv"))})
+            rates.append(generate(population, 1, 0).price.rates[1].inr_per_eth)
+        assert rates == [210_000, 250_000]  # equal rates are one step
+
+    def test_everything_that_a_block_has_is_part_of_its_digest(self, tmp_path, monkeypatch):
+        module = tmp_path / "own_people.py"
+        code = "from stakesim.population.behaviours import NoShow\nclass Own(NoShow):\n    pass\n"
+        module.write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        own_people = importlib.import_module("own_people")
+        block = blocks.Block(SMALL, (Terms(),), (NoShow(),), Constant(), "", 1, 0, 10)
+        changes = {
+            "population": SMALL.model_copy(update={"seats": (6, 10)}),
+            "policies": (Terms(stake_bps=1),),
+            "behaviours": (own_people.Own(),),
+            "price": Constant(inr_per_eth="1"),
+            "price_data": "other",
+            "seed": 2,
+            "first_chunk": 1,
+            "runs": 11,
+        }
+        assert set(changes) == {field.name for field in fields(block)}
+        digests = [block.digest(), *(replace(block, **{name: value}).digest() for name, value in changes.items())]
+        module.write_text(code.replace("pass", "base: float = 0.135"))
+        own_people = importlib.reload(own_people)
+        digests.append(replace(block, behaviours=(own_people.Own(),)).digest())
+        monkeypatch.setattr(blocks, "library_hash", lambda: "a later version")
+        digests.append(block.digest())
+        assert len(set(digests)) == len(digests)
+
+    def test_code_that_cannot_be_read_is_not_saved(self, tmp_path):
+        unreadable = type("Unreadable", (NoShow,), {"__module__": "no_such_module"})
+        with pytest.raises(InputError, match=r"the code of no_such_module.Unreadable can't be read"):
+            sweep(POLICIES, [unreadable()], Constant(), 10, 0, SMALL, out=tmp_path)
+
+    @pytest.mark.parametrize("content", ["", "{", '{"bookings": [1]}', "[]", "{}"])
+    def test_a_damaged_file_is_computed_again(self, content, tmp_path):
+        frame = small_sweep(20, out=tmp_path)
+        parts = sorted((tmp_path / "parts").iterdir())
+        parts[0].write_text(content)
+        pd.testing.assert_frame_equal(small_sweep(20, out=tmp_path), frame)
+        assert json.loads(parts[0].read_text())
+
+    def test_a_full_disk_is_told_with_the_file(self, tmp_path, monkeypatch):
+        def full(*_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(OutputError, match=r"/parts/\w+\.json can't be written: No space left on device; make room"):
+            small_sweep(2, out=tmp_path)
+        monkeypatch.undo()
+        monkeypatch.setattr(pq, "write_table", full)
+        with pytest.raises(OutputError, match=r"/sweep.parquet can't be written"):
+            small_sweep(2, out=tmp_path)
 
 
 class TestSpotChecks:

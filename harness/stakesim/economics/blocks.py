@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import logging
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,16 +18,19 @@ from pydantic import BaseModel
 
 from stakesim.economics import metrics
 from stakesim.economics.metrics import METRICS, MetricSums, MetricValues
+from stakesim.economics.output import whole_file
 from stakesim.economics.settle import settle
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, chunks_of, draw, first_runs
 from stakesim.population.state import Behaviour
-from stakesim.prices.price_models import PriceModel
+from stakesim.prices.price_models import PriceModel, data_hash
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError
+from stakesim.workers.code_version import library_hash
 from stakesim.workers.pool import worker_pool
 
 CHUNKS_PER_BLOCK = 16
+_log = logging.getLogger(__name__)
 
 BlockResult: TypeAlias = dict[str, MetricSums]
 """The sums of every metric under the block's policies."""
@@ -41,6 +48,7 @@ class Block:
         behaviours: How the people behave.
         price: The market.
         seed: Seed of the sweep.
+        price_data: Hash of the data that the market reads from a file, see `stakesim.prices.price_models.data_hash`.
         first_chunk: Number of the first chunk of `CHUNK_SIZE` runs.
         runs: Number of runs, from the first run of the first chunk.
     """
@@ -49,6 +57,7 @@ class Block:
     policies: tuple[Terms, ...]
     behaviours: tuple[Behaviour, ...]
     price: PriceModel
+    price_data: str
     seed: int
     first_chunk: int
     runs: int
@@ -58,25 +67,42 @@ class Block:
         return draw(self.population, self.seed, number, terms, self.behaviours, self.price)
 
     def digest(self) -> str:
-        """Returns a hash of all parameters, which names the file of the block's result.
+        """Returns a hash of all that the block's result depends on: it names the result's file.
 
         Raises:
-            InputError: A behaviour is a function, which has no parameters to hash.
+            InputError: A behaviour is a function, which has no parameters to hash, or its code can't be read.
         """
-        for behaviour in self.behaviours:
-            if not isinstance(behaviour, BaseModel):
-                raise InputError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
         parameters = {
+            "code": [library_hash(), version("numpy")],
             "seed": self.seed,
             "first": self.first_chunk,
             "runs": self.runs,
             "population": self.population.model_dump_json(),
             "policies": [terms.model_dump_json() for terms in self.policies],
-            "behaviours": [b.model_dump_json() for b in self.behaviours if isinstance(b, BaseModel)],
-            "price": self.price.model_dump_json(),
+            "behaviours": [_identity(behaviour) for behaviour in self.behaviours],
+            "price": [self.price.model_dump_json(), self.price_data],
             "metrics": list(METRICS),
         }
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _identity(behaviour: Behaviour) -> list[str]:
+    """What makes a behaviour another one: its class, the code of that, and its parameters.
+
+    Raises:
+        InputError: It is a function, or its code can't be read.
+    """
+    if not isinstance(behaviour, BaseModel):
+        raise InputError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
+    kind = type(behaviour)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        code = "" if kind.__module__.startswith("stakesim.") else inspect.getsource(inspect.getmodule(kind) or kind)
+    except (OSError, TypeError):
+        raise InputError(
+            f"the code of {name} can't be read, so its results can't be saved: put it into a module, or leave out `out`"
+        ) from None
+    return [name, code, behaviour.model_dump_json()]
 
 
 def split_into_blocks(
@@ -89,21 +115,36 @@ def split_into_blocks(
 ) -> tuple[Block, ...]:
     """Splits `runs` runs into blocks of `CHUNKS_PER_BLOCK` chunks; the last block has the rest."""
     size = CHUNKS_PER_BLOCK * CHUNK_SIZE
+    price_data = data_hash(price)
     return tuple(
-        Block(population, policies, behaviours, price, seed, first // CHUNK_SIZE, min(size, runs - first))
+        Block(population, policies, behaviours, price, price_data, seed, first // CHUNK_SIZE, min(size, runs - first))
         for first in range(0, runs, size)
     )
 
 
 def compute_block(block: Block) -> BlockResult:
-    """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time."""
+    """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time.
+
+    Raises:
+        InputError: The file of the market has not the content that the sweep began with.
+    """
+    _check_price_data(block)
     chunks: list[BlockResult] = []
     for number, count in chunks_of(block.runs):
         values_by_policy = [
             _metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies
         ]
         chunks.append({name: metrics.sum_runs([values[name] for values in values_by_policy]) for name in METRICS})
+    _check_price_data(block)
     return combine_chunks(chunks)
+
+
+def _check_price_data(block: Block) -> None:
+    if data_hash(block.price) != block.price_data:
+        raise InputError(
+            f"{getattr(block.price, 'file', '')}: has another content on {platform.node()} than where the sweep began; "
+            "copy the file to every worker, and do not change it meanwhile"
+        )
 
 
 def _metric_values(chunk: PopulationChunk, count: int) -> MetricValues:
@@ -139,8 +180,8 @@ def compute_blocks(
             progress(block.runs)
 
     for block in blocks:
-        if block in files and files[block].exists():
-            finish(block, _load(files[block]))
+        if block in files and (saved_result := _load(files[block])):
+            finish(block, saved_result)
     for block, result in _compute([block for block in blocks if block not in results], jobs, dask):
         if block in files:
             _save(result, files[block])
@@ -159,14 +200,18 @@ def _compute(blocks: Sequence[Block], jobs: int, dask: str | None) -> Iterator[t
 
 
 def _save(result: BlockResult, file: Path) -> None:
-    """Writes the file atomically: an interruption leaves no incomplete result."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     data = {name: sums.to_json() for name, sums in result.items()}
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(data), encoding="utf-8")
-    unfinished.replace(file)
+    with whole_file(file) as unfinished:
+        unfinished.write_text(json.dumps(data), encoding="utf-8")
 
 
-def _load(file: Path) -> BlockResult:
-    data = json.loads(file.read_text(encoding="utf-8"))
-    return {name: MetricSums.from_json(sums) for name, sums in data.items()}
+def _load(file: Path) -> BlockResult | None:
+    """The result in a file; None if there is none, or the file is damaged, so that it is computed again."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return {name: MetricSums.from_json(data[name]) for name in METRICS}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        _log.warning("%s is damaged; its runs are computed again", file)
+        return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stakesim import plots
 from stakesim.economics.metrics import METRICS
+from stakesim.economics.output import whole_file
 from stakesim.errors import NotInstalled
 from stakesim.paths import package_data
 
@@ -52,8 +53,8 @@ def write_report(frame: pd.DataFrame, sweep_file: SweepFile, file: Path, command
         ],
         population=frame.population_parameters.iloc[0],
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page, encoding="utf-8")
+    with whole_file(file) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
 
 
 def format_estimate(row: Any) -> str:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from stakesim.economics import metrics
 from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, split_into_blocks
 from stakesim.economics.metrics import METRICS, is_share
+from stakesim.economics.output import whole_file
 from stakesim.errors import NotInstalled
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk
 from stakesim.population.state import Behaviour
@@ -198,5 +199,5 @@ def _write_parquet(frame: pd.DataFrame, file: Path) -> None:
     table = pa.Table.from_pandas(frame.drop(columns=list(_EXACT_COLUMNS)), preserve_index=False)
     for name in _EXACT_COLUMNS:
         table = table.append_column(name, pa.array(frame[name].tolist(), pa.decimal128(38, 0)))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.select(list(frame.columns)), file)
+    with whole_file(file) as unfinished:
+        pq.write_table(table.select(list(frame.columns)), unfinished)

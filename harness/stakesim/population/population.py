@@ -21,7 +21,7 @@ from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.outcomes import MAX_PLACES
 from stakesim.population.state import NEVER, Behaviour, Intents, PopulationState
 from stakesim.population.streams import stream
-from stakesim.prices.price_models import Gbm, PriceModel
+from stakesim.prices.price_models import Gbm, PriceModel, data_hash
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import FieldError
@@ -140,7 +140,8 @@ def draw(
     """
     terms = population.terms if terms is None else terms
     behaviours = population.behaviours if behaviours is None else behaviours
-    honest = _draw_honest(population, seed, chunk, price or population.price, terms.completion_grace)
+    price = price or population.price
+    honest = _draw_honest(population, seed, chunk, price, data_hash(price), terms.completion_grace)
     state = replace(honest, terms=terms)
     kinds: Counter[str] = Counter()
     for behaviour in behaviours:
@@ -151,8 +152,13 @@ def draw(
 
 
 @lru_cache(maxsize=2)
-def _draw_honest(population: Population, seed: int, chunk: int, price: PriceModel, grace: int) -> PopulationState:
-    """The runs, the market, and honest intents without any behaviour. Cached, as every policy begins with it."""
+def _draw_honest(
+    population: Population, seed: int, chunk: int, price: PriceModel, price_data: str, grace: int
+) -> PopulationState:
+    """The runs, the market, and honest intents without any behaviour.
+
+    Cached, as every policy begins with it; `price_data` is part of the cache's key, so that a changed file is read.
+    """
     import numpy as np
 
     from stakesim.population.exact_int import paise_to_wei
