@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from stakesim import plots
 from stakesim.commands.cli import cli
-from stakesim.economics import blocks, metrics, spot_check, sweep
+from stakesim.economics import blocks, metrics, report, spot_check, sweep
 from stakesim.economics.output import OutputError
 from stakesim.economics.spot_check import MismatchError
 from stakesim.economics.sweep_file import load_sweep, population_of
@@ -92,6 +93,43 @@ class TestTable:
     def test_paired_intervals_of_changes_are_narrow(self, frame):
         row = only_row(frame, "host profit", stake_bps=0, behaviours="some", price="gbm")
         assert row["change_high"] - row["change_low"] < (row["high"] - row["low"]) / 3
+
+
+class TestReport:
+    def test_policies_after_the_first_have_the_paired_change(self, frame):
+        """Narrower than what two intervals of values tell, in the table, on the command line and in the plot."""
+        row = only_row(frame, "host profit", stake_bps=0, behaviours="some", price="gbm")
+        half_width = (row["change_high"] - row["change_low"]) / 2
+        for with_values in (True, False):
+            cells = dict(report.table_rows(frame, ["stake_bps"], ["host profit"], with_values=with_values))
+            [cell] = cells[0, "some", "gbm"]
+            assert f"[{row['change']:+,.0f} ±{half_width:,.0f}]" in cell
+            assert cell.startswith(f"{row['value']:,.0f} [" if with_values else "[")
+            assert "[" not in cells[2_000, "some", "gbm"][0]
+        assert half_width < (row["high"] - row["low"]) / 2 / 3
+        axes = plots.metric_curves(frame, "stake_bps", ["host profit"]).axes[0]
+        line = next(line for line in axes.lines if line.get_label() == "some, gbm")
+        assert line.get_ydata()[0] == row["change"]
+
+    def test_a_star_marks_the_policies_that_may_be_the_best(self, frame):
+        for metric, best in (("platform income", "may_be_largest"), ("no-show rate", "may_be_smallest")):
+            cells = dict(report.table_rows(frame, ["stake_bps"], [metric], with_values=True))
+            rows = frame[(frame.metric == metric) & (frame.behaviours == "some") & (frame.price == "quiet")]
+            assert not rows[best].all()
+            for stake_bps, is_best in zip(rows.stake_bps, rows[best], strict=True):
+                assert cells[stake_bps, "some", "quiet"][0].endswith("*") == is_best
+
+    def test_ends_that_are_not_symmetric_are_written_out(self):
+        row = pd.Series({"value": 0.0, "low": 0.0, "high": 0.07, "may_be_smallest": False, "unit": "share of runs"})
+        assert report.format_cell(row, "cancelled runs", is_first=True) == "0.0% (0.0 to 7.0)"
+
+    def test_the_spot_check_is_told_as_it_was(self):
+        assert report.spot_check_sentence(0).startswith("No run was carried out")
+        assert report.spot_check_sentence(1).startswith("1 run was carried out")
+        assert report.spot_check_sentence(4).startswith("4 runs were carried out")
+
+    def test_every_metric_but_wei_has_a_direction(self):
+        assert set(metrics.METRICS) - set(metrics.BEST_IS_LARGEST) == {"wei paid in", "wei kept by the platform"}
 
 
 class TestIntervals:
@@ -370,6 +408,9 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert sweep_file.question in result.output
         page = (tmp_path / "report.html").read_text()
+        for text in (" ".join(result.output.split()), page):
+            assert "No run was carried out on a chain" in text
+            assert "every payout was the same" not in text
         assert page.count("<svg") == 1
         assert "src=" not in page
 

@@ -93,19 +93,21 @@ def _run_with_progress(
 
 
 def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    from stakesim.economics.report import format_estimate
+    from stakesim.economics.report import spot_check_sentence, table_rows
 
     table = Table(box=None)
     for name in (*sweep_file.policies, "people", "market", *TERMINAL_METRICS):
         table.add_column(name.replace("_", " "), no_wrap=True)
-    for keys, rows in frame.groupby([*sweep_file.policies, "behaviours", "price"], sort=False):
-        by_metric = rows.set_index("metric")
-        table.add_row(*map(str, keys), *(format_estimate(by_metric.loc[name]) for name in TERMINAL_METRICS))
+    for keys, cells in table_rows(frame, list(sweep_file.policies), TERMINAL_METRICS, with_values=False):
+        table.add_row(*map(str, keys), *map(escape, cells))
     output.print(sweep_file.question)
     output.print(table)
     output.print(
-        f"{sweep_file.runs:,} runs of each, the same ones under every policy; ± is a 95% interval. "
-        f"{frame.spot_checked.iloc[0]} runs were carried out on a chain, and every payout was the same to the wei."
+        f"{sweep_file.runs:,} runs of each, the same ones under every policy. In brackets is the change from the first "
+        "policy; ± is a 95% interval, of changes the paired one. * marks policies that no other one is shown to beat: "
+        "the best is among them with 95% or more. " + spot_check_sentence(int(frame.spot_checked.iloc[0])),
+        markup=False,
     )

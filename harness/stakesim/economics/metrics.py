@@ -43,6 +43,21 @@ METRICS = {
 }
 """The unit of each metric by its name. Both are columns of `sweep.parquet`."""
 
+BEST_IS_LARGEST = {
+    "bookings": True,
+    "seats filled": True,
+    "empty seats": False,
+    "bookings lost": False,
+    "cancelled bookings": False,
+    "no-show rate": False,
+    "cancelled runs": False,
+    "expired runs": False,
+    "host profit": True,
+    "platform income": True,
+    "attendees' cost": False,
+}
+"""Whether a larger value is better; wei are neither."""
+
 
 def is_share(metric: str) -> bool:
     """Whether the values of a metric are between 0 and 1."""

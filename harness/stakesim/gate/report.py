@@ -221,8 +221,6 @@ def _payouts(rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
     payouts = []
     for party, sums in sorted(by_party(rows).items()):
         received = sums["pushed"] + sums["deferred"]
-        if party == "platform":
-            received += sums["withdrawn"]
         payouts.append(
             {
                 "party": party,

@@ -84,14 +84,19 @@ def by_party(rows: Iterable[LedgerRow]) -> dict[str, Counter[str]]:
 
     Returns:
         By party, wei that were "paid" in, "pushed", "deferred" and "withdrawn", and "paise": what was received in INR
-        x 100, at the rate of that moment.
+        x 100, at the rate of that moment. What is withdrawn to another address is of the party whose credit it was, so
+        that no party has withdrawn more than was deferred for it.
     """
     rows = list(rows)
     hosts = {(row.run, row.scenario, row.actor) for row in rows if row.action == "create_run"}
     sums: dict[str, Counter[str]] = defaultdict(Counter)
+    acting = ""
     for row in rows:
-        is_host = (row.run, row.scenario, row.actor) in hosts
-        party = PLATFORM if row.actor == PLATFORM else "hosts" if is_host else "attendees and others"
+        if row.action != "payout":
+            acting = row.actor
+        actor = acting if row.outcome == "withdrawn" else row.actor
+        is_host = (row.run, row.scenario, actor) in hosts
+        party = PLATFORM if actor == PLATFORM else "hosts" if is_host else "attendees and others"
         sums[party]["paid"] += row.wei_in
         if row.action == "payout":
             sums[party][row.outcome] += row.wei_out
