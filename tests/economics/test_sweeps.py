@@ -5,7 +5,7 @@ import importlib
 import json
 import os
 import pickle
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from stakesim.population.to_scenario import generate
 from stakesim.prices.price_models import Constant, Gbm, Series
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError
+from stakesim.studies import attacks, break_even, exposure
 from typer.testing import CliRunner
 
 ROOT = checkout()
@@ -268,6 +269,21 @@ class TestComputation:
         assert files
         assert {file.suffix for file in files} == {".json"}
 
+    def test_a_behaviour_may_be_any_object_that_is_called(self, tmp_path):
+        """A dataclass is not hashable, and a folder may be named by text."""
+
+        @dataclass
+        class Everybody:
+            share: float = 1.0
+
+            def __call__(self, rng, state):
+                return state.intents
+
+        honest, own = (sweep(POLICIES, group, Constant(), 10, 0, SMALL) for group in ([NoShow(base=0)], [Everybody()]))
+        assert honest.numerator.tolist() == own.numerator.tolist()
+        saved = sweep(POLICIES, [NoShow(base=0)], Constant(), 10, 0, SMALL, out=str(tmp_path))
+        pd.testing.assert_frame_equal(saved, honest)
+
     def test_a_function_is_a_valid_behaviour_but_its_results_are_not_saved(self, tmp_path):
         def everybody(rng, state):
             return state.intents
@@ -370,6 +386,51 @@ class TestSavedResults:
             small_sweep(2, out=tmp_path)
 
 
+class TestRefusals:
+    """What can't be computed is refused in one sentence that says what to write."""
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"policies": {"stake_bps": []}}, "there is no policy"),
+            ({"policies": []}, "there is no policy"),
+            ({"policies": [2_000]}, "neither values of terms nor `Terms`"),
+            ({"policies": {"stake_bps": 2_000}}, r"stake_bps: 2000 is no list of values; write \[2000\]"),
+            ({"policies": {"stake_bps": [500, 0, 500]}}, "the policy with stake_bps 500 is there twice"),
+            ({"policies": {"stake_bps": [500, "500"]}}, "the policy with stake_bps 500 is there twice"),
+            ({"policies": {"cancellation_cutoff": ["1d", "24h"]}}, "the policy with stake_bps 2000, .* is there twice"),
+            ({"behaviours": NoShow()}, r"NoShow\(.*\) is no list of behaviours; write \[NoShow"),
+            ({"behaviours": {"some": NoShow()}}, "is no list of behaviours"),
+            ({"behaviours": "honest"}, "'honest' is no list of behaviours"),
+            ({"behaviours": [NoShow]}, r"NoShow is a class and no behaviour; write NoShow\(\)"),
+            ({"behaviours": ["no_show"]}, "'no_show' is no behaviour"),
+            ({"behaviours": {}}, "there is no group of people"),
+            ({"prices": {}}, "there is no market"),
+            ({"prices": "constant"}, "'constant' is no price model"),
+            ({"prices": {"quiet": Constant}}, "quiet: .* is no price model"),
+            ({"runs": 0}, "runs is 0; give a whole number from 1"),
+            ({"runs": -3}, "runs is -3"),
+            ({"runs": 10.0}, "runs is 10.0"),
+            ({"seed": -1}, "seed is -1; give a whole number from 0"),
+            ({"spot_check": -1}, "spot_check is -1"),
+            ({"jobs": 0}, "jobs is 0; give a whole number from 1"),
+        ],
+    )
+    def test_of_the_function(self, changes, message):
+        usual = {"policies": POLICIES, "behaviours": PEOPLE, "prices": MARKETS, "runs": 2, "seed": 1}
+        with pytest.raises(InputError, match=message):
+            sweep(**usual | changes, population=SMALL)
+
+    def test_of_no_runs_in_studies(self):
+        for study in (
+            lambda: exposure.exposures(SMALL, Constant(), 0, 1),
+            lambda: attacks.measure_attack(NoShow(), 0, 1),
+            lambda: break_even.run_totals(SMALL, 0, 1, None),
+        ):
+            with pytest.raises(InputError, match="runs is 0; give a whole number from 1"):
+                study()
+
+
 class TestSpotChecks:
     @pytest.mark.slow
     def test_payouts_on_the_chain_equal_the_model(self, engine_name):
@@ -420,6 +481,10 @@ class TestCommand:
             ({"policies": {"stake": [1]}}, "there is no term 'stake'; did you mean 'stake_bps'?"),
             ({"policies": {"stake_bps": [9_000]}}, "policies, stake_bps: Input should be less than or equal to 5000"),
             ({"population": "conferense"}, "did you mean 'conference'?"),
+            ({"policies": {"stake_bps": []}}, "there is no policy"),
+            ({"policies": {"stake_bps": [0, 0]}}, "the policy with stake_bps 0 is there twice"),
+            ({"policies": {"stake_bps": 0}}, "policies.stake_bps: is 0; write a list"),
+            ({"behaviours": {"some": {"do": "no_show"}}}, "write a list"),
         ],
     )
     def test_an_invalid_sweep_is_refused(self, change, message, tmp_path):

@@ -161,8 +161,8 @@ def combine_chunks(parts: Sequence[BlockResult]) -> BlockResult:
 
 def compute_blocks(
     blocks: Sequence[Block], *, jobs: int, dask: str | None, saved: Path | None, progress: Progress | None
-) -> dict[Block, BlockResult]:
-    """Computes all blocks, but for those whose result was saved before.
+) -> list[BlockResult]:
+    """Computes all blocks, but for those whose result was saved before, and returns the results in their order.
 
     Args:
         blocks: The work.
@@ -171,30 +171,33 @@ def compute_blocks(
         saved: Folder of results, a JSON file for each block.
         progress: Called with the number of runs of each block as it is finished.
     """
-    files = {block: saved / f"{block.digest()}.json" for block in blocks} if saved else {}
-    results: dict[Block, BlockResult] = {}
-
-    def finish(block: Block, result: BlockResult) -> None:
-        results[block] = result
-        if progress:
-            progress(block.runs)
-
-    for block in blocks:
-        if block in files and (saved_result := _load(files[block])):
-            finish(block, saved_result)
-    for block, result in _compute([block for block in blocks if block not in results], jobs, dask):
-        if block in files:
-            _save(result, files[block])
-        finish(block, result)
-    return results
+    files = [saved / f"{block.digest()}.json" for block in blocks] if saved else []
+    results = {number: result for number, file in enumerate(files) if (result := _load(file))}
+    for number in results:
+        _note(progress, blocks[number])
+    waiting = [number for number in range(len(blocks)) if number not in results]
+    for number, result in _compute(blocks, waiting, jobs, dask):
+        if files:
+            _save(result, files[number])
+        results[number] = result
+        _note(progress, blocks[number])
+    return [results[number] for number in range(len(blocks))]
 
 
-def _compute(blocks: Sequence[Block], jobs: int, dask: str | None) -> Iterator[tuple[Block, BlockResult]]:
-    if dask is None and (jobs <= 1 or len(blocks) <= 1):
-        yield from ((block, compute_block(block)) for block in blocks)
+def _note(progress: Progress | None, block: Block) -> None:
+    if progress:
+        progress(block.runs)
+
+
+def _compute(
+    blocks: Sequence[Block], numbers: Sequence[int], jobs: int, dask: str | None
+) -> Iterator[tuple[int, BlockResult]]:
+    """Computes the blocks with these numbers, in any order."""
+    if dask is None and (jobs <= 1 or len(numbers) <= 1):
+        yield from ((number, compute_block(blocks[number])) for number in numbers)
         return
     with worker_pool(jobs, dask=dask) as submit:
-        waiting = {submit(compute_block, block): block for block in blocks}
+        waiting = {submit(compute_block, blocks[number]): number for number in numbers}
         for future in as_completed(waiting):
             yield waiting.pop(future), future.result()
 

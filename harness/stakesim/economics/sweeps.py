@@ -7,12 +7,12 @@ sweep({"stake_bps": [0, 1000, 2000]}, {"elastic": [NoShow(elasticity=1)]}, {"gbm
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +21,7 @@ from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, spl
 from stakesim.economics.metrics import METRICS, is_share
 from stakesim.economics.output import whole_file
 from stakesim.errors import NotInstalled
-from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, require_whole
 from stakesim.population.state import Behaviour
 from stakesim.population.streams import stream
 from stakesim.prices.price_models import PriceModel
@@ -63,7 +63,7 @@ def sweep(
     engine: str = "py-evm",
     jobs: int = 1,
     dask: str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Settles many runs under every policy and estimates all metrics.
@@ -87,19 +87,24 @@ def sweep(
 
     Raises:
         MismatchError: The spot check found a difference.
-        InputError: The contract does not accept a policy, or `out` is given with behaviours that are not data.
+        InputError: The contract does not accept a policy; a list is empty, or has a policy twice; there are no runs;
+            a behaviour is none; or `out` is given with behaviours that are not data.
         NotInstalled: `out` is given, and pyarrow is missing.
     """
     import pandas as pd
 
+    for name, number, least in (("runs", runs, 1), ("seed", seed, 0), ("spot_check", spot_check, 0), ("jobs", jobs, 1)):
+        require_whole(name, number, least=least)
     cells = _cells(population, policy_grid(policies, population.terms), behaviours, prices, runs, seed)
     blocks = [block for cell in cells for block in cell.blocks]
     checked_runs = _spot_check(blocks, spot_check, seed, engine)
-    results = compute_blocks(blocks, jobs=jobs, dask=dask, saved=out / "parts" if out else None, progress=progress)
-    rows = [row for cell in cells for row in _rows(cell, results, checked_runs)]
+    folder = Path(out) if out else None
+    saved = folder / "parts" if folder else None
+    results = iter(compute_blocks(blocks, jobs=jobs, dask=dask, saved=saved, progress=progress))
+    rows = [row for cell in cells for row in _rows(cell, [next(results) for _ in cell.blocks], checked_runs)]
     frame = pd.DataFrame(rows).astype(dict.fromkeys(_EXACT_COLUMNS, object))
-    if out:
-        _write_parquet(frame, out / "sweep.parquet")
+    if folder:
+        _write_parquet(frame, folder / "sweep.parquet")
     return frame
 
 
@@ -107,12 +112,30 @@ def policy_grid(policies: Policies, default_terms: Terms) -> tuple[Terms, ...]:
     """Returns every combination of the given values as terms; all other terms are those of `default_terms`.
 
     Raises:
-        InputError: A term does not exist, or a value is out of its range.
+        InputError: A term does not exist, a value is out of its range, or there is no policy, or one of them twice.
     """
-    if not isinstance(policies, Mapping):
-        return tuple(policies)
+    grid = _combinations(policies, default_terms) if isinstance(policies, Mapping) else tuple(policies)
+    if not all(isinstance(terms, Terms) for terms in grid):
+        raise InputError("policies are neither values of terms nor `Terms`; write {'stake_bps': [2000, 0]}")
+    if not grid:
+        raise InputError("there is no policy; give each term at least one value")
+    if twice := next((terms for number, terms in enumerate(grid) if terms in grid[:number]), None):
+        raise InputError(f"the policy with {_differences(twice, default_terms)} is there twice; give each value once")
+    return grid
+
+
+def _differences(terms: Terms, default_terms: Terms) -> str:
+    """The values in which terms differ from the usual ones; all if they do not."""
+    values = {name: value for name, value in terms if value != getattr(default_terms, name)} or dict(terms)
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _combinations(policies: Mapping[str, Sequence[Any]], default_terms: Terms) -> tuple[Terms, ...]:
     if unknown_names := [name for name in policies if name not in Terms.model_fields]:
         raise InputError(f"there is no term {unknown_names[0]!r}; {suggestion(unknown_names[0], Terms.model_fields)}")
+    for name, values in policies.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise InputError(f"policies, {name}: {values!r} is no list of values; write [{values!r}]")
     combinations = [dict(zip(policies, values, strict=True)) for values in product(*policies.values())]
     try:
         return tuple(Terms(**(default_terms.model_dump() | combination)) for combination in combinations)
@@ -130,12 +153,31 @@ def _cells(
     seed: int,
 ) -> list[_Cell]:
     groups = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
-    markets: Mapping[str, PriceModel] = prices if isinstance(prices, Mapping) else {prices.path: prices}
+    markets = prices if isinstance(prices, Mapping) else {getattr(prices, "path", "price"): prices}
+    for kind, named in (("group of people", groups), ("market", markets)):
+        if not named:
+            raise InputError(f"there is no {kind}; give at least one")
+    for group in groups.values():
+        _check_group(group)
+    for market, price in markets.items():
+        if not isinstance(price, get_args(get_args(PriceModel)[0])):
+            raise InputError(f"{market}: {price!r} is no price model; give one of `stakesim.prices.price_models`")
     return [
         _Cell(people, market, split_into_blocks(population, policies, tuple(group), price, runs, seed))
         for people, group in groups.items()
         for market, price in markets.items()
     ]
+
+
+def _check_group(group: object) -> None:
+    """Raises `InputError` if a group of people is no list of behaviours."""
+    if isinstance(group, BaseModel) or not isinstance(group, Sequence) or isinstance(group, str):
+        raise InputError(f"{group!r} is no list of behaviours; write [{group!r}]")
+    for behaviour in group:
+        if isinstance(behaviour, type):
+            raise InputError(f"{behaviour.__name__} is a class and no behaviour; write {behaviour.__name__}()")
+        if not callable(behaviour):
+            raise InputError(f"{behaviour!r} is no behaviour; see `stakesim.population.behaviours`")
 
 
 def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> int:
@@ -159,7 +201,7 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
     return compare_with_chain(picked, engine).runs
 
 
-def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) -> Iterator[dict[str, Any]]:
+def _rows(cell: _Cell, results: Sequence[BlockResult], checked_runs: int) -> Iterator[dict[str, Any]]:
     """A row for each policy and metric of a cell."""
     first_block = cell.blocks[0]
     parameters = {
@@ -175,7 +217,7 @@ def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) 
         ),
         "price_parameters": first_block.price.model_dump_json(),
     }
-    sums = combine_chunks([results[block] for block in cell.blocks])
+    sums = combine_chunks(results)
     estimates = {metric: metrics.estimate(sums[metric], is_share=is_share(metric)) for metric in METRICS}
     for number, terms in enumerate(first_block.policies):
         for metric, unit in METRICS.items():

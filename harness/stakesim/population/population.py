@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +25,7 @@ from stakesim.population.streams import stream
 from stakesim.prices.price_models import Gbm, PriceModel, data_hash
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
-from stakesim.schema.errors import FieldError
+from stakesim.schema.errors import FieldError, InputError
 from stakesim.schema.fields import Count, Inr, Seconds, StrictModel
 from stakesim.units import DAY, HOUR
 
@@ -206,8 +207,23 @@ def _draw_prices(rng: Generator, ends: tuple[Decimal, Decimal]) -> Ints:
     return np.rint(np.exp(rng.uniform(low, high, CHUNK_SIZE))).astype(np.int64)
 
 
+def require_whole(name: str, number: object, *, least: int) -> None:
+    """Checks an argument.
+
+    Raises:
+        InputError: It is no whole number, or less than `least`.
+    """
+    if isinstance(number, bool) or not isinstance(number, Integral) or int(number) < least:
+        raise InputError(f"{name} is {number!r}; give a whole number from {least}")
+
+
 def chunks_of(runs: int) -> Iterator[tuple[int, int]]:
-    """The chunks of the first `runs` runs: the number of each, and how many of the runs are in it."""
+    """The chunks of the first `runs` runs: the number of each, and how many of the runs are in it.
+
+    Raises:
+        InputError: There are no runs.
+    """
+    require_whole("runs", runs, least=1)
     for first in range(0, runs, CHUNK_SIZE):
         yield first // CHUNK_SIZE, min(CHUNK_SIZE, runs - first)
 
