@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from stakesim import plots
 from stakesim.commands.cli import cli
-from stakesim.economics import blocks, metrics, report, spot_check, sweep
+from stakesim.economics import blocks, metrics, read_sweep, report, spot_check, sweep
 from stakesim.economics.output import OutputError
 from stakesim.economics.spot_check import MismatchError
 from stakesim.economics.sweep_file import load_sweep, population_of
@@ -74,6 +74,15 @@ class TestTable:
         assert read_back.numerator.map(int).tolist() == frame.numerator.tolist()
         assert all(isinstance(value, int) for value in frame.numerator)
         assert isinstance(read_back.numerator.iloc[0], Decimal)
+
+    @pytest.mark.parametrize("seed", [1, 2**70])
+    def test_a_written_table_is_read_as_it_was(self, seed, tmp_path):
+        """Names are categories, sums Python integers, also beyond int64."""
+        rich = Population(name="rich", story="Dear seats.", price_inr=("5000", "5000"), price=Constant(inr_per_eth="1"))
+        frame = sweep(POLICIES, [NoShow()], rich.price, 50, seed, rich, out=tmp_path)
+        assert frame.numerator.max() > 2**63
+        pd.testing.assert_frame_equal(read_sweep(tmp_path / "sweep.parquet"), frame)
+        assert {str(frame[name].dtype) for name in ("metric", "unit", "behaviours", "price")} == {"category"}
 
     def test_exactly_the_requested_number_of_runs_is_counted(self, frame):
         """The number is more than a chunk and not a multiple of it."""

@@ -4,6 +4,6 @@ from stakesim import plots
 from stakesim.economics import sweep
 """
 
-from stakesim.economics.sweeps import DEFAULT_POPULATION, sweep
+from stakesim.economics.sweeps import DEFAULT_POPULATION, read_sweep, sweep
 
-__all__ = ["DEFAULT_POPULATION", "sweep"]
+__all__ = ["DEFAULT_POPULATION", "read_sweep", "sweep"]

@@ -71,7 +71,7 @@ def table_rows(
     """
     first_policy = tuple(frame.iloc[0][list(policies)])
     rows = []
-    for keys, group in frame.groupby([*policies, "behaviours", "price"], sort=False):
+    for keys, group in frame.groupby([*policies, "behaviours", "price"], sort=False, observed=True):
         by_metric = group.set_index("metric")
         is_first = tuple(keys[: len(policies)]) == first_policy
         cells = [format_cell(by_metric.loc[name], name, is_first=is_first, with_value=with_values) for name in metrics]

@@ -20,11 +20,11 @@ from stakesim.economics import metrics
 from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, split_into_blocks
 from stakesim.economics.metrics import METRICS, is_share
 from stakesim.economics.output import whole_file
-from stakesim.errors import NotInstalled
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, require_whole
 from stakesim.population.state import Behaviour
 from stakesim.population.streams import stream
 from stakesim.prices.price_models import PriceModel
+from stakesim.runner.tables import read_parquet, write_parquet
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError, suggestion
 
@@ -39,7 +39,7 @@ Policies: TypeAlias = Mapping[str, Sequence[Any]] | Sequence[Terms]
 """Values of some of the contract's terms, of which every combination is a policy; or the policies themselves."""
 
 _EXACT_COLUMNS = ("numerator", "denominator")
-"""Columns of Python integers, in a DataFrame of dtype object and in Parquet decimal128."""
+"""Columns of Python integers."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,12 @@ def sweep(
     saved = folder / "parts" if folder else None
     results = iter(compute_blocks(blocks, jobs=jobs, dask=dask, saved=saved, progress=progress))
     rows = [row for cell in cells for row in _rows(cell, [next(results) for _ in cell.blocks], checked_runs)]
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(_EXACT_COLUMNS, object))
+    frame = pd.DataFrame(rows)
+    texts = [name for name, value in rows[0].items() if isinstance(value, str)]
+    frame = frame.astype(dict.fromkeys(_EXACT_COLUMNS, object) | dict.fromkeys(texts, "category"))
     if folder:
-        _write_parquet(frame, folder / "sweep.parquet")
+        with whole_file(folder / "sweep.parquet") as unfinished:
+            write_parquet(frame, unfinished)
     return frame
 
 
@@ -232,14 +235,10 @@ def _rows(cell: _Cell, results: Sequence[BlockResult], checked_runs: int) -> Ite
             }
 
 
-def _write_parquet(frame: pd.DataFrame, file: Path) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise NotInstalled("Writing Parquet", "pyarrow", "economics") from None
-    table = pa.Table.from_pandas(frame.drop(columns=list(_EXACT_COLUMNS)), preserve_index=False)
-    for name in _EXACT_COLUMNS:
-        table = table.append_column(name, pa.array(frame[name].tolist(), pa.decimal128(38, 0)))
-    with whole_file(file) as unfinished:
-        pq.write_table(table.select(list(frame.columns)), unfinished)
+def read_sweep(file: str | Path) -> pd.DataFrame:
+    """Reads the `sweep.parquet` of a sweep into the table that `sweep` returned.
+
+    Raises:
+        NotInstalled: pyarrow is missing.
+    """
+    return read_parquet(Path(file))

@@ -64,7 +64,7 @@ def metric_curves(frame: pd.DataFrame, term: str, metrics: Sequence[str]) -> Fig
     for axes, metric in zip(panels.flat, metrics, strict=False):
         rows = frame[frame.metric == metric]
         is_share = rows.unit.iloc[0].startswith("share")
-        for (people, market), line in rows.groupby(["behaviours", "price"], sort=False):
+        for (people, market), line in rows.groupby(["behaviours", "price"], sort=False, observed=True):
             mean = line.groupby(term)[["change", "change_low", "change_high"]].mean() * (100 if is_share else 1)
             x = [value / 100 if in_bps else value for value in mean.index]
             values, low, high = (mean[column].tolist() for column in mean.columns)
