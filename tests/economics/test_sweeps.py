@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from stakesim import plots
 from stakesim.commands.cli import cli
-from stakesim.economics import blocks, metrics, read_sweep, report, spot_check, sweep
+from stakesim.economics import blocks, metrics, read_sweep, report, spot_check, sweep, sweep_runs
 from stakesim.economics.output import OutputError
 from stakesim.economics.spot_check import MismatchError
 from stakesim.economics.sweep_file import load_sweep, population_of
@@ -440,6 +440,40 @@ class TestRefusals:
                 study()
 
 
+class TestRuns:
+    def test_the_runs_have_the_sums_and_means_of_the_sweep(self, frame):
+        """More than a chunk of them; each is numbered, and every policy meets the same ones."""
+        names = ("wei paid in", "host profit", "no-show rate")
+        runs = sweep_runs(POLICIES, PEOPLE, MARKETS, 6_000, 3, SMALL, metrics=names)
+        assert len(runs) == 6_000 * 3 * 2 * 2
+        for keys, group in runs.groupby(["stake_bps", "behaviours", "price"], observed=True):
+            assert group.run.tolist() == list(range(6_000))
+            rows = frame[(frame[["stake_bps", "behaviours", "price"]] == keys).all(axis=1)].set_index("metric")
+            assert sum(group["wei paid in"]) == rows.numerator["wei paid in"]
+            assert type(group["wei paid in"].iloc[0]) is int
+            assert group["host profit"].mean() == pytest.approx(rows.value["host profit"])
+        assert runs["no-show rate"].isna().any()
+
+    def test_quantiles_of_runs(self):
+        """A run of a seat that one person buys pays the host 95% of a price that is log-uniform."""
+        one = Population(
+            name="one",
+            story="One seat.",
+            price_inr=("100", "10000"),
+            seats=(1, 1),
+            attendees=(1, 1),
+            seats_wanted=(1, 1),
+            price=Constant(),
+        )
+        runs = sweep_runs([Terms()], [], one.price, 20_000, 1, one, metrics=["host profit"])
+        for level in (0.05, 0.5, 0.95):
+            assert runs["host profit"].quantile(level) == pytest.approx(0.95 * 100 * 100**level, rel=0.03)
+
+    def test_an_unknown_metric_is_refused(self):
+        with pytest.raises(InputError, match="there is no metric 'host profits'; did you mean 'host profit'"):
+            sweep_runs(POLICIES, PEOPLE, MARKETS, 2, 1, SMALL, metrics=["host profits"])
+
+
 class TestSpotChecks:
     @pytest.mark.slow
     def test_payouts_on_the_chain_equal_the_model(self, engine_name):
@@ -473,10 +507,14 @@ class TestCommand:
         sweep_file = load_sweep(file)
         assert population_of(sweep_file).name == sweep_file.population
         result = CliRunner().invoke(
-            cli, ["sweep", str(file), "--runs", "50", "-j", "1", "--spot-check", "0", "--out", str(tmp_path)]
+            cli,
+            ["sweep", str(file), "--runs", "50", "-j", "1", "--spot-check", "0", "--per-run", "--out", str(tmp_path)],
         )
         assert result.exit_code == 0, result.output
         assert sweep_file.question in result.output
+        per_policy = 50 * max(len(sweep_file.behaviours), 1) * max(len(sweep_file.prices), 1)
+        [values] = sweep_file.policies.values()
+        assert len(pq.read_table(tmp_path / "runs.parquet")) == per_policy * len(values)
         page = (tmp_path / "report.html").read_text()
         for text in (" ".join(result.output.split()), page):
             assert "No run was carried out on a chain" in text

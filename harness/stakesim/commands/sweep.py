@@ -9,6 +9,7 @@ import typer
 
 from stakesim.commands.options import Dask, Engine, Jobs
 from stakesim.commands.terminal import console, finish, progress_bar
+from stakesim.schema.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,9 @@ def sweep(
         Path | None,
         typer.Option(help="Folder for sweep.parquet and report.html; an interrupted sweep resumes from it."),
     ] = None,
+    per_run: Annotated[
+        bool, typer.Option("--per-run", help="Also write runs.parquet into --out: a row for each run and policy.")
+    ] = False,
 ) -> None:
     """Settle many runs under each policy, group of people and market, and compare the policies.
 
@@ -48,6 +52,8 @@ def sweep(
     from stakesim.economics.spot_check import MismatchError
     from stakesim.economics.sweep_file import load_sweep
 
+    if per_run and not out:
+        raise InputError("--per-run writes a file: give a folder with --out")
     sweep_file = load_sweep(file)
     options = {"runs": runs, "seed": seed, "spot_check": spot_check}
     sweep_file = sweep_file.model_copy(update={name: value for name, value in options.items() if value is not None})
@@ -63,18 +69,32 @@ def sweep(
 
         command = f"stakesim sweep {file} --runs {sweep_file.runs} --seed {sweep_file.seed}"
         write_report(frame, sweep_file, out / "report.html", command)
+        if per_run:
+            _write_runs(sweep_file, out / "runs.parquet")
         output.print(f"report: {out / 'report.html'}, figures: {out / 'sweep.parquet'}")
+
+
+def _write_runs(sweep_file: SweepFile, file: Path) -> None:
+    from stakesim.economics.output import whole_file
+    from stakesim.economics.runs import sweep_runs
+    from stakesim.economics.sweep_file import groups_and_markets, population_of
+    from stakesim.runner.tables import write_parquet
+
+    population = population_of(sweep_file)
+    behaviours, prices = groups_and_markets(sweep_file, population)
+    frame = sweep_runs(sweep_file.policies, behaviours, prices, sweep_file.runs, sweep_file.seed, population)
+    with whole_file(file) as unfinished:
+        write_parquet(frame, unfinished)
 
 
 def _run_with_progress(
     sweep_file: SweepFile, engine: str, jobs: int, dask: str | None, out: Path | None
 ) -> pd.DataFrame:
-    from stakesim.economics.sweep_file import population_of
+    from stakesim.economics.sweep_file import groups_and_markets, population_of
     from stakesim.economics.sweeps import sweep as run_sweep
 
     population = population_of(sweep_file)
-    behaviours = sweep_file.behaviours or {population.name: population.behaviours}
-    prices = sweep_file.prices or {population.price.path: population.price}
+    behaviours, prices = groups_and_markets(sweep_file, population)
     with progress_bar("runs", sweep_file.runs * len(behaviours) * len(prices)) as advance:
         return run_sweep(
             sweep_file.policies,

@@ -128,15 +128,22 @@ def compute_block(block: Block) -> BlockResult:
     Raises:
         InputError: The file of the market has not the content that the sweep began with.
     """
-    _check_price_data(block)
     chunks: list[BlockResult] = []
-    for number, count in chunks_of(block.runs):
-        values_by_policy = [
-            _metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies
-        ]
+    for values_by_policy in measured(block):
         chunks.append({name: metrics.sum_runs([values[name] for values in values_by_policy]) for name in METRICS})
-    _check_price_data(block)
     return combine_chunks(chunks)
+
+
+def measured(block: Block) -> Iterator[list[MetricValues]]:
+    """Yields the metrics of the runs of each chunk of a block, under each of its policies.
+
+    Raises:
+        InputError: The file of the market has not the content that the sweep began with.
+    """
+    _check_price_data(block)
+    for number, count in chunks_of(block.runs):
+        yield [_metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies]
+    _check_price_data(block)
 
 
 def _check_price_data(block: Block) -> None:

@@ -61,3 +61,11 @@ def population_of(sweep: SweepFile) -> Population:
     if sweep.population not in files:
         raise InputError(f"there is no population {sweep.population!r}; {suggestion(sweep.population, list(files))}")
     return load_population(files[sweep.population])
+
+
+def groups_and_markets(
+    sweep: SweepFile, population: Population
+) -> tuple[dict[str, tuple[AnyBehaviour, ...]], dict[str, PriceModel]]:
+    """Returns the groups of people and the markets by name: the sweep's, or else the population's own."""
+    groups = sweep.behaviours or {population.name: population.behaviours}
+    return groups, sweep.prices or {population.price.path: population.price}
