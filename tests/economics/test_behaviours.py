@@ -51,6 +51,14 @@ class TestNoShows:
         assert near(rate(~after.intents.intends_to_attend), 0.15 * (1 + stake_bps / 10_000) ** -elasticity)
         assert (after.intents.intends_to_attend == after.intents.reported_attended).all()
 
+    @pytest.mark.parametrize(
+        ("stake_bps", "expected"), [(0, 0.4), (10, 0.4), (1_000, 0.2 / 0.7), (2_000, 0.2), (4_000, 0.2 * 0.7)]
+    )
+    def test_they_fall_by_the_same_share_with_each_doubling_of_the_stake(self, stake_bps, expected):
+        behaviour = people.NoShowByDoubling(rate=0.2, stake_bps=2_000, fall=0.3, base=0.4)
+        after = state(behaviour, terms=Terms(stake_bps=stake_bps))
+        assert near(rate(~after.intents.intends_to_attend), expected)
+
     def test_a_higher_stake_brings_people_and_drives_none_away(self):
         """Common random numbers: the same people, each with the same intents."""
         low, high = (state(people.NoShow(base=0.4, elasticity=2), terms=Terms(stake_bps=bps)) for bps in (0, 5_000))
@@ -178,24 +186,25 @@ def test_the_same_people_meet_every_policy(behaviour):
     assert (after[0].price_wei == after[1].price_wei).all()
 
 
+STATED = {"speculators": 0.15, "dear-stake": 0.3}
+"""What populations and sweeps say of no-shows without a stake; all others 13.5%."""
+
+
 def populations_and_rates():
-    """Every group of people that ships with a statement of how many of them stay away without a stake."""
+    """Every group of people that ships, with the share that stays away without a stake."""
     for file in populations().values():
         population = load_population(file)
-        yield population.name, population, {"conference": 0.135, "schemers": 0.135, "speculators": 0.15}
+        yield pytest.param(population, STATED.get(population.name, 0.135), id=population.name)
     for file in sorted((checkout() / "scenarios" / "sweeps").glob("*.yaml")):
         sweep = load_sweep(file)
         for name, group in sweep.behaviours.items():
             population = population_of(sweep).model_copy(update={"behaviours": group})
-            yield f"{sweep.name}, {name}", population, {}
+            yield pytest.param(population, STATED.get(sweep.name, 0.135), id=f"{sweep.name}, {name}")
     for population in (exposure.population_with_lead(), break_even.POPULATION, attacks.HONEST):
-        yield population.name, population, {}
+        yield pytest.param(population, 0.135, id=population.name)
 
 
-@pytest.mark.parametrize(
-    ("population", "expected"),
-    [pytest.param(each, rates.get(each.name, 0.135), id=name) for name, each, rates in populations_and_rates()],
-)
+@pytest.mark.parametrize(("population", "expected"), populations_and_rates())
 def test_the_shipped_people_stay_away_as_often_as_is_said(population, expected):
     """Without a stake, of the bookings that were not cancelled in time; days on which many stay away included."""
     drawn = draw(population, 1, 0, population.terms.model_copy(update={"stake_bps": 0})).state

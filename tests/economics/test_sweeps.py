@@ -21,9 +21,10 @@ from stakesim.economics.spot_check import MismatchError
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
-from stakesim.population.population import CHUNK_SIZE, Population
+from stakesim.population.population import CHUNK_SIZE, Population, draw, load_population
 from stakesim.population.to_scenario import generate
 from stakesim.prices.price_models import Constant, Gbm, Series
+from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError
 from stakesim.studies import attacks, break_even, exposure
@@ -440,15 +441,31 @@ class TestRefusals:
                 study()
 
 
+class TestSweepFile:
+    def test_a_question_about_other_runs_than_the_populations_is_answered_by_yaml(self, tmp_path):
+        """Tickets of 500 INR: `change` gives the population's fields other values, and the others stay."""
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            "name: mine\nquestion: Which stake?\npopulation: conference\nchange: {price_inr: ['500', '500']}\n"
+            "policies: {stake_bps: [1000, 2000]}\n"
+        )
+        changed = population_of(load_sweep(file))
+        usual = load_population(populations()["conference"])
+        assert changed == usual.model_copy(update={"price_inr": (500, 500)})
+        assert set(draw(changed, 1).state.price_paise) == {50_000}
+
+
 class TestRuns:
     def test_the_runs_have_the_sums_and_means_of_the_sweep(self, frame):
         """More than a chunk of them; each is numbered, and every policy meets the same ones."""
         names = ("wei paid in", "host profit", "no-show rate")
         runs = sweep_runs(POLICIES, PEOPLE, MARKETS, 6_000, 3, SMALL, metrics=names)
         assert len(runs) == 6_000 * 3 * 2 * 2
-        for keys, group in runs.groupby(["stake_bps", "behaviours", "price"], observed=True):
+        keys = ["stake_bps", "behaviours", "price"]
+        rows_by_keys = dict(iter(frame.groupby(keys, observed=True)))
+        for values, group in runs.groupby(keys, observed=True):
             assert group.run.tolist() == list(range(6_000))
-            rows = frame[(frame[["stake_bps", "behaviours", "price"]] == keys).all(axis=1)].set_index("metric")
+            rows = rows_by_keys[values].set_index("metric")
             assert sum(group["wei paid in"]) == rows.numerator["wei paid in"]
             assert type(group["wei paid in"].iloc[0]) is int
             assert group["host profit"].mean() == pytest.approx(rows.value["host profit"])
@@ -532,6 +549,10 @@ class TestCommand:
             ({"policies": {"stake_bps": [0, 0]}}, "the policy with stake_bps 0 is there twice"),
             ({"policies": {"stake_bps": 0}}, "policies.stake_bps: is 0; write a list"),
             ({"behaviours": {"some": {"do": "no_show"}}}, "write a list"),
+            ({"change": {"price": ["1", "2"]}}, "change, price: "),
+            ({"change": {"price_in_inr": ["1", "2"]}}, "a population has no 'price_in_inr'; did you mean 'price_inr'?"),
+            ({"change": {"seats": [9, 3]}}, "change, seats: the range ends before it begins"),
+            ({"change": {"name": "mine"}}, "a population has no 'name'"),
         ],
     )
     def test_an_invalid_sweep_is_refused(self, change, message, tmp_path):

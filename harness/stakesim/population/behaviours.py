@@ -10,6 +10,7 @@ on the terms, so that each policy meets the same people (common random numbers).
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log2
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
@@ -45,6 +46,34 @@ class NoShow(StrictModel):
         """Some people who booked stay away."""
         stays_away = rng.random(state.shape) < self.base * (1 + state.stake_share) ** -self.elasticity
         return _stay_away(state, stays_away)
+
+
+class NoShowByDoubling(StrictModel):
+    """People who booked stay away with a probability that falls by the same share with each doubling of the stake.
+
+    It is rate x (1 - fall) ** log2(stake / stake_bps), and at most `base`, so that small stakes do nothing. As in
+    `NoShow`, rates are observed ones.
+
+    Attributes:
+        rate: The probability at the stake `stake_bps`.
+        stake_bps: The stake that `rate` was observed under, in basis points.
+        fall: By which share no-shows fall if the stake doubles: 0.3 is 30%.
+        base: The probability without a stake.
+    """
+
+    do: Literal["no_show_by_doubling"] = "no_show_by_doubling"
+    rate: Probability = 0.135
+    stake_bps: Annotated[int, Field(strict=True, ge=1, le=5_000)] = 2_000
+    fall: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    base: Probability = 0.3
+
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people who booked stay away."""
+        probability = self.base
+        if state.terms.stake_bps:
+            doublings = log2(state.terms.stake_bps / self.stake_bps)
+            probability = min(self.base, self.rate * (1 - self.fall) ** doublings)
+        return _stay_away(state, rng.random(state.shape) < probability)
 
 
 class LostToStake(StrictModel):
@@ -285,7 +314,17 @@ class CompleteLate(StrictModel):
 
 
 AnyBehaviour: TypeAlias = Annotated[
-    NoShow | LostToStake | Weather | Cancel | HostCancels | WalkAway | FalseNoShows | SelfBook | Grief | CompleteLate,
+    NoShow
+    | NoShowByDoubling
+    | LostToStake
+    | Weather
+    | Cancel
+    | HostCancels
+    | WalkAway
+    | FalseNoShows
+    | SelfBook
+    | Grief
+    | CompleteLate,
     Field(discriminator="do"),
 ]
 """A behaviour as a field of a file: `do` names its kind."""
