@@ -204,7 +204,7 @@ def populations_and_rates():
         yield pytest.param(population, 0.135, id=population.name)
 
 
-@pytest.mark.parametrize(("population", "expected"), populations_and_rates())
+@pytest.mark.parametrize(("population", "expected"), list(populations_and_rates()))
 def test_the_shipped_people_stay_away_as_often_as_is_said(population, expected):
     """Without a stake, of the bookings that were not cancelled in time; days on which many stay away included."""
     drawn = draw(population, 1, 0, population.terms.model_copy(update={"stake_bps": 0})).state

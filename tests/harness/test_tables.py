@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -90,17 +88,3 @@ def test_what_was_reached_is_asked_for_by_its_name_or_refused(no_show: CampaignR
             reached[name]
     assert set(reached) <= set(NAMES)
     assert pickle.loads(pickle.dumps(reached)) == reached
-
-
-@pytest.mark.slow
-def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From top to bottom, as one program."""
-    page = (shipped("docs") / "TABLES.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) >= 5
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile("\n".join(blocks), "TABLES.md", "exec"), names)
-    assert names["received"].sum() == sum(ledger.received(names["result"].rows).values())
-    assert names["best"] == [0]
-    assert float(sum(names["exact"])) == pytest.approx(names["eth"].sum())
