@@ -336,6 +336,25 @@ class TestSavedResults:
         with pytest.raises(InputError, match=r"prices.csv: has another content on .+ than where the sweep began"):
             blocks.compute_block(pickle.loads(pickle.dumps(block)))
 
+    def test_other_code_of_a_behaviour_is_other_work_and_a_worker_that_has_it_refuses(self, tmp_path, monkeypatch):
+        """A worker imports the module that it has. Here, what was imported goes on if the file changes."""
+        module = tmp_path / "changing_people.py"
+        code = "from stakesim.population.behaviours import NoShow\nclass Own(NoShow):\n    pass\n"
+        module.write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        people = importlib.import_module("changing_people")
+
+        def only_block():
+            return blocks.split_into_blocks(SMALL, (Terms(),), (people.Own(),), Constant(), 10, 1)[0]
+
+        block, sent = only_block(), pickle.dumps(only_block())
+        module.write_text(code + "# changed\n")
+        blocks.compute_block(block)
+        importlib.reload(people)
+        assert only_block().digest() != block.digest()
+        with pytest.raises(InputError, match=r"changing_people: has another code on .+ than where the sweep began"):
+            blocks.compute_block(pickle.loads(sent))
+
     def test_a_generated_scenario_follows_a_changed_price_file(self, tmp_path):
         rates = []
         for second in (200_000, 250_000):
@@ -345,27 +364,25 @@ class TestSavedResults:
         assert rates == [210_000, 250_000]  # equal rates are one step
 
     def test_everything_that_a_block_has_is_part_of_its_digest(self, tmp_path, monkeypatch):
-        module = tmp_path / "own_people.py"
+        module = tmp_path / "digest_people.py"
         code = "from stakesim.population.behaviours import NoShow\nclass Own(NoShow):\n    pass\n"
         module.write_text(code)
         monkeypatch.syspath_prepend(tmp_path)
-        own_people = importlib.import_module("own_people")
-        block = blocks.Block(SMALL, (Terms(),), (NoShow(),), Constant(), "", 1, 0, 10)
+        own_people = importlib.import_module("digest_people")
+        block = blocks.Block(SMALL, (Terms(),), (NoShow(),), Constant(), "", ("",), 1, 0, 10)
         changes = {
             "population": SMALL.model_copy(update={"seats": (6, 10)}),
             "policies": (Terms(stake_bps=1),),
             "behaviours": (own_people.Own(),),
             "price": Constant(inr_per_eth="1"),
             "price_data": "other",
+            "people_code": ("other",),
             "seed": 2,
             "first_chunk": 1,
             "runs": 11,
         }
         assert set(changes) == {field.name for field in fields(block)}
         digests = [block.digest(), *(replace(block, **{name: value}).digest() for name, value in changes.items())]
-        module.write_text(code.replace("pass", "base: float = 0.135"))
-        own_people = importlib.reload(own_people)
-        digests.append(replace(block, behaviours=(own_people.Own(),)).digest())
         monkeypatch.setattr(blocks, "library_hash", lambda: "a later version")
         digests.append(block.digest())
         assert len(set(digests)) == len(digests)

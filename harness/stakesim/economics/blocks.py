@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -12,7 +13,7 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
@@ -49,6 +50,7 @@ class Block:
         price: The market.
         seed: Seed of the sweep.
         price_data: Hash of the data that the market reads from a file, see `stakesim.prices.price_models.data_hash`.
+        people_code: Hash of the code of each behaviour that is not the library's, see `_code_hash`.
         first_chunk: Number of the first chunk of `CHUNK_SIZE` runs.
         runs: Number of runs, from the first run of the first chunk.
     """
@@ -58,6 +60,7 @@ class Block:
     behaviours: tuple[Behaviour, ...]
     price: PriceModel
     price_data: str
+    people_code: tuple[str, ...]
     seed: int
     first_chunk: int
     runs: int
@@ -80,6 +83,7 @@ class Block:
             "population": self.population.model_dump_json(),
             "policies": [terms.model_dump_json() for terms in self.policies],
             "behaviours": [_identity(behaviour) for behaviour in self.behaviours],
+            "people_code": self.people_code,
             "price": [self.price.model_dump_json(), self.price_data],
             "metrics": list(METRICS),
         }
@@ -87,7 +91,7 @@ class Block:
 
 
 def _identity(behaviour: Behaviour) -> list[str]:
-    """What makes a behaviour another one: its class, the code of that, and its parameters.
+    """What makes a behaviour another one, besides its code: its class and its parameters.
 
     Raises:
         InputError: It is a function, or its code can't be read.
@@ -96,13 +100,26 @@ def _identity(behaviour: Behaviour) -> list[str]:
         raise InputError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
     kind = type(behaviour)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        code = "" if kind.__module__.startswith("stakesim.") else inspect.getsource(inspect.getmodule(kind) or kind)
-    except (OSError, TypeError):
+    if _code_hash(behaviour) is None:
         raise InputError(
             f"the code of {name} can't be read, so its results can't be saved: put it into a module, or leave out `out`"
-        ) from None
-    return [name, code, behaviour.model_dump_json()]
+        )
+    return [name, behaviour.model_dump_json()]
+
+
+def _code_hash(behaviour: Behaviour) -> str | None:
+    """Returns a hash of the module that a behaviour is from; empty for the library's, None if it can't be read."""
+    kind = behaviour if inspect.isfunction(behaviour) else type(behaviour)
+    return "" if kind.__module__.startswith("stakesim.") else _module_hash(kind)
+
+
+@functools.cache  # of what this process has imported, whatever becomes of the file
+def _module_hash(kind: Any) -> str | None:
+    try:
+        code = inspect.getsource(inspect.getmodule(kind) or kind)
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256(code.encode()).hexdigest()[:24]
 
 
 def split_into_blocks(
@@ -115,9 +132,9 @@ def split_into_blocks(
 ) -> tuple[Block, ...]:
     """Splits `runs` runs into blocks of `CHUNKS_PER_BLOCK` chunks; the last block has the rest."""
     size = CHUNKS_PER_BLOCK * CHUNK_SIZE
-    price_data = data_hash(price)
+    data, code = data_hash(price), tuple(_code_hash(behaviour) or "" for behaviour in behaviours)
     return tuple(
-        Block(population, policies, behaviours, price, price_data, seed, first // CHUNK_SIZE, min(size, runs - first))
+        Block(population, policies, behaviours, price, data, code, seed, first // CHUNK_SIZE, min(size, runs - first))
         for first in range(0, runs, size)
     )
 
@@ -138,20 +155,28 @@ def measured(block: Block) -> Iterator[list[MetricValues]]:
     """Yields the metrics of the runs of each chunk of a block, under each of its policies.
 
     Raises:
-        InputError: The file of the market has not the content that the sweep began with.
+        InputError: The file of the market, or the code of a behaviour, is not the one that the sweep began with.
     """
-    _check_price_data(block)
+    _check_same(block)
     for number, count in chunks_of(block.runs):
         yield [_metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies]
-    _check_price_data(block)
+    _check_same(block)
 
 
-def _check_price_data(block: Block) -> None:
+def _check_same(block: Block) -> None:
+    """Raises `InputError` if files of this worker give other results than those where the sweep began."""
     if data_hash(block.price) != block.price_data:
         raise InputError(
             f"{getattr(block.price, 'file', '')}: has another content on {platform.node()} than where the sweep began; "
             "copy the file to every worker, and do not change it meanwhile"
         )
+    for behaviour, code in zip(block.behaviours, block.people_code, strict=True):
+        module = type(behaviour).__module__
+        # a script's own module is another one in each process, and is sent along
+        if code and module not in ("__main__", "__mp_main__") and _code_hash(behaviour) not in (code, None):
+            raise InputError(
+                f"{module}: has another code on {platform.node()} than where the sweep began; copy it to every worker"
+            )
 
 
 def _metric_values(chunk: PopulationChunk, count: int) -> MetricValues:
