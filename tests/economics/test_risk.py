@@ -61,6 +61,7 @@ def test_a_sample_too_small_for_its_tail_is_refused() -> None:
         tail_risk(range(399))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", ["standard_normal", "heavy"])
 def test_the_smallest_sample_that_is_taken_has_intervals_that_cover_es(draw: str) -> None:
     """At least 90% of 600 samples, less four standard errors; heavy is t with 4 degrees of freedom."""

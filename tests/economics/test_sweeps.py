@@ -107,6 +107,7 @@ class TestTable:
 
 
 class TestReport:
+    @pytest.mark.slow
     def test_policies_after_the_first_have_the_paired_change(self, frame):
         """Narrower than what two intervals of values tell, in the table, on the command line and in the plot."""
         row = only_row(frame, "host profit", stake_bps=0, behaviours="some", price="gbm")
@@ -473,6 +474,7 @@ class TestSweepFile:
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_the_runs_have_the_sums_and_means_of_the_sweep(self, frame):
         """More than a chunk of them; each is numbered, and every policy meets the same ones."""
         names = ("wei paid in", "host profit", "no-show rate")
