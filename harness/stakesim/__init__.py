@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stakesim.campaign.campaign import run
     from stakesim.campaign.result import CampaignResult
+    from stakesim.runner.ledger import read as read_ledger
     from stakesim.scenario.scenario import Scenario
 
-__all__ = ["CampaignResult", "Scenario", "run"]
+__all__ = ["CampaignResult", "Scenario", "read_ledger", "run"]
 
 _MODULES = {
     "CampaignResult": "stakesim.campaign.result",
     "Scenario": "stakesim.scenario.scenario",
+    "read_ledger": "stakesim.runner.ledger:read",
     "run": "stakesim.campaign.campaign",
 }
 
@@ -28,5 +30,6 @@ if importlib.util.find_spec("sha3"):  # set before the first hash: seven times a
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used, so that the command line and pytest start fast."""
     if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        module, _, attribute = _MODULES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute or name)
     raise AttributeError(f"module 'stakesim' has no attribute {name!r}")

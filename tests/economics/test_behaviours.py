@@ -5,14 +5,18 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.model.state import RunStatus
+from stakesim.paths import checkout
 from stakesim.population import behaviours as people
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import CHUNK_SIZE, Population, draw, load_population
 from stakesim.population.state import NEVER
+from stakesim.population.streams import stream
 from stakesim.prices.price_models import Constant, Gbm, Steps
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
+from stakesim.studies import attacks, break_even, exposure
 from stakesim.units import DAY
 
 QUIET = Population(
@@ -47,6 +51,14 @@ class TestNoShows:
         assert near(rate(~after.intents.intends_to_attend), 0.15 * (1 + stake_bps / 10_000) ** -elasticity)
         assert (after.intents.intends_to_attend == after.intents.reported_attended).all()
 
+    @pytest.mark.parametrize(
+        ("stake_bps", "expected"), [(0, 0.4), (10, 0.4), (1_000, 0.2 / 0.7), (2_000, 0.2), (4_000, 0.2 * 0.7)]
+    )
+    def test_they_fall_by_the_same_share_with_each_doubling_of_the_stake(self, stake_bps, expected):
+        behaviour = people.NoShowByDoubling(rate=0.2, stake_bps=2_000, fall=0.3, base=0.4)
+        after = state(behaviour, terms=Terms(stake_bps=stake_bps))
+        assert near(rate(~after.intents.intends_to_attend), expected)
+
     def test_a_higher_stake_brings_people_and_drives_none_away(self):
         """Common random numbers: the same people, each with the same intents."""
         low, high = (state(people.NoShow(base=0.4, elasticity=2), terms=Terms(stake_bps=bps)) for bps in (0, 5_000))
@@ -79,11 +91,27 @@ class TestBookings:
         reach = early & (cancels >= start - 3 * DAY)
         assert near(rate((cancels < NEVER)[reach]), 1 - np.exp(-0.3), reach.sum())
 
-    def test_people_who_would_cancel_too_late_stay_away(self):
-        after = state(people.Cancel(daily=0, daily_near=1, near=DAY), terms=Terms(cancellation_cutoff=2 * DAY))
+    @pytest.mark.parametrize(("stake_bps", "elasticity"), [(0, 3.0), (2_000, 0.0), (2_000, 3.0)])
+    def test_people_who_would_cancel_too_late_stay_away_unless_the_stake_brings_them(self, stake_bps, elasticity):
+        """Of those who booked before the last three days 1 - exp(-2 x 0.1) would cancel in the next two."""
+        late = people.Cancel(daily=0, daily_near=0.1, near=3 * DAY, elasticity=elasticity)
+        after = state(late, terms=Terms(stake_bps=stake_bps, cancellation_cutoff=3 * DAY))
+        booked_before = after.intents.books_at < after.start - 3 * DAY
         assert (after.intents.cancels_at == NEVER).all()
-        assert near(rate(~after.intents.intends_to_attend), rate(~after.intents.intends_to_attend))
-        assert 0.5 < rate(~after.intents.intends_to_attend) < 0.7  # 1 - 1/e of those who booked before the last day
+        expected = (1 - np.exp(-0.2)) * (1 + stake_bps / 10_000) ** -elasticity
+        assert near(rate(~after.intents.intends_to_attend[booked_before]), expected, booked_before.sum())
+
+    def test_people_who_would_cancel_too_late_are_no_shows_already_under_the_cutoff_of_the_observations(self):
+        """No rate changes: of the bookings that were not cancelled in time as many stay away as without `Cancel`."""
+        for bps in (0, 2_000):
+            drawn = state(
+                people.NoShow(base=0.3, elasticity=2),
+                people.Cancel(daily=0.05, daily_near=0.2),
+                terms=Terms(stake_bps=bps),
+            )
+            active = resolve_outcomes(drawn).active
+            assert not active.all()
+            assert near(rate(~drawn.intents.intends_to_attend[active]), 0.3 * (1 + bps / 10_000) ** -2, active.sum())
 
     def test_seats_are_gone_while_a_griefer_holds_them(self):
         """Those who book meanwhile are refused, and the griefer is refunded."""
@@ -156,6 +184,53 @@ def test_the_same_people_meet_every_policy(behaviour):
     assert (after[0].intents.cancels_run_at == after[1].intents.cancels_run_at).all()
     assert (after[0].rates == after[1].rates).all()
     assert (after[0].price_wei == after[1].price_wei).all()
+
+
+STATED = {"speculators": 0.15, "dear-stake": 0.3}
+"""What populations and sweeps say of no-shows without a stake; all others 13.5%."""
+
+
+def populations_and_rates():
+    """Every group of people that ships, with the share that stays away without a stake."""
+    for file in populations().values():
+        population = load_population(file)
+        yield pytest.param(population, STATED.get(population.name, 0.135), id=population.name)
+    for file in sorted((checkout() / "scenarios" / "sweeps").glob("*.yaml")):
+        sweep = load_sweep(file)
+        for name, group in sweep.behaviours.items():
+            population = population_of(sweep).model_copy(update={"behaviours": group})
+            yield pytest.param(population, STATED.get(sweep.name, 0.135), id=f"{sweep.name}, {name}")
+    for population in (exposure.population_with_lead(), break_even.POPULATION, attacks.HONEST):
+        yield pytest.param(population, 0.135, id=population.name)
+
+
+@pytest.mark.parametrize(("population", "expected"), list(populations_and_rates()))
+def test_the_shipped_people_stay_away_as_often_as_is_said(population, expected):
+    """Without a stake, of the bookings that were not cancelled in time; days on which many stay away included."""
+    drawn = draw(population, 1, 0, population.terms.model_copy(update={"stake_bps": 0})).state
+    active = resolve_outcomes(drawn).active & drawn.intents.interested
+    by_run = (active & ~drawn.intents.intends_to_attend).sum(axis=0) - expected * active.sum(axis=0)
+    assert abs(by_run.sum()) < 4 * by_run.std() * CHUNK_SIZE**0.5
+
+
+def test_what_people_do_does_not_depend_on_who_else_there_is_or_on_their_place():
+    """Whoever does nothing, in front of the others, changes nothing; nor does another order of independent ones."""
+    group = [people.NoShow(base=0.3), people.Weather(), people.HostCancels(chance=0.3), people.CompleteLate()]
+    inert = [people.LostToStake(elasticity=0), people.FalseNoShows(share=0), people.Weather(chance=0)]
+    usual = state(*group).intents
+    for others in ([*inert[:2], *group], group[::-1], [*group, *inert]):
+        changed = state(*others).intents
+        assert all((getattr(usual, name) == getattr(changed, name)).all() for name in vars(usual))
+
+
+@pytest.mark.parametrize("seed", [2**32 + 5, 10 * 2**32 + 5, 2**64 + 5, 2**130 + 5])
+def test_seeds_of_any_size_have_their_own_random_numbers(seed):
+    """Each address of a large seed has other numbers than any of the seed that its words begin with."""
+    addresses = [(chunk, part) for chunk in (0, 1, 10) for part in (0, 1, 10, 11, "behaviour")]
+    drawn = [stream(number, *address).integers(2**63) for number in (5, seed) for address in addresses]
+    assert len(set(drawn)) == len(drawn)
+    large, small = draw(QUIET, seed, 10, behaviours=()).state, draw(QUIET, 5, 10, behaviours=()).state
+    assert not (large.price_paise == small.price_paise).any()
 
 
 def test_a_run_is_the_same_however_many_are_drawn():

@@ -91,9 +91,9 @@ def test_self_booking_costs_sales_where_runs_sell_out(self_booked: pd.DataFrame)
 
 
 def test_blocking_a_run_costs_only_gas_and_interest(blocked: pd.DataFrame) -> None:
-    """177,551 gas at 5 gwei and 200,000 INR/ETH are 177.551 INR."""
+    """177,551 gas at 0.5 gwei and 200,000 INR/ETH are 17.7551 INR."""
     assert blocked["of that to the contract, wei"].tolist()[:2] == [0, 0]
-    assert blocked["gas, INR"].unique() == pytest.approx([177.551])
+    assert blocked["gas, INR"].unique() == pytest.approx([17.7551])
     assert blocked[
         "bookings lost"
     ].is_monotonic_decreasing  # the earlier the cutoff, the longer seats can be sold again
@@ -113,8 +113,8 @@ def test_formatted_tables_keep_every_wei(reports: pd.DataFrame, blocked: pd.Data
     table = incentives.format_table(reports)
     assert table.loc["host gains, wei"].tolist() == [f"{wei:,}" for wei in reports["host gains, wei"]]
     assert table.loc["lying pays the host"].tolist() == ["False", "True", "True", "True"]
-    assert table.loc["gas saved by each lie, INR"].iloc[0] == "10.36"  # some 10,360 gas at 5 gwei and 200,000 INR/ETH
-    assert incentives.format_table(blocked).loc["gas, INR"].iloc[0] == "177.55"
+    assert table.loc["gas saved by each lie, INR"].iloc[0] == "1.04"  # some 10,360 gas at 0.5 gwei and 200,000 INR/ETH
+    assert incentives.format_table(blocked).loc["gas, INR"].iloc[0] == "17.76"
 
 
 def test_a_transaction_without_reviewed_gas_is_refused() -> None:
@@ -163,12 +163,12 @@ def test_margrabe_against_two_moving_prices() -> None:
 @pytest.mark.parametrize("volatility", cancellation_options.VOLATILITIES)
 @pytest.mark.parametrize("cost", [None, 0.8, 1.0])
 def test_simulated_option_values_equal_the_closed_form(volatility: float, cost: float | None) -> None:
-    """Within four standard errors."""
+    """Within four standard errors, or a millionth where no path of the sample is one on which it pays."""
     price = Gbm(inr_per_eth="200000", annual_volatility=volatility)
     for lead in (7, 60):
         simulated = cancellation_options.simulated_value(price, lead, 40_000, 3, holding_cost=cost)
         exact = cancellation_options.closed_form_value(price, lead, holding_cost=cost)
-        assert abs(simulated.value - exact) < 2.05 * (simulated.high - simulated.value)
+        assert abs(simulated.value - exact) < 2.05 * (simulated.high - simulated.value) + 1e-6
 
 
 def test_a_longer_lead_time_makes_the_option_more_valuable() -> None:

@@ -24,9 +24,12 @@ from stakesim.studies.break_even import (
     break_even_ticket,
     run_totals,
     scaled_income,
+    totals_by_elasticity,
+    usual_population,
 )
 from stakesim.studies.gas_costs import GasCosts, gas_used
 from stakesim.studies.gas_prices import GasPrice
+from stakesim.studies.no_shows import NO_SHOW_ELASTICITIES
 from stakesim.studies.wallet import DAYS_PER_YEAR, RunFlows, WalletFlows
 from stakesim.units import WEI_PER_ETH, WEI_PER_GWEI
 
@@ -83,15 +86,30 @@ def test_income_pays_for_gas_at_the_break_even_ticket_and_not_one_percent_below(
     assert surplus(ticket + 0.01) > 0 > surplus(0.99 * ticket)
 
 
+def test_a_stake_that_works_earns_fewer_forfeits_and_raises_the_break_even(costs: GasCosts) -> None:
+    """Of a seat sold the platform gets 5% and, of the share that stays away, 20%: by hand, within 2%.
+
+    The share is 13.5% x 1.2^-e. Gas hardly differs: who attends costs some 10,000 more.
+    """
+    totals = totals_by_elasticity(3_000, 5, costs)
+    tickets = break_even_by_gas_price(totals, [0.5], 200_000, TERMS).loc[0.5]
+    gas_a_seat = totals["none"].gas / totals["none"].seats_sold * 0.5e-9 * 200_000
+    for name, elasticity in NO_SHOW_ELASTICITIES.items():
+        expected = gas_a_seat / (0.05 + 0.2 * 0.135 * 1.2**-elasticity)
+        assert tickets[f"with forfeits, elasticity {name}"] == pytest.approx(expected, rel=0.02)
+    assert tickets["with forfeits, elasticity high"] > 1.2 * tickets["with forfeits, elasticity none"]
+    assert usual_population(NO_SHOW_ELASTICITIES["low"]) == POPULATION
+
+
 def test_only_the_product_of_gas_price_and_rate_matters_and_both_tables_agree(costs: GasCosts) -> None:
     totals = run_totals(POPULATION, 200, 1, costs)
     dear_gas = break_even_ticket(totals, 8 * WEI_PER_GWEI, 10_000_000, TERMS)
     dear_eth = break_even_ticket(totals, 4 * WEI_PER_GWEI, 20_000_000, TERMS)
     assert dear_gas == dear_eth
     grid = break_even_grid(totals, [4, 8], [100_000, 200_000], TERMS)
-    rows = break_even_by_gas_price(totals, [4, 8], 200_000, TERMS)
-    assert rows["with forfeits, INR"].tolist() == grid[200_000].tolist()
-    assert (rows["break-even by fee, INR"] > rows["with forfeits, INR"]).all()
+    rows = break_even_by_gas_price({"low": totals}, [4, 8], 200_000, TERMS)
+    assert rows["with forfeits, elasticity low"].tolist() == grid[200_000].tolist()
+    assert (rows["break-even by fee, INR"] > rows["with forfeits, elasticity low"]).all()
     assert rows["gas, INR a run"][4] == pytest.approx(totals.gas / 200 * 4e-9 * 200_000)
 
 
@@ -200,7 +218,7 @@ def test_amounts_beyond_int64_are_refused_and_products_beyond_it_are_split() -> 
 def test_payouts_to_own_addresses_do_not_return(costs: GasCosts) -> None:
     flows = wallet.run_flows(POPULATION, 200, 1, costs)
     all_back, half, none = (
-        wallet.wallet_flows(flows, 1, Constant(), CONSTANT_GAS_PRICE, 5, 1, addresses_bps=bps)
+        wallet.wallet_flows(flows, 1, Constant(), CONSTANT_GAS_PRICE, 100, 1, addresses_bps=bps)
         for bps in (0, 5_000, 10_000)
     )
     assert (half.returned == all_back.returned // 2).all()

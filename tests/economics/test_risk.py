@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
-from stakesim.economics.intervals import wilson_interval
+from stakesim.economics.intervals import t_quantile, wilson_interval
 from stakesim.economics.risk import expected_shortfall, tail_risk, value_at_risk
 
 
@@ -57,8 +57,26 @@ def test_var_is_not_subadditive() -> None:
 
 
 def test_a_sample_too_small_for_its_tail_is_refused() -> None:
-    with pytest.raises(ValueError, match="19 losses have no worst 5%; take at least 20"):
-        tail_risk(range(19))
+    with pytest.raises(ValueError, match=r"the worst 5% of 399 losses are too few to say .*; take at least 400"):
+        tail_risk(range(399))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", ["standard_normal", "heavy"])
+def test_the_smallest_sample_that_is_taken_has_intervals_that_cover_es(draw: str) -> None:
+    """At least 90% of 600 samples, less four standard errors; heavy is t with 4 degrees of freedom."""
+    rng = default_rng(4)
+    sample = rng.standard_normal if draw == "standard_normal" else lambda n: rng.standard_t(4, n)
+    es = expected_shortfall(sample(2_000_000))
+    risks = [tail_risk(sample(400)) for _ in range(600)]
+    assert sum(risk.es_low <= es <= risk.es_high for risk in risks) / 600 > 0.90 - 4 * (0.9 * 0.1 / 600) ** 0.5
+
+
+def test_quantiles_of_students_distribution() -> None:
+    """From tables."""
+    for freedom, quantile in ((1, 12.706), (2, 4.3027), (3, 3.1824), (5, 2.5706), (30, 2.0423), (10**6, 1.9600)):
+        assert t_quantile(0.975, freedom) == pytest.approx(quantile, rel=2e-3)
+    assert t_quantile(0.995, 10) == pytest.approx(3.1693, rel=1e-3)
 
 
 def test_wilson_interval() -> None:

@@ -19,6 +19,7 @@ from stakesim.scenario.actions import Action, SetPrice
 from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario, dump, loads
 from stakesim.schema.errors import InputError
+from stakesim.search.walks import walk
 
 FILES = sorted((Path(__file__).parents[2] / "scenarios/profiles").glob("*.yaml"))
 PROFILES = [file.stem for file in FILES]
@@ -197,6 +198,14 @@ def test_seed_and_index_make_the_scenario() -> None:
     calm = profile("calm")
     assert generate(calm, 3, 4) == generate(calm, 3, 4)
     assert len({dump(generate(calm, seed, index)) for seed in range(3) for index in range(3)}) == 9
+
+    actions = {
+        repr(made(seed, index).actions)
+        for made in (lambda seed, index: generate(calm, seed, index), lambda seed, index: walk(calm, seed, index, 5))
+        for seed in (5, 5 + 2**32, 5 + 2**64)
+        for index in range(3)
+    }
+    assert len(actions) == 2 * 3 * 3  # a large seed shares none with a small one
 
 
 CALM = next(file for file in FILES if file.stem == "calm").read_text()

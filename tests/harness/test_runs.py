@@ -1,7 +1,5 @@
 """Runs from Python: on each engine, in several processes, replayed, and failing."""
 
-import csv
-import json
 import os
 from contextlib import closing
 from itertools import count
@@ -191,22 +189,6 @@ def test_a_scenario_can_be_handed_over_as_data():
     assert isinstance(scenario, Scenario)
     assert run(scenario).ok
     assert stakesim.run is campaign.run
-
-
-@pytest.mark.parametrize("file_format", ledger.FORMATS)
-def test_a_ledger_is_written_exactly_in_each_format(tmp_path, file_format, no_show):
-    rows = no_show.rows
-    path = tmp_path / f"ledger.{file_format}"
-    ledger.write(rows, path)
-    if file_format == "csv":
-        back = [int(row["wei_out"]) for row in csv.DictReader(path.open())]
-    elif file_format == "jsonl":
-        back = [int(json.loads(line)["wei_out"]) for line in path.read_text().splitlines()]
-    else:
-        import pyarrow.parquet as pq
-
-        back = [int(wei) for wei in pq.read_table(path).column("wei_out").to_pylist()]
-    assert back == [row.wei_out for row in rows]
 
 
 def test_a_ledger_of_an_unknown_format_is_refused(tmp_path):

@@ -323,3 +323,31 @@ def test_version_of_a_backend_follows_the_project(tmp_path, monkeypatch, path):
     for file in (tmp_path / ".venv" / "lib" / "installed.py", code / "notes.txt"):
         file.write_text("{}\n")
         assert cluster._backend_hash() == hashes[-1]
+
+
+def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path):
+    """Also those that wait for work, and those in the middle of it."""
+    script = tmp_path / "starts_workers.py"
+    script.write_text(
+        "import time\n"
+        "from stakesim.workers.pool import worker_pool\n"
+        'if __name__ == "__main__":\n'
+        "    with worker_pool(2) as submit:\n"
+        "        [submit(time.sleep, 0).result() for _ in range(4)]\n"
+        "        submit(time.sleep, 300)\n"
+        '        print("working", flush=True)\n'
+        "        time.sleep(300)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "working\n"
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) >= 2
+    finally:
+        parent.kill()
+        parent.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    for process in alive:
+        process.kill()
+    assert alive == []

@@ -118,7 +118,7 @@ def run(
         drawn = sum(is_drawn(each.scenario) for each in results)
     result = CampaignResult(results, shortest_findings(results), left=in_time.left)
     for scenario_result in results:
-        result.reached += scenario_result.reached
+        result.reached.update(scenario_result.reached)
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
     if drawn > 1:
         result.findings += _unreached(result, contract, engine or default_engine(driver or ""))
@@ -160,9 +160,9 @@ def joined(one: CampaignResult, other: CampaignResult, contract: Artifact | None
         contract: As in `run`.
     """
     results = [*one.results, *other.results]
-    result = CampaignResult(
-        results, shortest_findings(results), one.reached + other.reached, one.seconds + other.seconds, one.left
-    )
+    result = CampaignResult(results, shortest_findings(results), seconds=one.seconds + other.seconds, left=one.left)
+    for each in (one, other):
+        result.reached.update(each.reached)
     result.findings += _unreached(result, contract, results[0].engine)
     return result
 

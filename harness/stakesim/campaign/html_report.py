@@ -74,7 +74,7 @@ def payouts(rows: Iterable[LedgerRow]) -> list[dict[str, str]]:
     """Amounts by party. A deferred payout counts when it is credited, and not again when it is withdrawn."""
     table = []
     for party, sums in sorted(by_party(rows).items()):
-        received = sums["pushed"] + sums["deferred"] + (sums["withdrawn"] if party == "platform" else 0)
+        received = sums["pushed"] + sums["deferred"]
         table.append(
             {
                 "party": party,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stakesim.runner import ledger
 from stakesim.runner.findings import Finding
 from stakesim.runner.narrative import narratives
+from stakesim.runner.reached import Reached
 from stakesim.runner.scenario_result import ScenarioResult
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class CampaignResult:
 
     results: list[ScenarioResult]
     findings: list[Finding]
-    reached: Counter[str] = field(default_factory=Counter)
+    reached: Reached = field(default_factory=Reached)
     seconds: float = 0.0
     left: int = 0
 
@@ -48,6 +49,14 @@ class CampaignResult:
     def ledger(self) -> pd.DataFrame:
         """Every action and payout; see `stakesim.runner.ledger.LedgerRow` for the columns."""
         return ledger.to_frame(self.rows)
+
+    def to_parquet(self, file: str | Path) -> None:
+        """Writes the ledger as Parquet; `stakesim.read_ledger` reads it.
+
+        Raises:
+            NotInstalled: pyarrow is missing.
+        """
+        ledger.write(self.rows, Path(file).with_suffix(".parquet"))
 
     @property
     def transactions(self) -> int:

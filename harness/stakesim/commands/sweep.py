@@ -9,6 +9,7 @@ import typer
 
 from stakesim.commands.options import Dask, Engine, Jobs
 from stakesim.commands.terminal import console, finish, progress_bar
+from stakesim.schema.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,9 @@ def sweep(
         Path | None,
         typer.Option(help="Folder for sweep.parquet and report.html; an interrupted sweep resumes from it."),
     ] = None,
+    per_run: Annotated[
+        bool, typer.Option("--per-run", help="Also write runs.parquet into --out: a row for each run and policy.")
+    ] = False,
 ) -> None:
     """Settle many runs under each policy, group of people and market, and compare the policies.
 
@@ -48,6 +52,8 @@ def sweep(
     from stakesim.economics.spot_check import MismatchError
     from stakesim.economics.sweep_file import load_sweep
 
+    if per_run and not out:
+        raise InputError("--per-run writes a file: give a folder with --out")
     sweep_file = load_sweep(file)
     options = {"runs": runs, "seed": seed, "spot_check": spot_check}
     sweep_file = sweep_file.model_copy(update={name: value for name, value in options.items() if value is not None})
@@ -63,18 +69,32 @@ def sweep(
 
         command = f"stakesim sweep {file} --runs {sweep_file.runs} --seed {sweep_file.seed}"
         write_report(frame, sweep_file, out / "report.html", command)
+        if per_run:
+            _write_runs(sweep_file, out / "runs.parquet")
         output.print(f"report: {out / 'report.html'}, figures: {out / 'sweep.parquet'}")
+
+
+def _write_runs(sweep_file: SweepFile, file: Path) -> None:
+    from stakesim.economics.output import whole_file
+    from stakesim.economics.runs import sweep_runs
+    from stakesim.economics.sweep_file import groups_and_markets, population_of
+    from stakesim.runner.tables import write_parquet
+
+    population = population_of(sweep_file)
+    behaviours, prices = groups_and_markets(sweep_file, population)
+    frame = sweep_runs(sweep_file.policies, behaviours, prices, sweep_file.runs, sweep_file.seed, population)
+    with whole_file(file) as unfinished:
+        write_parquet(frame, unfinished)
 
 
 def _run_with_progress(
     sweep_file: SweepFile, engine: str, jobs: int, dask: str | None, out: Path | None
 ) -> pd.DataFrame:
-    from stakesim.economics.sweep_file import population_of
+    from stakesim.economics.sweep_file import groups_and_markets, population_of
     from stakesim.economics.sweeps import sweep as run_sweep
 
     population = population_of(sweep_file)
-    behaviours = sweep_file.behaviours or {population.name: population.behaviours}
-    prices = sweep_file.prices or {population.price.path: population.price}
+    behaviours, prices = groups_and_markets(sweep_file, population)
     with progress_bar("runs", sweep_file.runs * len(behaviours) * len(prices)) as advance:
         return run_sweep(
             sweep_file.policies,
@@ -93,19 +113,21 @@ def _run_with_progress(
 
 
 def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    from stakesim.economics.report import format_estimate
+    from stakesim.economics.report import spot_check_sentence, table_rows
 
     table = Table(box=None)
     for name in (*sweep_file.policies, "people", "market", *TERMINAL_METRICS):
         table.add_column(name.replace("_", " "), no_wrap=True)
-    for keys, rows in frame.groupby([*sweep_file.policies, "behaviours", "price"], sort=False):
-        by_metric = rows.set_index("metric")
-        table.add_row(*map(str, keys), *(format_estimate(by_metric.loc[name]) for name in TERMINAL_METRICS))
+    for keys, cells in table_rows(frame, list(sweep_file.policies), TERMINAL_METRICS, with_values=False):
+        table.add_row(*map(str, keys), *map(escape, cells))
     output.print(sweep_file.question)
     output.print(table)
     output.print(
-        f"{sweep_file.runs:,} runs of each, the same ones under every policy; ± is a 95% interval. "
-        f"{frame.spot_checked.iloc[0]} runs were carried out on a chain, and every payout was the same to the wei."
+        f"{sweep_file.runs:,} runs of each, the same ones under every policy. In brackets is the change from the first "
+        "policy; ± is a 95% interval, of changes the paired one. * marks policies that no other one is shown to beat: "
+        "the best is among them with 95% or more. " + spot_check_sentence(int(frame.spot_checked.iloc[0])),
+        markup=False,
     )

@@ -4,6 +4,7 @@ from stakesim import plots
 from stakesim.economics import sweep
 """
 
-from stakesim.economics.sweeps import DEFAULT_POPULATION, sweep
+from stakesim.economics.runs import sweep_runs
+from stakesim.economics.sweeps import DEFAULT_POPULATION, read_sweep, sweep
 
-__all__ = ["DEFAULT_POPULATION", "sweep"]
+__all__ = ["DEFAULT_POPULATION", "read_sweep", "sweep", "sweep_runs"]

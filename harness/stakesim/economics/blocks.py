@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
+import logging
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
 from stakesim.economics import metrics
 from stakesim.economics.metrics import METRICS, MetricSums, MetricValues
+from stakesim.economics.output import whole_file
 from stakesim.economics.settle import settle
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, chunks_of, draw, first_runs
 from stakesim.population.state import Behaviour
-from stakesim.prices.price_models import PriceModel
+from stakesim.prices.price_models import PriceModel, data_hash
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError
+from stakesim.workers.code_version import library_hash
 from stakesim.workers.pool import worker_pool
 
 CHUNKS_PER_BLOCK = 16
+_log = logging.getLogger(__name__)
 
-PolicySums: TypeAlias = dict[str, MetricSums]
-"""The sums of every metric under one policy."""
-BlockResult: TypeAlias = list[PolicySums]
-"""The sums under every policy, in the order of the block's policies."""
+BlockResult: TypeAlias = dict[str, MetricSums]
+"""The sums of every metric under the block's policies."""
 Progress: TypeAlias = Callable[[int], None]
 """Called with the number of runs that were finished."""
 
@@ -43,6 +49,8 @@ class Block:
         behaviours: How the people behave.
         price: The market.
         seed: Seed of the sweep.
+        price_data: Hash of the data that the market reads from a file, see `stakesim.prices.price_models.data_hash`.
+        people_code: Hash of the code of each behaviour that is not the library's, see `_code_hash`.
         first_chunk: Number of the first chunk of `CHUNK_SIZE` runs.
         runs: Number of runs, from the first run of the first chunk.
     """
@@ -51,6 +59,8 @@ class Block:
     policies: tuple[Terms, ...]
     behaviours: tuple[Behaviour, ...]
     price: PriceModel
+    price_data: str
+    people_code: tuple[str, ...]
     seed: int
     first_chunk: int
     runs: int
@@ -60,25 +70,56 @@ class Block:
         return draw(self.population, self.seed, number, terms, self.behaviours, self.price)
 
     def digest(self) -> str:
-        """Returns a hash of all parameters, which names the file of the block's result.
+        """Returns a hash of all that the block's result depends on: it names the result's file.
 
         Raises:
-            InputError: A behaviour is a function, which has no parameters to hash.
+            InputError: A behaviour is a function, which has no parameters to hash, or its code can't be read.
         """
-        for behaviour in self.behaviours:
-            if not isinstance(behaviour, BaseModel):
-                raise InputError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
         parameters = {
+            "code": [library_hash(), version("numpy")],
             "seed": self.seed,
             "first": self.first_chunk,
             "runs": self.runs,
             "population": self.population.model_dump_json(),
             "policies": [terms.model_dump_json() for terms in self.policies],
-            "behaviours": [b.model_dump_json() for b in self.behaviours if isinstance(b, BaseModel)],
-            "price": self.price.model_dump_json(),
+            "behaviours": [_identity(behaviour) for behaviour in self.behaviours],
+            "people_code": self.people_code,
+            "price": [self.price.model_dump_json(), self.price_data],
             "metrics": list(METRICS),
         }
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _identity(behaviour: Behaviour) -> list[str]:
+    """What makes a behaviour another one, besides its code: its class and its parameters.
+
+    Raises:
+        InputError: It is a function, or its code can't be read.
+    """
+    if not isinstance(behaviour, BaseModel):
+        raise InputError(f"{behaviour!r} is not data, so its results can't be saved: leave out `out`")
+    kind = type(behaviour)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if _code_hash(behaviour) is None:
+        raise InputError(
+            f"the code of {name} can't be read, so its results can't be saved: put it into a module, or leave out `out`"
+        )
+    return [name, behaviour.model_dump_json()]
+
+
+def _code_hash(behaviour: Behaviour) -> str | None:
+    """Returns a hash of the module that a behaviour is from; empty for the library's, None if it can't be read."""
+    kind = behaviour if inspect.isfunction(behaviour) else type(behaviour)
+    return "" if kind.__module__.startswith("stakesim.") else _module_hash(kind)
+
+
+@functools.cache  # of what this process has imported, whatever becomes of the file
+def _module_hash(kind: Any) -> str | None:
+    try:
+        code = inspect.getsource(inspect.getmodule(kind) or kind)
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256(code.encode()).hexdigest()[:24]
 
 
 def split_into_blocks(
@@ -91,27 +132,51 @@ def split_into_blocks(
 ) -> tuple[Block, ...]:
     """Splits `runs` runs into blocks of `CHUNKS_PER_BLOCK` chunks; the last block has the rest."""
     size = CHUNKS_PER_BLOCK * CHUNK_SIZE
+    data, code = data_hash(price), tuple(_code_hash(behaviour) or "" for behaviour in behaviours)
     return tuple(
-        Block(population, policies, behaviours, price, seed, first // CHUNK_SIZE, min(size, runs - first))
+        Block(population, policies, behaviours, price, data, code, seed, first // CHUNK_SIZE, min(size, runs - first))
         for first in range(0, runs, size)
     )
 
 
 def compute_block(block: Block) -> BlockResult:
-    """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time."""
+    """Settles all runs of a block under every policy. Memory holds the runs of one chunk at a time.
+
+    Raises:
+        InputError: The file of the market has not the content that the sweep began with.
+    """
     chunks: list[BlockResult] = []
-    for number, count in chunks_of(block.runs):
-        values_by_policy = [
-            _metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies
-        ]
-        first_policy = values_by_policy[0]
-        chunks.append(
-            [
-                {name: metrics.sum_runs(values[name], first_policy[name]) for name in values}
-                for values in values_by_policy
-            ]
-        )
+    for values_by_policy in measured(block):
+        chunks.append({name: metrics.sum_runs([values[name] for values in values_by_policy]) for name in METRICS})
     return combine_chunks(chunks)
+
+
+def measured(block: Block) -> Iterator[list[MetricValues]]:
+    """Yields the metrics of the runs of each chunk of a block, under each of its policies.
+
+    Raises:
+        InputError: The file of the market, or the code of a behaviour, is not the one that the sweep began with.
+    """
+    _check_same(block)
+    for number, count in chunks_of(block.runs):
+        yield [_metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies]
+    _check_same(block)
+
+
+def _check_same(block: Block) -> None:
+    """Raises `InputError` if files of this worker give other results than those where the sweep began."""
+    if data_hash(block.price) != block.price_data:
+        raise InputError(
+            f"{getattr(block.price, 'file', '')}: has another content on {platform.node()} than where the sweep began; "
+            "copy the file to every worker, and do not change it meanwhile"
+        )
+    for behaviour, code in zip(block.behaviours, block.people_code, strict=True):
+        module = type(behaviour).__module__
+        # a script's own module is another one in each process, and is sent along
+        if code and module not in ("__main__", "__mp_main__") and _code_hash(behaviour) not in (code, None):
+            raise InputError(
+                f"{module}: has another code on {platform.node()} than where the sweep began; copy it to every worker"
+            )
 
 
 def _metric_values(chunk: PopulationChunk, count: int) -> MetricValues:
@@ -122,17 +187,14 @@ def _metric_values(chunk: PopulationChunk, count: int) -> MetricValues:
 
 
 def combine_chunks(parts: Sequence[BlockResult]) -> BlockResult:
-    """Adds the sums of several chunks or blocks, for each policy and metric."""
-    return [
-        {name: metrics.combine([sums[name] for sums in policy]) for name in METRICS}
-        for policy in zip(*parts, strict=True)
-    ]
+    """Adds the sums of several chunks or blocks, for each metric."""
+    return {name: metrics.combine([sums[name] for sums in parts]) for name in METRICS}
 
 
 def compute_blocks(
     blocks: Sequence[Block], *, jobs: int, dask: str | None, saved: Path | None, progress: Progress | None
-) -> dict[Block, BlockResult]:
-    """Computes all blocks, but for those whose result was saved before.
+) -> list[BlockResult]:
+    """Computes all blocks, but for those whose result was saved before, and returns the results in their order.
 
     Args:
         blocks: The work.
@@ -141,43 +203,50 @@ def compute_blocks(
         saved: Folder of results, a JSON file for each block.
         progress: Called with the number of runs of each block as it is finished.
     """
-    files = {block: saved / f"{block.digest()}.json" for block in blocks} if saved else {}
-    results: dict[Block, BlockResult] = {}
-
-    def finish(block: Block, result: BlockResult) -> None:
-        results[block] = result
-        if progress:
-            progress(block.runs)
-
-    for block in blocks:
-        if block in files and files[block].exists():
-            finish(block, _load(files[block]))
-    for block, result in _compute([block for block in blocks if block not in results], jobs, dask):
-        if block in files:
-            _save(result, files[block])
-        finish(block, result)
-    return results
+    files = [saved / f"{block.digest()}.json" for block in blocks] if saved else []
+    results = {number: result for number, file in enumerate(files) if (result := _load(file))}
+    for number in results:
+        _note(progress, blocks[number])
+    waiting = [number for number in range(len(blocks)) if number not in results]
+    for number, result in _compute(blocks, waiting, jobs, dask):
+        if files:
+            _save(result, files[number])
+        results[number] = result
+        _note(progress, blocks[number])
+    return [results[number] for number in range(len(blocks))]
 
 
-def _compute(blocks: Sequence[Block], jobs: int, dask: str | None) -> Iterator[tuple[Block, BlockResult]]:
-    if dask is None and (jobs <= 1 or len(blocks) <= 1):
-        yield from ((block, compute_block(block)) for block in blocks)
+def _note(progress: Progress | None, block: Block) -> None:
+    if progress:
+        progress(block.runs)
+
+
+def _compute(
+    blocks: Sequence[Block], numbers: Sequence[int], jobs: int, dask: str | None
+) -> Iterator[tuple[int, BlockResult]]:
+    """Computes the blocks with these numbers, in any order."""
+    if dask is None and (jobs <= 1 or len(numbers) <= 1):
+        yield from ((number, compute_block(blocks[number])) for number in numbers)
         return
     with worker_pool(jobs, dask=dask) as submit:
-        waiting = {submit(compute_block, block): block for block in blocks}
+        waiting = {submit(compute_block, blocks[number]): number for number in numbers}
         for future in as_completed(waiting):
             yield waiting.pop(future), future.result()
 
 
 def _save(result: BlockResult, file: Path) -> None:
-    """Writes the file atomically: an interruption leaves no incomplete result."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    data = [{name: sums.to_json() for name, sums in policy.items()} for policy in result]
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(data), encoding="utf-8")
-    unfinished.replace(file)
+    data = {name: sums.to_json() for name, sums in result.items()}
+    with whole_file(file) as unfinished:
+        unfinished.write_text(json.dumps(data), encoding="utf-8")
 
 
-def _load(file: Path) -> BlockResult:
-    data = json.loads(file.read_text(encoding="utf-8"))
-    return [{name: MetricSums.from_json(sums) for name, sums in policy.items()} for policy in data]
+def _load(file: Path) -> BlockResult | None:
+    """The result in a file; None if there is none, or the file is damaged, so that it is computed again."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return {name: MetricSums.from_json(data[name]) for name in METRICS}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        _log.warning("%s is damaged; its runs are computed again", file)
+        return None

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from math import fsum, nan, sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stakesim.economics.intervals import Z95
+from stakesim.economics.intervals import Z95, t_quantile, wilson_interval
 from stakesim.model.state import RunStatus
 from stakesim.population.exact_int import exact_sum, wei_to_paise
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stakesim.economics.settle import Settlement
     from stakesim.population.outcomes import Outcomes
     from stakesim.population.state import PopulationState, Wei
@@ -40,6 +42,26 @@ METRICS = {
     "wei kept by the platform": "wei a run",
 }
 """The unit of each metric by its name. Both are columns of `sweep.parquet`."""
+
+BEST_IS_LARGEST = {
+    "bookings": True,
+    "seats filled": True,
+    "empty seats": False,
+    "bookings lost": False,
+    "cancelled bookings": False,
+    "no-show rate": False,
+    "cancelled runs": False,
+    "expired runs": False,
+    "host profit": True,
+    "platform income": True,
+    "attendees' cost": False,
+}
+"""Whether a larger value is better; wei are neither."""
+
+
+def is_share(metric: str) -> bool:
+    """Whether the values of a metric are between 0 and 1."""
+    return METRICS[metric].startswith("share")
 
 
 def measure(state: PopulationState, outcomes: Outcomes, settlement: Settlement) -> MetricValues:
@@ -80,63 +102,76 @@ def measure(state: PopulationState, outcomes: Outcomes, settlement: Settlement) 
 
 @dataclass(frozen=True)
 class MetricSums:
-    """Sums of one metric over some runs under one policy, and of its products with the first policy's values.
+    """Sums of one metric over some runs, under every policy.
 
     Attributes:
         runs: Number of runs.
-        numerator: Exact sum of the numerators.
-        denominator: Exact sum of the denominators.
-        moments: Sums of the products of each two of the four columns (numerator, denominator, the first policy's
-            numerator, its denominator), in the order of `combinations_with_replacement`.
+        numerators: Exact sums of the numerators, one for each policy.
+        denominators: Exact sums of the denominators, one for each policy.
+        moments: Sums of the products of each two columns, which are all numerators and then all denominators: the upper
+            triangle of their matrix, row by row.
     """
 
     runs: int
-    numerator: int
-    denominator: int
+    numerators: tuple[int, ...]
+    denominators: tuple[int, ...]
     moments: tuple[float, ...]
 
     def to_json(self) -> list[Any]:
         """Returns the sums as a list that `json` can write."""
-        return [self.runs, [self.numerator, self.denominator], list(self.moments)]
+        return [self.runs, list(self.numerators), list(self.denominators), list(self.moments)]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> MetricSums:
         """Reads what `to_json` returned."""
-        runs, (numerator, denominator), moments = data
-        return cls(runs, numerator, denominator, tuple(moments))
+        runs, numerators, denominators, moments = data
+        return cls(runs, tuple(numerators), tuple(denominators), tuple(moments))
 
 
-_COLUMN_PAIRS = tuple(combinations_with_replacement(range(4), 2))
-
-
-def sum_runs(values: tuple[Wei, Wei], first_policy: tuple[Wei, Wei]) -> MetricSums:
+def sum_runs(values: Sequence[tuple[Wei, Wei]]) -> MetricSums:
     """Sums one metric over the runs of a chunk.
 
     Args:
-        values: Numerators and denominators under one policy, each of shape (runs,).
-        first_policy: The same of the same runs under the first policy.
+        values: Numerators and denominators of the same runs under each policy, all of shape (runs,).
     """
     import numpy as np
 
-    columns = [np.asarray(column, dtype=np.float64) for column in (*values, *first_policy)]
-    moments = tuple(float(np.einsum("i,i->", columns[i], columns[j])) for i, j in _COLUMN_PAIRS)
-    numerators, denominators = values
-    return MetricSums(len(numerators), exact_sum(numerators), exact_sum(denominators), moments)
+    numerators, denominators = zip(*values, strict=True)
+    columns = np.array([np.asarray(column, dtype=np.float64) for column in (*numerators, *denominators)])
+    products = np.einsum("ir,jr->ij", columns, columns)  # unlike BLAS, to the same bits with any number of threads
+    return MetricSums(
+        columns.shape[1],
+        tuple(exact_sum(column) for column in numerators),
+        tuple(exact_sum(column) for column in denominators),
+        tuple(products[np.triu_indices(len(columns))].tolist()),
+    )
 
 
 def combine(parts: Sequence[MetricSums]) -> MetricSums:
     """Adds the sums of several chunks."""
     return MetricSums(
         sum(part.runs for part in parts),
-        sum(part.numerator for part in parts),
-        sum(part.denominator for part in parts),
-        tuple(fsum(moments) for moments in zip(*(part.moments for part in parts), strict=True)),
+        tuple(map(sum, zip(*(part.numerators for part in parts), strict=True))),
+        tuple(map(sum, zip(*(part.denominators for part in parts), strict=True))),
+        tuple(map(fsum, zip(*(part.moments for part in parts), strict=True))),
     )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its 95% interval, and its difference from the first policy's with the 95% interval of that."""
+    """A metric under one policy.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        change: Difference from the first policy's value.
+        change_low: Lower end of the 95% interval of that; it is paired, as both policies met the same runs.
+        change_high: Upper end.
+        may_be_largest: Whether no other policy's value is shown to be larger. The policy whose value is the largest in
+            truth is among those that may be with a probability of at least 95%.
+        may_be_smallest: The same of smaller ones.
+    """
 
     value: float
     low: float
@@ -144,35 +179,113 @@ class Estimate:
     change: float
     change_low: float
     change_high: float
+    may_be_largest: bool
+    may_be_smallest: bool
 
 
-def estimate(policy: MetricSums, first_policy: MetricSums) -> Estimate:
-    """Estimates a metric and its change by the delta method for ratios (W. G. Cochran, Sampling Techniques, 1977, 6.3).
+def estimate(sums: MetricSums, *, is_share: bool) -> list[Estimate]:
+    """Estimates a metric under each policy.
 
-    To first order, the error of a ratio R is the mean over runs of (numerator - R x denominator) / mean denominator.
-    The change is paired: both policies met the same runs, so its error is the mean of the difference of both residuals.
+    To first order, the error of a ratio R is the mean over runs of (numerator - R x denominator) / mean denominator
+    (W. G. Cochran, Sampling Techniques, 1977, 6.3). The covariances of these means over all policies give
+
+    - the intervals of means, with quantiles of Student's t distribution;
+    - the intervals of shares by E. B. Wilson's formula, for the number of independent trials with the same variance
+      (E. Korn, B. Graubard 1998), and of their changes from both intervals and the correlation (R. Newcombe 1998,
+      method 10). A share of 0 or 1 counts each run as one trial;
+    - the policies that may be the best: those that no other one beats by a one-sided test. The level of the tests is 5%
+      divided by the number of other policies (subset selection: S. Gupta 1965; Bonferroni). So neither the order of the
+      policies nor which of them is ahead by chance matters.
+
+    Args:
+        sums: Sums over all runs.
+        is_share: Whether the values are between 0 and 1.
 
     Returns:
-        The estimate; all its values are nan where a denominator is 0.
+        An estimate for each policy. Its numbers are nan where a denominator is 0, and ends of intervals where a single
+        run does not tell them.
     """
-    if not policy.denominator or not first_policy.denominator:
-        return Estimate(nan, nan, nan, nan, nan, nan)
-    runs = policy.runs
-    value = policy.numerator / policy.denominator
-    first_value = first_policy.numerator / first_policy.denominator
-    weight, first_weight = runs / policy.denominator, runs / first_policy.denominator
-    half_width = _half_width(policy, (weight, -value * weight, 0.0, 0.0))
-    change_half_width = _half_width(policy, (weight, -value * weight, -first_weight, first_value * first_weight))
-    change = value - first_value
-    return Estimate(
-        value, value - half_width, value + half_width, change, change - change_half_width, change + change_half_width
-    )
+    count = len(sums.numerators)
+    known = [bool(denominator) for denominator in sums.denominators]
+    values = [
+        numerator / denominator if denominator else nan
+        for numerator, denominator in zip(sums.numerators, sums.denominators, strict=True)
+    ]
+    covariances = _covariances(sums, values)
+    errors = [sqrt(max(covariances[i, i], 0.0)) for i in range(count)]
+    width = t_quantile(0.975, sums.runs - 1) if sums.runs > 1 else nan
+    level = t_quantile(1 - 0.05 / max(count - 1, 1), sums.runs - 1) if sums.runs > 1 else nan
+
+    def interval(i: int) -> tuple[float, float]:
+        if not known[i]:
+            return nan, nan
+        if is_share:
+            return _share_interval(values[i], errors[i], sums.runs, sums.denominators[i])
+        return values[i] - width * errors[i], values[i] + width * errors[i]
+
+    def error_of_difference(i: int, j: int) -> float:
+        return sqrt(max(covariances[i, i] + covariances[j, j] - 2 * covariances[i, j], 0.0))
+
+    def change_interval(i: int) -> tuple[float, float]:
+        change = values[i] - values[0]
+        if i == 0 or not (known[0] and known[i]):
+            return change, change
+        if is_share:
+            correlation = covariances[0, i] / (errors[0] * errors[i]) if errors[0] * errors[i] > 0 else 0.0
+            return _difference_interval(values[i], intervals[i], values[0], intervals[0], min(correlation, 1.0))
+        return change - width * error_of_difference(i, 0), change + width * error_of_difference(i, 0)
+
+    def is_beaten(i: int, sign: int) -> bool:
+        gains = ((sign * (values[j] - values[i]), j) for j in range(count) if j != i)
+        return any(gain > 0 and gain > level * error_of_difference(i, j) for gain, j in gains)
+
+    intervals = [interval(i) for i in range(count)]
+    return [
+        Estimate(
+            values[i],
+            *intervals[i],
+            values[i] - values[0],
+            *change_interval(i),
+            may_be_largest=not is_beaten(i, 1),
+            may_be_smallest=not is_beaten(i, -1),
+        )
+        for i in range(count)
+    ]
 
 
-def _half_width(sums: MetricSums, weights: Sequence[float]) -> float:
-    """The half-width of the 95% interval of the mean of the four columns' weighted sum, which has mean 0."""
-    products = (
-        moment * weights[i] * weights[j] * (1 if i == j else 2)
-        for moment, (i, j) in zip(sums.moments, _COLUMN_PAIRS, strict=True)
+def _covariances(sums: MetricSums, values: Sequence[float]) -> NDArray[np.float64]:
+    """The covariances of the means of all policies' residuals, shape (policies, policies); 0 for a single run."""
+    import numpy as np
+
+    count = len(values)
+    moments = np.zeros((2 * count, 2 * count))
+    rows, columns = np.triu_indices(2 * count)
+    moments[rows, columns] = moments[columns, rows] = sums.moments
+    weights = np.array([sums.runs / denominator if denominator else 0.0 for denominator in sums.denominators])
+    residuals = np.hstack([np.diag(weights), np.diag(-weights * np.nan_to_num(values))])
+    products: NDArray[np.float64] = np.einsum("ik,kl,jl->ij", residuals, moments, residuals)
+    return products / max(sums.runs - 1, 1) / sums.runs if sums.runs > 1 else np.zeros((count, count))
+
+
+def _share_interval(share: float, error: float, runs: int, denominator: int) -> tuple[float, float]:
+    """The interval of a share with a standard error, of `denominator` bookings or seats of `runs` runs."""
+    if error > 0 and 0 < share < 1:
+        trials = min(share * (1 - share) / error**2, denominator) * (Z95 / t_quantile(0.975, runs - 1)) ** 2
+    else:
+        trials = min(runs, denominator)
+    return wilson_interval(share * trials, trials)
+
+
+def _difference_interval(
+    share: float, ends: tuple[float, float], first: float, first_ends: tuple[float, float], correlation: float
+) -> tuple[float, float]:
+    """The interval of the difference of two shares from that of each."""
+
+    def distance(a: float, b: float) -> float:
+        return sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))
+
+    change = share - first
+    return (
+        change - distance(share - ends[0], first_ends[1] - first),
+        change + distance(ends[1] - share, first - first_ends[0]),
     )
-    return Z95 * sqrt(max(fsum(products), 0.0) / max(sums.runs - 1, 1) / sums.runs)

@@ -7,24 +7,22 @@ sweep({"stake_bps": [0, 1000, 2000]}, {"elastic": [NoShow(elasticity=1)]}, {"gbm
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from decimal import Decimal
-from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from stakesim.economics import metrics
-from stakesim.economics.blocks import Block, combine_chunks, compute_blocks, split_into_blocks
-from stakesim.economics.metrics import METRICS
-from stakesim.errors import NotInstalled
-from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk
-from stakesim.population.state import Behaviour
-from stakesim.prices.price_models import PriceModel
-from stakesim.scenario.actions import Terms
-from stakesim.schema.errors import InputError, suggestion
+from stakesim.economics.blocks import Block, combine_chunks, compute_blocks
+from stakesim.economics.cells import Cell, Groups, Markets, Policies, cells_of
+from stakesim.economics.metrics import METRICS, is_share
+from stakesim.economics.output import whole_file
+from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, require_whole
+from stakesim.population.streams import stream
+from stakesim.runner.tables import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,28 +31,14 @@ if TYPE_CHECKING:
 
 DEFAULT_POPULATION = Population(name="usual", story="Runs of 10 to 40 seats.", price_inr=(Decimal(300), Decimal(5_000)))
 
-Policies: TypeAlias = Mapping[str, Sequence[Any]] | Sequence[Terms]
-"""Values of some of the contract's terms, of which every combination is a policy; or the policies themselves."""
-
 _EXACT_COLUMNS = ("numerator", "denominator")
-"""Columns of Python integers, in a DataFrame of dtype object and in Parquet decimal128."""
-_SPOT_CHECK_STREAM = 0xC4EC
-"""Keeps the random numbers that pick runs for the spot check apart from all others of the same seed."""
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One group of people on one market: the name of each, and the runs."""
-
-    people: str
-    market: str
-    blocks: tuple[Block, ...]
+"""Columns of Python integers."""
 
 
 def sweep(
     policies: Policies,
-    behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour],
-    prices: Mapping[str, PriceModel] | PriceModel,
+    behaviours: Groups,
+    prices: Markets,
     runs: int,
     seed: int,
     population: Population = DEFAULT_POPULATION,
@@ -63,7 +47,7 @@ def sweep(
     engine: str = "py-evm",
     jobs: int = 1,
     dask: str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Settles many runs under every policy and estimates all metrics.
@@ -87,55 +71,28 @@ def sweep(
 
     Raises:
         MismatchError: The spot check found a difference.
-        InputError: The contract does not accept a policy, or `out` is given with behaviours that are not data.
+        InputError: The contract does not accept a policy; a list is empty, or has a policy twice; there are no runs;
+            a behaviour is none; or `out` is given with behaviours that are not data.
         NotInstalled: `out` is given, and pyarrow is missing.
     """
     import pandas as pd
 
-    cells = _cells(population, policy_grid(policies, population.terms), behaviours, prices, runs, seed)
+    require_whole("spot_check", spot_check, least=0)
+    require_whole("jobs", jobs, least=1)
+    cells = cells_of(population, policies, behaviours, prices, runs, seed)
     blocks = [block for cell in cells for block in cell.blocks]
     checked_runs = _spot_check(blocks, spot_check, seed, engine)
-    results = compute_blocks(blocks, jobs=jobs, dask=dask, saved=out / "parts" if out else None, progress=progress)
-    rows = [row for cell in cells for row in _rows(cell, results, checked_runs)]
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(_EXACT_COLUMNS, object))
-    if out:
-        _write_parquet(frame, out / "sweep.parquet")
+    folder = Path(out) if out else None
+    saved = folder / "parts" if folder else None
+    results = iter(compute_blocks(blocks, jobs=jobs, dask=dask, saved=saved, progress=progress))
+    rows = [row for cell in cells for row in _rows(cell, [next(results) for _ in cell.blocks], checked_runs)]
+    frame = pd.DataFrame(rows)
+    texts = [name for name, value in rows[0].items() if isinstance(value, str)]
+    frame = frame.astype(dict.fromkeys(_EXACT_COLUMNS, object) | dict.fromkeys(texts, "category"))
+    if folder:
+        with whole_file(folder / "sweep.parquet") as unfinished:
+            write_parquet(frame, unfinished)
     return frame
-
-
-def policy_grid(policies: Policies, default_terms: Terms) -> tuple[Terms, ...]:
-    """Returns every combination of the given values as terms; all other terms are those of `default_terms`.
-
-    Raises:
-        InputError: A term does not exist, or a value is out of its range.
-    """
-    if not isinstance(policies, Mapping):
-        return tuple(policies)
-    if unknown_names := [name for name in policies if name not in Terms.model_fields]:
-        raise InputError(f"there is no term {unknown_names[0]!r}; {suggestion(unknown_names[0], Terms.model_fields)}")
-    combinations = [dict(zip(policies, values, strict=True)) for values in product(*policies.values())]
-    try:
-        return tuple(Terms(**(default_terms.model_dump() | combination)) for combination in combinations)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise InputError(f"policies, {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-
-
-def _cells(
-    population: Population,
-    policies: tuple[Terms, ...],
-    behaviours: Mapping[str, Sequence[Behaviour]] | Sequence[Behaviour],
-    prices: Mapping[str, PriceModel] | PriceModel,
-    runs: int,
-    seed: int,
-) -> list[_Cell]:
-    groups = behaviours if isinstance(behaviours, Mapping) else {"people": behaviours}
-    markets: Mapping[str, PriceModel] = prices if isinstance(prices, Mapping) else {prices.path: prices}
-    return [
-        _Cell(people, market, split_into_blocks(population, policies, tuple(group), price, runs, seed))
-        for people, group in groups.items()
-        for market, price in markets.items()
-    ]
 
 
 def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> int:
@@ -144,13 +101,11 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
     Raises:
         MismatchError: An amount differs.
     """
-    from numpy.random import SeedSequence, default_rng
-
     if not count:
         return 0
     from stakesim.economics.spot_check import compare_with_chain  # loads the EVM, which workers of a sweep do not need
 
-    rng = default_rng(SeedSequence([seed, _SPOT_CHECK_STREAM]))
+    rng = stream(seed, "spot check")
     picked: list[tuple[PopulationChunk, int]] = []
     for number in range(count):
         block = blocks[int(rng.integers(len(blocks)))]
@@ -161,7 +116,7 @@ def _spot_check(blocks: Sequence[Block], count: int, seed: int, engine: str) -> 
     return compare_with_chain(picked, engine).runs
 
 
-def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) -> Iterator[dict[str, Any]]:
+def _rows(cell: Cell, results: Sequence[BlockResult], checked_runs: int) -> Iterator[dict[str, Any]]:
     """A row for each policy and metric of a cell."""
     first_block = cell.blocks[0]
     parameters = {
@@ -177,28 +132,25 @@ def _rows(cell: _Cell, results: Mapping[Block, BlockResult], checked_runs: int) 
         ),
         "price_parameters": first_block.price.model_dump_json(),
     }
-    sums_by_policy = combine_chunks([results[block] for block in cell.blocks])
-    for terms, sums in zip(first_block.policies, sums_by_policy, strict=True):
+    sums = combine_chunks(results)
+    estimates = {metric: metrics.estimate(sums[metric], is_share=is_share(metric)) for metric in METRICS}
+    for number, terms in enumerate(first_block.policies):
         for metric, unit in METRICS.items():
             yield {
                 **dict(terms),
                 **parameters,
                 "metric": metric,
                 "unit": unit,
-                "numerator": sums[metric].numerator,
-                "denominator": sums[metric].denominator,
-                **asdict(metrics.estimate(sums[metric], sums_by_policy[0][metric])),
+                "numerator": sums[metric].numerators[number],
+                "denominator": sums[metric].denominators[number],
+                **asdict(estimates[metric][number]),
             }
 
 
-def _write_parquet(frame: pd.DataFrame, file: Path) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise NotInstalled("Writing Parquet", "pyarrow", "economics") from None
-    table = pa.Table.from_pandas(frame.drop(columns=list(_EXACT_COLUMNS)), preserve_index=False)
-    for name in _EXACT_COLUMNS:
-        table = table.append_column(name, pa.array(frame[name].tolist(), pa.decimal128(38, 0)))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.select(list(frame.columns)), file)
+def read_sweep(file: str | Path) -> pd.DataFrame:
+    """Reads the `sweep.parquet` of a sweep into the table that `sweep` returned.
+
+    Raises:
+        NotInstalled: pyarrow is missing.
+    """
+    return read_parquet(Path(file))

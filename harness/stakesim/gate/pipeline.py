@@ -214,7 +214,7 @@ def _add_result(gate: GateResult, part: GatePart, result: CampaignResult, what: 
     part.findings = result.findings
     part.left_out = list(campaign.unsupported(result))
     gate.rows += result.rows
-    gate.reached += result.reached
+    gate.reached.update(result.reached)
     steps = sum(scenario.steps for scenario in result.results)
     part.figures = {"scenarios": len(result.results), "steps": steps, "transactions": result.transactions}
     part.played(len(result.results), len(result.results) + result.left, what)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
@@ -20,6 +19,7 @@ from stakesim.gate.static_analysis import ToolReport
 from stakesim.runner.findings import Finding
 from stakesim.runner.ledger import LedgerRow
 from stakesim.runner.narrative import narratives
+from stakesim.runner.reached import Reached
 from stakesim.scenario.actions import Terms
 
 LEAST = 0.5
@@ -160,7 +160,7 @@ class GateResult:
     minutes: float = 0.0
     parts: list[GatePart] = field(default_factory=list)
     rows: list[LedgerRow] = field(default_factory=list)
-    reached: Counter[str] = field(default_factory=Counter)
+    reached: Reached = field(default_factory=Reached)
     gas: list[gas_table.GasChange] = field(default_factory=list)
     coverage: Coverage | None = None
     source: str = ""

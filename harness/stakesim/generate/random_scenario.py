@@ -14,6 +14,7 @@ from stakesim.generate.agents import OUTSIDER, RunPlan
 from stakesim.generate.draws import draw_between, pick
 from stakesim.generate.payment_draws import with_odd_payments
 from stakesim.generate.profiles import Profile
+from stakesim.generate.seeds import seed_word
 from stakesim.generate.terms_draws import usual_or_other
 from stakesim.prices.price_models import Crash, Gbm
 from stakesim.scenario.actions import ACTOR_FIELDS, Action, Actor, ReentrantCall, Reentry
@@ -31,9 +32,9 @@ def generate(profile: Profile, seed: int, index: int) -> Scenario:
     """
     from numpy.random import SeedSequence, default_rng
 
-    rng = default_rng(SeedSequence([seed, index]))
+    rng = default_rng(SeedSequence([seed_word(seed), index]))
     # drawn apart, so that little else of a scenario depends on it
-    terms_rng = default_rng(SeedSequence([seed, index], spawn_key=(1,)))
+    terms_rng = default_rng(SeedSequence([seed_word(seed), index], spawn_key=(1,)))
     profile = profile.with_terms(usual_or_other(terms_rng, profile.terms, profile.other_terms))
     rate = random_rate(rng, profile)
     actors: dict[str, Actor] = {OUTSIDER: Actor(pays="self")}

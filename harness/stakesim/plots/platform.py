@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-TICKET_LEVELS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+TICKET_LEVELS = (1, 10, 100, 1_000, 10_000, 100_000)
 """INR of the contour lines."""
 
 
@@ -37,12 +37,12 @@ def break_even_tickets(table: pd.DataFrame) -> Figure:
         shading="gouraud",
         rasterized=True,
     )
-    line_colours = ["white"] * 3 + ["black"] * 4
+    line_colours = ["white"] * 3 + ["black"] * (len(TICKET_LEVELS) - 3)
     lines = axes.contour(gwei, rates, tickets.T, levels=TICKET_LEVELS, colors=line_colours)
     axes.clabel(lines, inline_spacing=2, fmt=lambda inr: f"{inr:,.0f} INR", fontsize="small")
     axes.set_xscale("log")
-    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if gwei.min() <= tick <= gwei.max()]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    ticks = [tick for tick in (0.001, 0.01, 0.1, 1, 10, 100) if gwei.min() <= tick <= gwei.max()]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("gas price, gwei")
     axes.set_ylabel("ETH, thousands of INR")

@@ -10,6 +10,7 @@ on the terms, so that each policy meets the same people (common random numbers).
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log2
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
@@ -29,7 +30,8 @@ Elasticity: TypeAlias = Annotated[float, Field(ge=0, le=20)]
 class NoShow(StrictModel):
     """People who booked stay away with the probability base x (1 + stake) ** -elasticity.
 
-    A no-show loses the ticket and the stake, which together are 1 + stake tickets.
+    A no-show loses the ticket and the stake, which together are 1 + stake tickets. `base` is a rate as it is observed:
+    of the bookings that nobody cancelled in time, for whatever reason, those who would have cancelled later included.
 
     Attributes:
         base: The probability without a stake. For paid events 0.10 to 0.17 is usual, for free ones 0.28 to 0.40.
@@ -44,6 +46,34 @@ class NoShow(StrictModel):
         """Some people who booked stay away."""
         stays_away = rng.random(state.shape) < self.base * (1 + state.stake_share) ** -self.elasticity
         return _stay_away(state, stays_away)
+
+
+class NoShowByDoubling(StrictModel):
+    """People who booked stay away with a probability that falls by the same share with each doubling of the stake.
+
+    It is rate x (1 - fall) ** log2(stake / stake_bps), and at most `base`, so that small stakes do nothing. As in
+    `NoShow`, rates are observed ones.
+
+    Attributes:
+        rate: The probability at the stake `stake_bps`.
+        stake_bps: The stake that `rate` was observed under, in basis points.
+        fall: By which share no-shows fall if the stake doubles: 0.3 is 30%.
+        base: The probability without a stake.
+    """
+
+    do: Literal["no_show_by_doubling"] = "no_show_by_doubling"
+    rate: Probability = 0.135
+    stake_bps: Annotated[int, Field(strict=True, ge=1, le=5_000)] = 2_000
+    fall: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    base: Probability = 0.3
+
+    def __call__(self, rng: Generator, state: PopulationState) -> Intents:
+        """Some people who booked stay away."""
+        probability = self.base
+        if state.terms.stake_bps:
+            doublings = log2(state.terms.stake_bps / self.stake_bps)
+            probability = min(self.base, self.rate * (1 - self.fall) ** doublings)
+        return _stay_away(state, rng.random(state.shape) < probability)
 
 
 class LostToStake(StrictModel):
@@ -69,37 +99,52 @@ class LostToStake(StrictModel):
 class Weather(StrictModel):
     """No-shows of a run that depend on each other: on a bad day many people stay away together.
 
+    They come on top of the other no-shows. So a rate that was observed on all days is 1 - (1 - base) (1 - chance x
+    stay_away), with the `base` of `NoShow`.
+
     Attributes:
         chance: The probability that a run has a bad day.
-        stay_away: The share of people who stay away on a bad day.
+        stay_away: The share of people who stay away on a bad day, without a stake.
+        elasticity: How strongly the loss of ticket and stake brings them all the same, as in `NoShow`.
     """
 
     do: Literal["weather"] = "weather"
     chance: Probability = 0.1
     stay_away: Probability = 0.3
+    elasticity: Elasticity = 0.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """On bad days many people stay away."""
         bad_day = rng.random(state.run_count) < self.chance
-        return _stay_away(state, (rng.random(state.shape) < self.stay_away) & bad_day)
+        share = self.stay_away * (1 + state.stake_share) ** -self.elasticity
+        return _stay_away(state, (rng.random(state.shape) < share) & bad_day)
 
 
 class Cancel(StrictModel):
     """Attendees cancel their bookings, more often shortly before the start.
 
     The time to a cancellation is exponential with a hazard of two steps (the piecewise exponential model, M. Friedman
-    1982). People who would cancel after the cutoff can't, and stay away.
+    1982). People who would cancel after the contract's cutoff can't, and stay away.
+
+    A rate of no-shows was observed under some cutoff, and has everybody who would have cancelled after it. So `NoShow`
+    has them, and more people stay away only where the contract's cutoff is the earlier one: those who would cancel
+    between the two. Where it is the later one, the people in between cancel, and of the others as many stay away as
+    before.
 
     Attributes:
         daily: Hazard for each day.
         daily_near: Hazard for each day in the last `near` seconds before the start.
         near: Seconds before the start in which the hazard is `daily_near`.
+        observed_cutoff: Seconds before the start until which people could cancel when no-shows were observed.
+        elasticity: How strongly the loss of ticket and stake brings those who would be too late, as in `NoShow`.
     """
 
     do: Literal["cancel"] = "cancel"
     daily: Annotated[float, Field(ge=0, le=1)] = 0.01
     daily_near: Annotated[float, Field(ge=0, le=1)] = 0.05
     near: Seconds = 3 * DAY
+    observed_cutoff: Seconds = DAY
+    elasticity: Elasticity = 0.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """Some people cancel; those who would be too late stay away."""
@@ -117,8 +162,10 @@ class Cancel(StrictModel):
         times = np.where(times < state.start, times, NEVER).astype(np.int64)
         earliest = np.minimum(state.intents.cancels_at, np.maximum(times, books_at + 1))
         cancels_at = np.where(books_at < NEVER, earliest, NEVER)
-        too_late = (cancels_at > state.cutoff) & (cancels_at < NEVER)
-        return replace(_stay_away(state, too_late), cancels_at=np.where(too_late, NEVER, cancels_at))
+        comes_all_the_same = rng.random(state.shape) >= (1 + state.stake_share) ** -self.elasticity
+        too_late = cancels_at > state.cutoff
+        stays_away = too_late & (cancels_at <= state.start - self.observed_cutoff) & ~comes_all_the_same
+        return replace(_stay_away(state, stays_away), cancels_at=np.where(too_late, NEVER, cancels_at))
 
 
 class HostCancels(StrictModel):
@@ -267,7 +314,17 @@ class CompleteLate(StrictModel):
 
 
 AnyBehaviour: TypeAlias = Annotated[
-    NoShow | LostToStake | Weather | Cancel | HostCancels | WalkAway | FalseNoShows | SelfBook | Grief | CompleteLate,
+    NoShow
+    | NoShowByDoubling
+    | LostToStake
+    | Weather
+    | Cancel
+    | HostCancels
+    | WalkAway
+    | FalseNoShows
+    | SelfBook
+    | Grief
+    | CompleteLate,
     Field(discriminator="do"),
 ]
 """A behaviour as a field of a file: `do` names its kind."""

@@ -6,10 +6,12 @@ runs are drawn, so that one of a million can be run on a chain.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,10 +21,11 @@ from stakesim.model.rules import MAX_SEATS
 from stakesim.population.behaviours import AnyBehaviour
 from stakesim.population.outcomes import MAX_PLACES
 from stakesim.population.state import NEVER, Behaviour, Intents, PopulationState
-from stakesim.prices.price_models import Gbm, PriceModel
+from stakesim.population.streams import stream
+from stakesim.prices.price_models import Gbm, PriceModel, data_hash
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
-from stakesim.schema.errors import FieldError
+from stakesim.schema.errors import FieldError, InputError
 from stakesim.schema.fields import Count, Inr, Seconds, StrictModel
 from stakesim.units import DAY, HOUR
 
@@ -35,8 +38,6 @@ CHUNK_SIZE = 4_096
 """Runs drawn at once: enough that NumPy's overhead is small, few enough that their arrays stay in the CPU's cache."""
 DAYS_AFTER = 10
 """Days of the market after the last start, more than the usual grace period. Later the last rate holds."""
-_RUNS_STREAM, _MARKET_STREAM, _FIRST_BEHAVIOUR_STREAM = 0, 1, 10
-"""Numbers of the independent streams of random numbers of a chunk."""
 _PLACES_FOR_BEHAVIOURS = 10
 """Places of a run that are left for people whom behaviours add."""
 
@@ -127,7 +128,8 @@ def draw(
     """Draws CHUNK_SIZE runs of a population.
 
     Runs, market and each behaviour have independent streams of random numbers, which depend on the seed and the chunk
-    alone: another policy meets the same runs, people and market.
+    alone: another policy meets the same runs, people and market. A behaviour's stream has the name of its kind, and a
+    number among those of that kind. So it draws the same whichever others are before it.
 
     Args:
         population: The population.
@@ -139,29 +141,31 @@ def draw(
     """
     terms = population.terms if terms is None else terms
     behaviours = population.behaviours if behaviours is None else behaviours
-    honest = _draw_honest(population, seed, chunk, price or population.price, terms.completion_grace)
+    price = price or population.price
+    honest = _draw_honest(population, seed, chunk, price, data_hash(price), terms.completion_grace)
     state = replace(honest, terms=terms)
-    for index, behaviour in enumerate(behaviours):
-        rng = _generator(seed, chunk, _FIRST_BEHAVIOUR_STREAM + index)
-        state = replace(state, intents=behaviour(rng, state))
+    kinds: Counter[str] = Counter()
+    for behaviour in behaviours:
+        kind = getattr(behaviour, "__qualname__", type(behaviour).__qualname__)
+        state = replace(state, intents=behaviour(stream(seed, chunk, "behaviour", kind, kinds[kind]), state))
+        kinds[kind] += 1
     return PopulationChunk(population.name, seed, chunk, state)
 
 
-def _generator(seed: int, chunk: int, stream: int) -> Generator:
-    from numpy.random import SeedSequence, default_rng
-
-    return default_rng(SeedSequence([seed, chunk, stream]))
-
-
 @lru_cache(maxsize=2)
-def _draw_honest(population: Population, seed: int, chunk: int, price: PriceModel, grace: int) -> PopulationState:
-    """The runs, the market, and honest intents without any behaviour. Cached, as every policy begins with it."""
+def _draw_honest(
+    population: Population, seed: int, chunk: int, price: PriceModel, price_data: str, grace: int
+) -> PopulationState:
+    """The runs, the market, and honest intents without any behaviour.
+
+    Cached, as every policy begins with it; `price_data` is part of the cache's key, so that a changed file is read.
+    """
     import numpy as np
 
     from stakesim.population.exact_int import paise_to_wei
     from stakesim.prices.market import simulate
 
-    rng = _generator(seed, chunk, _RUNS_STREAM)
+    rng = stream(seed, chunk, "runs")
     seats = _draw_between(rng, population.seats, CHUNK_SIZE)
     start = _draw_between(rng, population.lead_time, CHUNK_SIZE)
     price_paise = _draw_prices(rng, population.price_inr)
@@ -171,7 +175,7 @@ def _draw_honest(population: Population, seed: int, chunk: int, price: PriceMode
     pause = HOUR  # nobody books in the last hour, so that a booking that is delayed by seconds is not too late
     books_at = (60 + rng.random(shape) * (start - 60 - pause)).astype(np.int64)
     days = population.lead_time[1] // DAY + DAYS_AFTER
-    market = simulate(price, _generator(seed, chunk, _MARKET_STREAM), CHUNK_SIZE, days)
+    market = simulate(price, stream(seed, chunk, "market"), CHUNK_SIZE, days)
     rates = np.maximum(np.rint(market * 100), 1).astype(np.int64)
     intents = Intents(
         interested=interested,
@@ -203,8 +207,23 @@ def _draw_prices(rng: Generator, ends: tuple[Decimal, Decimal]) -> Ints:
     return np.rint(np.exp(rng.uniform(low, high, CHUNK_SIZE))).astype(np.int64)
 
 
+def require_whole(name: str, number: object, *, least: int) -> None:
+    """Checks an argument.
+
+    Raises:
+        InputError: It is no whole number, or less than `least`.
+    """
+    if isinstance(number, bool) or not isinstance(number, Integral) or int(number) < least:
+        raise InputError(f"{name} is {number!r}; give a whole number from {least}")
+
+
 def chunks_of(runs: int) -> Iterator[tuple[int, int]]:
-    """The chunks of the first `runs` runs: the number of each, and how many of the runs are in it."""
+    """The chunks of the first `runs` runs: the number of each, and how many of the runs are in it.
+
+    Raises:
+        InputError: There are no runs.
+    """
+    require_whole("runs", runs, least=1)
     for first in range(0, runs, CHUNK_SIZE):
         yield first // CHUNK_SIZE, min(CHUNK_SIZE, runs - first)
 

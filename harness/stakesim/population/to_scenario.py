@@ -11,7 +11,7 @@ import numpy as np
 from stakesim.population.outcomes import EventKind, event_of, resolve_outcomes, timeline
 from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
 from stakesim.population.state import NEVER, PopulationState
-from stakesim.prices.price_models import PriceStep, Steps
+from stakesim.prices.price_models import PriceStep, Steps, data_hash
 from stakesim.scenario.actions import (
     PLATFORM,
     Action,
@@ -122,7 +122,8 @@ def _market(paise: list[int], last: int) -> Steps:
 
 
 @lru_cache(maxsize=1)
-def _chunk(population: Population, seed: int, number: int) -> PopulationChunk:
+def _chunk(population: Population, seed: int, number: int, price_data: str) -> PopulationChunk:
+    """A chunk; `price_data` is part of the cache's key."""
     return draw(population, seed, number)
 
 
@@ -131,4 +132,4 @@ def generate(population: Population, seed: int, index: int) -> Scenario:
 
     `stakesim.generate.random_scenario.generate` does the same for a profile.
     """
-    return to_scenario(_chunk(population, seed, index // CHUNK_SIZE), index % CHUNK_SIZE)
+    return to_scenario(_chunk(population, seed, index // CHUNK_SIZE, data_hash(population.price)), index % CHUNK_SIZE)

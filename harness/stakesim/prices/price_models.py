@@ -226,3 +226,14 @@ PriceModel: TypeAlias = Annotated[
     Constant | Steps | Crash | Gbm | Merton | Bootstrap | Garch | Series, Field(discriminator="path")
 ]
 """Any price model; as a field of a file, `path` names its kind."""
+
+
+def data_hash(price: PriceModel) -> str:
+    """Returns a hash of the data that a price model reads from a file; empty if it reads none.
+
+    Two models are the same only if this is the same as well: a model has the file's name and not its content.
+
+    Raises:
+        InputError: The file is not there any more, or can't be read.
+    """
+    return series.content_hash(price.file) if isinstance(price, Bootstrap | Series) else ""

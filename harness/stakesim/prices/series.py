@@ -1,6 +1,7 @@
 """Daily closes of the market from a CSV file: the user's own, or the synthetic one in `scenarios/series/`."""
 
 import csv
+import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from decimal import Decimal
@@ -46,7 +47,16 @@ def read_closes(file: str | Path) -> Closes:
         InputError: There is no such file, or it has an error; the message names the line of the first one.
     """
     path = _find(file)
-    return _read(path, path.stat().st_mtime_ns)
+    return _parse(str(path), _text_of(path))
+
+
+def content_hash(file: str | Path) -> str:
+    """Returns a hash of what is in a CSV file, which is found as by `read_closes`.
+
+    Raises:
+        InputError: There is no such file, or it can't be read.
+    """
+    return hashlib.sha256(_text_of(_find(file)).encode()).hexdigest()[:24]
 
 
 def _find(file: str | Path) -> Path:
@@ -56,13 +66,16 @@ def _find(file: str | Path) -> Path:
     raise InputError(f"{file}: there is no such file, here or in scenarios/; give the path of a CSV file")
 
 
-@lru_cache(maxsize=8)
-def _read(file: Path, modified_at: int) -> Closes:
-    """Reads the closes; `modified_at` is part of the cache's key, so that a changed file is read again."""
+def _text_of(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: can't be read: {error}; give the path of a CSV file in UTF-8") from error
+
+
+@lru_cache(maxsize=8)
+def _parse(file: str, text: str) -> Closes:
+    """Reads the closes in a text; `file` is its name for errors."""
     first: date | None = None
     rates: list[Decimal] = []
     for line, day, rate in _rows(file, csv.reader(text.splitlines())):
@@ -77,7 +90,7 @@ def _read(file: Path, modified_at: int) -> Closes:
     return Closes(first, tuple(rates))
 
 
-def _rows(file: Path, lines: Iterable[list[str]]) -> Iterator[tuple[int, date, Decimal]]:
+def _rows(file: str, lines: Iterable[list[str]]) -> Iterator[tuple[int, date, Decimal]]:
     """The line number, the day and the close of each row."""
     numbered = enumerate(lines, start=1)
     names = [name.strip().lower() for name in next(numbered, (1, []))[1]]

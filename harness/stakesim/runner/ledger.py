@@ -14,7 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stakesim.errors import NotInstalled
+from stakesim.errors import StakesimError
+from stakesim.runner.tables import read_parquet, write_parquet
 from stakesim.scenario.actions import PLATFORM
 from stakesim.units import WEI_PER_ETH
 
@@ -66,6 +67,8 @@ class LedgerRow(NamedTuple):
 
 NO_INR = "0.00"
 _WEI_COLUMNS = ("wei_in", "wei_out")
+_NAME_COLUMNS = ("scenario", "action", "actor", "outcome", "error")
+_TEXT_COLUMNS = (*_NAME_COLUMNS, "rate", "inr_captured", "inr_refunded", "tx_hash")
 FORMATS = ("csv", "jsonl", "parquet")
 """Endings of files that a ledger can be written to."""
 
@@ -84,14 +87,19 @@ def by_party(rows: Iterable[LedgerRow]) -> dict[str, Counter[str]]:
 
     Returns:
         By party, wei that were "paid" in, "pushed", "deferred" and "withdrawn", and "paise": what was received in INR
-        x 100, at the rate of that moment.
+        x 100, at the rate of that moment. What is withdrawn to another address is of the party whose credit it was, so
+        that no party has withdrawn more than was deferred for it.
     """
     rows = list(rows)
     hosts = {(row.run, row.scenario, row.actor) for row in rows if row.action == "create_run"}
     sums: dict[str, Counter[str]] = defaultdict(Counter)
+    acting = ""
     for row in rows:
-        is_host = (row.run, row.scenario, row.actor) in hosts
-        party = PLATFORM if row.actor == PLATFORM else "hosts" if is_host else "attendees and others"
+        if row.action != "payout":
+            acting = row.actor
+        actor = acting if row.outcome == "withdrawn" else row.actor
+        is_host = (row.run, row.scenario, actor) in hosts
+        party = PLATFORM if actor == PLATFORM else "hosts" if is_host else "attendees and others"
         sums[party]["paid"] += row.wei_in
         if row.action == "payout":
             sums[party][row.outcome] += row.wei_out
@@ -102,11 +110,58 @@ def by_party(rows: Iterable[LedgerRow]) -> dict[str, Counter[str]]:
 
 
 def to_frame(rows: Iterable[LedgerRow]) -> pd.DataFrame:
-    """The ledger as a DataFrame; wei columns hold Python integers, so that sums stay exact."""
+    """The ledger as a DataFrame.
+
+    Wei are Python integers, so that sums stay exact; `time` is a datetime in UTC, and columns of few names are
+    categories.
+    """
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows), columns=list(LedgerRow._fields))
-    return frame.astype(dict.fromkeys(_WEI_COLUMNS, object))
+    return _typed(_with_times(pd.DataFrame(list(rows), columns=list(LedgerRow._fields))))
+
+
+def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """Turns seconds into datetimes in UTC."""
+    return frame.assign(time=(frame["time"].astype("int64") * 1_000).astype("datetime64[ms]").dt.tz_localize("UTC"))
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Gives the columns of a ledger their types, whatever a reader made of them."""
+    frame["seed"] = frame["seed"].map(int)
+    for name in _WEI_COLUMNS:
+        frame[name] = frame[name].map(int).astype(object)
+    return frame.astype(dict.fromkeys(_TEXT_COLUMNS, "string")).astype(dict.fromkeys(_NAME_COLUMNS, "category"))
+
+
+def read(file: str | Path) -> pd.DataFrame:
+    """Reads a ledger file of any of `FORMATS` into the table that `to_frame` makes.
+
+    pandas' own reader of JSON turns wei that are more than an int64 holds into floats without a word.
+
+    Raises:
+        StakesimError: There is no such file, it is no ledger, or has another ending.
+        NotInstalled: It ends in .parquet, and pyarrow is not installed.
+    """
+    import pandas as pd
+
+    file = Path(file)
+    text = dict.fromkeys(("seed", *_WEI_COLUMNS, *_TEXT_COLUMNS), str)
+    try:
+        match file.suffix:
+            case ".csv":
+                frame = _with_times(pd.read_csv(file, dtype=text, keep_default_na=False))
+                for name in ("error", "tx_hash"):
+                    frame[name] = frame[name].mask(frame[name] == "")
+            case ".jsonl":
+                lines = file.read_text(encoding="utf-8").splitlines()
+                frame = _with_times(pd.DataFrame([json.loads(line) for line in lines], columns=list(LedgerRow._fields)))
+            case ".parquet":
+                frame = read_parquet(file)
+            case _:
+                raise StakesimError(f"{file} is no ledger: give a file that ends in {', '.join(FORMATS)}")
+        return _typed(frame)
+    except (OSError, ValueError, KeyError) as error:
+        raise StakesimError(f"{file} can't be read as a ledger: {error}") from error
 
 
 def write(rows: Sequence[LedgerRow], path: Path) -> None:
@@ -131,25 +186,8 @@ def write(rows: Sequence[LedgerRow], path: Path) -> None:
             lines = ({**row._asdict(), "wei_in": str(row.wei_in), "wei_out": str(row.wei_out)} for row in rows)
             path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         case ".parquet":
-            _write_parquet(rows, path)
+            write_parquet(to_frame(rows), path)
         case other:
             raise ValueError(
                 f"a ledger can't be written as {other or 'a file without ending'}: use .csv, .jsonl or .parquet"
             )
-
-
-def _write_parquet(rows: Sequence[LedgerRow], path: Path) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise NotInstalled("Writing Parquet", "pyarrow", "economics", "write .csv") from None
-    kinds = {"run": pa.int64(), "seed": pa.int64(), "step": pa.int64(), "time": pa.int64(), "gas": pa.int64()}
-    schema = pa.schema(
-        [
-            (name, pa.decimal128(38, 0) if name in _WEI_COLUMNS else kinds.get(name, pa.string()))
-            for name in LedgerRow._fields
-        ]
-    )
-    columns = {name: [getattr(row, name) for row in rows] for name in LedgerRow._fields}
-    pq.write_table(pa.table(columns, schema=schema), path)

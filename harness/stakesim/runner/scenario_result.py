@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import zip_longest
@@ -13,23 +12,13 @@ from stakesim.runner.causes import Cause
 from stakesim.runner.findings import FailureKind, Finding
 from stakesim.runner.invariants import Violation
 from stakesim.runner.ledger import NO_INR, LedgerRow
+from stakesim.runner.reached import COUNTED_EVENTS, Reached
 from stakesim.runner.step import BlockedExit, Step
 from stakesim.scenario.actions import CallFunction, SetPrice, Withdraw
 from stakesim.scenario.scenario import Scenario
 
 CHECKED_AT_END = ("INV-11", "INV-23")
 """Liveness and views: checked at a scenario's last action alone, whatever that is."""
-_COUNTED_EVENTS: Mapping[str, str] = {
-    "runs": "EventRunCreated",
-    "bookings": "BookingCreated",
-    "attended": "BookingCompleted",
-    "no-shows": "BookingNoShow",
-    "bookings cancelled": "BookingCancelled",
-    "runs completed": "EventCompleted",
-    "runs cancelled": "EventCancelled",
-    "runs expired": "EventExpired",
-    "payouts deferred": "PaymentDeferred",
-}
 
 
 @dataclass
@@ -54,7 +43,7 @@ class ScenarioResult:
     driver: str
     findings: list[Finding] = field(default_factory=list)
     rows: list[LedgerRow] = field(default_factory=list)
-    reached: Counter[str] = field(default_factory=Counter)
+    reached: Reached = field(default_factory=Reached)
     steps: int = 0
     transactions: int = 0
     blocked_exits: Sequence[BlockedExit] = ()
@@ -117,15 +106,13 @@ class ScenarioResult:
         )
 
     def _count(self, step: Step) -> None:
-        self.reached[f"action {step.action.do}"] += 1
+        names = [f"action {step.action.do}", *_payment_outcomes(step)]
         if not isinstance(step.action, SetPrice):
-            self.reached[step.actual.status] += 1
+            names.append(step.actual.status)
         if step.actual.error:
-            self.reached[f"error {step.actual.error}"] += 1
-        for name, event in _COUNTED_EVENTS.items():
-            self.reached[name] += len(step.events(event))
-        for name in _payment_outcomes(step):
-            self.reached[name] += 1
+            names.append(f"error {step.actual.error}")
+        self.reached.update(names)
+        self.reached.update({name: len(step.events(event)) for name, event in COUNTED_EVENTS.items()})
 
 
 def _payment_outcomes(step: Step) -> Iterator[str]:

@@ -14,6 +14,7 @@ from numpy.random import Generator, SeedSequence, default_rng
 
 from stakesim.generate.draws import draw_between
 from stakesim.generate.moves import MOVES, Move, next_action_time
+from stakesim.generate.seeds import seed_word
 from stakesim.generate.terms_draws import usual_or_other
 from stakesim.model.state import State
 from stakesim.runner.environment import Environment
@@ -77,7 +78,7 @@ def search(
     for number in range(examples):
         if watch is not None and not watch():
             break
-        rng = default_rng(SeedSequence([seed, number]))
+        rng = default_rng(SeedSequence([seed_word(seed), number]))
         result = _run_example(environment, rng, moves, steps, terms or Terms())
         if result.findings:
             key, failure = _named(environment, result) if environment.foreign else (result.kind, result)

@@ -10,6 +10,7 @@ from stakesim.generate.agents import OUTSIDER
 from stakesim.generate.draws import pick
 from stakesim.generate.moves import MOVES, Move, next_action_time
 from stakesim.generate.random_scenario import random_actor, random_market, random_rate
+from stakesim.generate.seeds import seed_word
 from stakesim.generate.terms_draws import usual_or_other
 from stakesim.model.reference import apply
 from stakesim.model.state import State, initial_state
@@ -43,8 +44,8 @@ def walk(profile: Profile, seed: int, index: int, steps: int) -> Scenario:
     """
     from numpy.random import SeedSequence, default_rng
 
-    rng = default_rng(SeedSequence([seed, index, steps]))
-    terms_rng = default_rng(SeedSequence([seed, index, steps], spawn_key=(1,)))
+    rng = default_rng(SeedSequence([seed_word(seed), index, steps]))
+    terms_rng = default_rng(SeedSequence([seed_word(seed), index, steps], spawn_key=(1,)))
     terms = usual_or_other(terms_rng, profile.terms, profile.other_terms)
     names = ("host1", "host2", *(f"guest{number}" for number in range(1, 7)))
     actors = {name: random_actor(rng, profile) for name in names} | {OUTSIDER: Actor(pays="self")}

@@ -11,6 +11,11 @@ docs/PRICES.md    | price_statistics, synthetic_series, calibration, calibration
 import os
 
 
-def sample_size(runs: int) -> int:
-    """Returns `runs`, or a fiftieth of it where `STAKESIM_SMALL` is set, so that tests of notebooks are fast."""
-    return max(runs // 50, 1) if os.environ.get("STAKESIM_SMALL") else runs
+def sample_size(runs: int, *, least: int = 1) -> int:
+    """Returns `runs`, or a fiftieth of it where `STAKESIM_SMALL` is set, so that tests of notebooks are fast.
+
+    Args:
+        runs: Runs of the notebook as it is published.
+        least: What the notebook needs at least.
+    """
+    return max(runs // 50, least) if os.environ.get("STAKESIM_SMALL") else runs

@@ -2,11 +2,14 @@
 
 The platform sends every transaction and pays its gas. Its income, fee and forfeits, is proportional to the ticket
 price, and gas is not. So below some price runs lose money.
+
+A stake that works earns less: the more people it brings, the fewer forfeit it. How many it brings is unknown, so the
+break-even is a range, from the elasticity of no-shows at which it brings nobody to the one at which it brings half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +20,7 @@ from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import Population, draw_runs
 from stakesim.prices.price_models import Constant
 from stakesim.studies.gas_costs import GasCosts, gas_used
+from stakesim.studies.no_shows import NO_SHOW_ELASTICITIES
 from stakesim.units import BPS, WEI_PER_ETH, WEI_PER_GWEI
 
 if TYPE_CHECKING:
@@ -28,13 +32,23 @@ if TYPE_CHECKING:
 
 _Seats = TypeVar("_Seats", int, "Ints")
 
-POPULATION = Population(
-    name="usual",
-    story="Runs of 10 to 40 seats, with some no-shows and cancellations, at one rate.",
-    price_inr=(Decimal(300), Decimal(5_000)),
-    behaviours=(NoShow(), Cancel(), HostCancels()),
-    price=Constant(),
-)
+
+def usual_population(elasticity: float) -> Population:
+    """Returns runs of which without a stake 13.5% of the attendees are no-shows, with some cancellations.
+
+    Args:
+        elasticity: How strongly the stake deters from staying away, see `stakesim.population.behaviours.NoShow`.
+    """
+    return Population(
+        name="usual",
+        story="Runs of 10 to 40 seats, with some no-shows and cancellations, at one rate.",
+        price_inr=(Decimal(300), Decimal(5_000)),
+        behaviours=(NoShow(elasticity=elasticity), Cancel(elasticity=elasticity), HostCancels()),
+        price=Constant(),
+    )
+
+
+POPULATION = usual_population(NO_SHOW_ELASTICITIES["low"])
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,14 @@ class RunTotals:
     gas: int
     seats_sold: int
     seats_forfeited: int
+
+
+def totals_by_elasticity(runs: int, seed: int, costs: GasCosts) -> dict[str, RunTotals]:
+    """Sums gas and seats over the same runs of `usual_population` under each of `NO_SHOW_ELASTICITIES`."""
+    return {
+        name: run_totals(usual_population(elasticity), runs, seed, costs)
+        for name, elasticity in NO_SHOW_ELASTICITIES.items()
+    }
 
 
 def run_totals(population: Population, runs: int, seed: int, costs: GasCosts) -> RunTotals:
@@ -123,11 +145,20 @@ def break_even_grid(
 
 
 def break_even_by_gas_price(
-    totals: RunTotals, gas_prices_gwei: Sequence[float], rate_inr: int, terms: Terms
+    totals_by_elasticity: Mapping[str, RunTotals], gas_prices_gwei: Sequence[float], rate_inr: int, terms: Terms
 ) -> pd.DataFrame:
-    """Returns the cost of gas and break-even tickets, in INR at `rate_inr` INR per ETH: a row for each gas price."""
+    """Returns the cost of gas and break-even tickets, in INR at `rate_inr` INR per ETH: a row for each gas price.
+
+    Args:
+        totals_by_elasticity: From `totals_by_elasticity`. Each has a column of break-even tickets with forfeits; all
+            others are of the first one.
+        gas_prices_gwei: Gas prices.
+        rate_inr: INR for one ETH.
+        terms: Terms of the contract.
+    """
     import pandas as pd
 
+    totals = next(iter(totals_by_elasticity.values()))
     rows = []
     for gwei in gas_prices_gwei:
         wei = round(gwei * WEI_PER_GWEI)
@@ -139,7 +170,10 @@ def break_even_by_gas_price(
                 "gas, INR a run": gas_inr / totals.runs,
                 "gas, INR a seat sold": gas_inr / totals.seats_sold,
                 "break-even by fee, INR": by_fee / 100,
-                "with forfeits, INR": break_even_ticket(totals, wei, 100 * rate_inr, terms) / 100,
+            }
+            | {
+                f"with forfeits, elasticity {name}": break_even_ticket(each, wei, 100 * rate_inr, terms) / 100
+                for name, each in totals_by_elasticity.items()
             }
         )
     return pd.DataFrame(rows).set_index("gwei")

@@ -21,6 +21,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stakesim.economics.intervals import mean_half_width
+from stakesim.population.streams import stream
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
 from stakesim.units import DAY, YEAR
@@ -40,8 +41,6 @@ MARKETS: Mapping[str, PriceModel] = {
     "GARCH": Garch(**_RATE),
     "bootstrap": Bootstrap(**_RATE),
 }
-_OPTION_STREAM = 0x0CA11
-"""Keeps the random numbers of option values apart from all others of the same seed."""
 
 
 class OptionValue(NamedTuple):
@@ -87,10 +86,9 @@ def simulated_value(
         holding_cost: For a host, the cost of holding the run as a share of its price. None for an attendee.
     """
     import numpy as np
-    from numpy.random import SeedSequence, default_rng
 
     days = _days_to_exercise(lead, holding_cost)
-    rates = simulate(price, default_rng(SeedSequence([seed, _OPTION_STREAM])), runs, days)[-1]
+    rates = simulate(price, stream(seed, "options"), runs, days)[-1]
     relative_rates = rates / rates.mean()
     payoff = np.maximum(relative_rates - 1 if holding_cost is None else holding_cost - relative_rates, 0)
     value, half_width = float(payoff.mean()), mean_half_width(payoff)

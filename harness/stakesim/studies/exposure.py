@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from stakesim.economics.intervals import Z95
+from stakesim.economics.intervals import wilson_interval
 from stakesim.economics.risk import tail_risk
 from stakesim.economics.settle import Settlement, settle, settle_runs
 from stakesim.economics.spot_check import compare_with_chain
@@ -256,7 +255,7 @@ def move_frequencies(
 
     Returns:
         A row for each market and lead time, in percent of the paths: moves of the rate on the last day (`at the event`)
-        and at any daily close until then (`before it`), down and up; `within` is the half-width of the widest 95%
+        and at any daily close until then (`before it`), down and up; `within` is half the width of the widest 95%
         interval of the row.
     """
     import pandas as pd
@@ -274,10 +273,10 @@ def move_frequencies(
                 "down, before it": (path.min(axis=0) < 1 - size).mean(),
                 "up, before it": (path.max(axis=0) > 1 + size).mean(),
             }
-            half_width = max(Z95 * sqrt(share * (1 - share) / runs) for share in shares.values())
+            widths = [high - low for low, high in (wilson_interval(share * runs, runs) for share in shares.values())]
             rows.append(
                 {"market": market, "days": lead}
                 | {name: 100 * share for name, share in shares.items()}
-                | {"within": 100 * half_width}
+                | {"within": 100 * max(widths) / 2}
             )
     return pd.DataFrame(rows).set_index(["market", "days"])

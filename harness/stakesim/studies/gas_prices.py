@@ -8,7 +8,8 @@ process). Jumps upwards fade at the same speed (L. Clewlow, C. Strickland, Energ
 
 Z is standard normal. J is 0 on most days; on a day with a spike it is normal, and at least 0. The parameters are
 assumptions about the shape of gas prices and are not fitted to a chain: a base fee (EIP-1559) follows demand, and
-demand has bursts that last for days.
+demand has bursts that last for days. The median is the middle, on a logarithmic scale, of 0.05 to 5 gwei, between which
+averages of months in 2025 and 2026 were reported for Ethereum; on rollups 0.01 gwei and less is usual. Look up today's.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class GasPrice(NamedTuple):
         spike_deviation: Standard deviation of that logarithm.
     """
 
-    median: float = 5.0
+    median: float = 0.5
     deviation: float = 0.5
     half_life: float = 3.0
     spikes: float = 12.0

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SPLITS = (0, 2_500, 5_000, 10_000)
 """Values of `forfeit_to_host_bps`: the host's share of the forfeits."""
 GAS_PRICE = int(GasPrice().median * WEI_PER_GWEI)
-"""Wei per gas: the assumed median of gas prices, 5 gwei."""
+"""Wei per gas: the assumed median of gas prices."""
 INR_PER_ETH = Decimal(200_000)
 """The constant rate of `attacks.HONEST`."""
 BOOK, CANCEL = "an attendee books a seat", "a booking is cancelled"

@@ -61,7 +61,7 @@ def sweep_stakes(
         for no_show, demand in elasticity_pairs()
     }
     frame = sweep({"stake_bps": STAKES}, groups, MARKET, runs, seed, spot_check=spot_check, engine=engine)
-    frame[["no-shows", "demand"]] = frame["behaviours"].str.split(", ", expand=True)
+    frame[["no-shows", "demand"]] = frame["behaviours"].astype(str).str.split(", ", expand=True)
     frame["elasticity of no-shows"] = frame["no-shows"].map(NO_SHOW_ELASTICITIES)
     frame["elasticity of demand"] = frame["demand"].map(DEMAND_ELASTICITIES)
     frame["case"] = f"{base:.1%} stay away"
@@ -99,16 +99,14 @@ def sweep_other_cases(runs: int, seed: int, *, no_show: str = "low", demand: str
         sweep(policies, free_groups, MARKET, runs, seed, TOKEN_PRICE_POPULATION),
     ]
     frame = pd.concat(parts, ignore_index=True)
-    frame["case"], frame["no-shows"], frame["demand"] = frame["behaviours"], no_show, demand
+    frame["case"], frame["no-shows"], frame["demand"] = frame["behaviours"].astype(str), no_show, demand
     return frame
 
 
 def best_stakes(frame: pd.DataFrame, metric: str, *, largest: bool = True) -> pd.Series[Any]:
     """Returns the stakes that no other stake is shown to beat, in basis points, for each case and pair of elasticities.
 
-    Changes are paired with the first policy's. By the triangle inequality of standard deviations, the half-width of the
-    difference of two changes is at most the sum of their half-widths. So stakes told apart here would also be told
-    apart by a paired 95% interval of their difference.
+    The best one is among them with a probability of at least 95%; see `stakesim.economics.metrics.Estimate`.
 
     Args:
         frame: From `sweep_stakes` or `sweep_other_cases`.
@@ -117,14 +115,11 @@ def best_stakes(frame: pd.DataFrame, metric: str, *, largest: bool = True) -> pd
     """
     import pandas as pd
 
-    stakes_by_case: dict[Any, tuple[int, ...]] = {}
     of_metric = frame[frame["metric"] == metric].sort_values("stake_bps", kind="stable")
-    for case, rows in of_metric.groupby(_CASE_COLUMNS, sort=False):
-        gain = rows["change"] if largest else -rows["change"]
-        half_width = (rows["change_high"] - rows["change_low"]) / 2
-        best = int(gain.argmax())
-        not_beaten = gain.iloc[best] - gain <= half_width.iloc[best] + half_width
-        stakes_by_case[case] = tuple(rows["stake_bps"][not_beaten])
+    stakes_by_case: dict[Any, tuple[int, ...]] = {
+        case: tuple(rows["stake_bps"][rows["may_be_largest" if largest else "may_be_smallest"]])
+        for case, rows in of_metric.groupby(_CASE_COLUMNS, sort=False, observed=True)
+    }
     name = f"{'most' if largest else 'fewest'} {metric}"
     return pd.Series(stakes_by_case, name=name).rename_axis(_CASE_COLUMNS)
 
@@ -175,7 +170,9 @@ def required_attendee_value(frame: pd.DataFrame, *, stake_bps: int = 2_000, fee_
     Returns:
         Tickets: (1 - fee) x seats not sold / seats more occupied; inf where no more seats are occupied.
     """
-    values = frame.pivot_table(index=_CASE_COLUMNS, columns=["metric", "stake_bps"], values="value", sort=False)
+    values = frame.pivot_table(
+        index=_CASE_COLUMNS, columns=["metric", "stake_bps"], values="value", sort=False, observed=True
+    )
     sold, empty = values["seats filled"], values["empty seats"]
     more_occupied = empty[0] - empty[stake_bps]
     tickets: pd.Series[float] = (1 - fee_bps / BPS) * (sold[0] - sold[stake_bps]) / more_occupied

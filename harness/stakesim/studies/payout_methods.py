@@ -22,6 +22,7 @@ from stakesim.paths import shipped
 from stakesim.population.exact_int import as_python_ints, exact_sum
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import draw_runs
+from stakesim.population.streams import stream
 from stakesim.studies.attacks import HONEST
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ REFUSING_SHARES = (0.0, 0.001, 0.01, 0.05)
 """Probabilities that a receiver refuses ether."""
 FORGETTING_SHARE = 0.1
 """Probability that a receiver never withdraws."""
-_RECEIVER_STREAM = 0xC1A1
-"""Keeps the random numbers of receivers apart from all others of the same seed."""
 
 
 def unclaimed_money(
@@ -53,7 +52,6 @@ def unclaimed_money(
         A row for each probability of refusing; in percent the runs that push can't close, and the money that stays by
         each of `METHODS`.
     """
-    import numpy as np
     import pandas as pd
 
     due = 0
@@ -61,7 +59,7 @@ def unclaimed_money(
     blocked_runs = dict.fromkeys(refusing, 0)
     for chunk, state in enumerate(draw_runs(HONEST, seed, runs)):
         amounts = payouts(state)
-        rng = np.random.default_rng([seed, chunk, _RECEIVER_STREAM])
+        rng = stream(seed, chunk, "receivers")
         refusal_draws, forgetting_draws = rng.random((2, *amounts.shape))
         due += exact_sum(amounts)
         for share in refusing:

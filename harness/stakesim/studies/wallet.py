@@ -24,6 +24,7 @@ from stakesim.population.exact_int import fits_int64
 from stakesim.population.outcomes import resolve_outcomes, timeline
 from stakesim.population.population import DAYS_AFTER, Population, draw, first_runs
 from stakesim.population.state import NEVER
+from stakesim.population.streams import stream
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Constant, PriceModel
 from stakesim.studies.break_even import completed_seats, scaled_income
@@ -43,8 +44,6 @@ DAYS_PER_YEAR = 364
 """Whole weeks, so that weekly refills divide the year."""
 GWEI_PER_MICROETHER = 1_000
 _Rounding: TypeAlias = Callable[["Ints", int, "Ints"], "Ints"]
-_FLOW_STREAM = 0xF10A7
-"""Keeps the random numbers of wallets apart from all others of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +179,8 @@ def wallet_flows(
         ValueError: The amounts of a day exceed int64.
     """
     import numpy as np
-    from numpy.random import SeedSequence, default_rng
 
-    run_rng, rate_rng, gas_rng = (default_rng(child) for child in SeedSequence([seed, _FLOW_STREAM]).spawn(3))
+    run_rng, rate_rng, gas_rng = (stream(seed, "wallets", part) for part in ("runs", "rates", "gas prices"))
     lifetime, pool_size = pool.paid_in.shape
     days = lifetime + DAYS_PER_YEAR
     counts = run_rng.poisson(runs_a_day, (days, years))

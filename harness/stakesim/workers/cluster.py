@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import logging
 import platform
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -20,6 +18,7 @@ from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import project_sources, source_hash
 from stakesim.evm.errors import EngineError
 from stakesim.project import current_project
+from stakesim.workers.code_version import hash_of_files, library_hash
 from stakesim.workers.worker import OpenResource, Submit, WorkerResource
 
 try:
@@ -174,7 +173,7 @@ def refusal(
 @functools.cache
 def versions() -> Mapping[str, str]:
     """Returns the versions of everything that may change results; of the project's own files, hashes."""
-    found = {"stakesim": _hash_of_files([Path(__file__).parents[1]]), "backend": _backend_hash()}
+    found = {"stakesim": library_hash(), "backend": _backend_hash()}
     found |= {"contracts": source_hash(project_sources())[:12]}
     found |= {"Python": ".".join(platform.python_version_tuple()[:2])}
     for package in COMPARED_PACKAGES:
@@ -193,17 +192,7 @@ def _backend_hash() -> str:
     folders = project.path or (project.root,)
     modules = (module for folder in folders for module in folder.glob("*.py"))
     packages = (init.parent for folder in folders for init in folder.glob("*/__init__.py"))
-    return _hash_of_files([*modules, *packages])
-
-
-def _hash_of_files(roots: Iterable[Path]) -> str:
-    """Returns the first 12 digits of a SHA-256 over Python and JSON files: these, and all in these folders."""
-    digest = hashlib.sha256()
-    for root in sorted(roots):
-        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
-            if path.suffix in (".py", ".json"):
-                digest.update(f"{path.relative_to(root.parent).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return hash_of_files([*modules, *packages])
 
 
 def _watch_workers(client: Client, cancel_all: Callable[..., None], finished: Event, all_workers_lost: Event) -> None:

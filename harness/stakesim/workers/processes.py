@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -51,6 +53,18 @@ _resource = WorkerResource(None)
 def _initialize(open_resource: OpenResource | None) -> None:
     global _resource
     _resource = WorkerResource(open_resource)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process once its parent is gone, even if that was killed: nobody else would tell it to end."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    try:
+        _resource.close()
+    finally:
+        os._exit(1)
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
