@@ -80,7 +80,7 @@ def project(tmp_path: Path) -> Path:
 def test_help_lists_the_projects_commands_and_imports_nothing_heavy() -> None:
     completed = stakesim("--help", tell=True)
     assert completed.returncode == 0
-    assert all(f"│ {name}" in completed.stdout for name in OURS | {"run", "deploy", "verify"})
+    assert all(f"\n  {name} " in completed.stdout for name in OURS | {"run", "deploy", "verify"})
     modules = json.loads(completed.stderr)
     assert "stakesim_adapter.commands" in modules
     assert not {"app", "sqlalchemy", "web3", "uvicorn"} & set(modules)
