@@ -11,7 +11,7 @@ from stakesim.campaign import failure_cache
 from stakesim.campaign.report import save_failures
 from stakesim.commands.cli import cli
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import own_transactions
@@ -160,10 +160,10 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
 def test_a_pause_is_no_change_of_terms(engine_name):
     """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
     names = [
-        scenario.name for scenario in function_probes(own_transactions(load_contract(CONTRACTS / "EventStake.sol").abi))
+        scenario.name for scenario in function_probes(own_transactions(compile_contracts()["EventStake"].abi))
     ]
     assert "probe-pause-by-platform-0" in names
-    assert run([], engine=engine_name, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
+    assert run([], engine=engine_name, contract=compile_contracts()["EventStake"]).findings == []
 
 
 @pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)
