@@ -17,8 +17,8 @@ from stakesim_adapter.backend import EMPTY_TABLES
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilers_stay() -> Iterator[None]:
-    """A compiler that a test has done with serves the next test: it takes seconds to start and to become fast."""
+def idle_compilers() -> Iterator[list[subprocess.Popen[str]]]:
+    """Compilers that tests have done with, for the next ones: they take seconds to start and to become fast."""
     start, end, owner = compiler.start_process, compiler.end_process, os.getpid()
     idle: list[subprocess.Popen[str]] = []
 
@@ -38,7 +38,7 @@ def compilers_stay() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "start_process", start_or_reuse)
         patch.setattr(compiler, "end_process", keep)
-        yield
+        yield idle
     for process in idle:
         end(process)
 

@@ -159,9 +159,7 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
 
 def test_a_pause_is_no_change_of_terms(engine_name):
     """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
-    names = [
-        scenario.name for scenario in function_probes(own_transactions(compile_contracts()["EventStake"].abi))
-    ]
+    names = [scenario.name for scenario in function_probes(own_transactions(compile_contracts()["EventStake"].abi))]
     assert "probe-pause-by-platform-0" in names
     assert run([], engine=engine_name, contract=compile_contracts()["EventStake"]).findings == []
 
