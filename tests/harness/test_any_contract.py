@@ -41,8 +41,9 @@ SCENARIOS = [
 
 
 def run_scenarios(contract: str | Path, engine: str, names: list[str] = SCENARIOS):
+    """On the contract alone, where shrinking takes a fraction of the time; other tests go through the services."""
     files = [CONTRACTS.parent / "scenarios" / f"{name}.yaml" for name in names]
-    return run(files, engine=engine, contract=plainly_compiled(contract))
+    return run(files, engine=engine, contract=plainly_compiled(contract), driver="contract")
 
 
 @pytest.mark.sampled
