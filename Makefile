@@ -56,11 +56,12 @@ notebooks: setup .venv/notebooks.stamp
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
 
-# Tests that run on any engine take revm, the fastest; scenarios also run on py-evm, the default; contract tests run only on it.
-# Three processes on two cores, as many of the first tests wait for blocks and scrapes
+# Tests that run on any engine take revm, the fastest; scenarios also run on py-evm, the default, and so do the tests of what
+# revm does not have: accounts that delegate to code. `make deep` runs all of it on py-evm.
+# Four processes on two cores, as many of the first tests wait for blocks and scrapes
 test: setup-dev lint
-	@$(BIN)/pytest --profile $(CI_PROFILE) -n 3 --dist worksteal --stakesim-engine revm --ignore tests/contracts
-	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts
+	@$(BIN)/pytest --profile $(CI_PROFILE) -n 4 --dist worksteal --stakesim-engine revm
+	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts/test_max_seats.py tests/contracts/test_receivers.py
 	@STAKESIM_SMALL=1 $(BIN)/pytest -q -p nbmake --nbmake -n 2 notebooks
 
 # Saves outputs and plots in the notebooks

@@ -1,4 +1,4 @@
-// solc's command line for the two things py-solc-x asks: --version, and --standard-json on standard input; and --lines, by
+// solc's command line for what the library asks: --version; --standard-json on standard input, once; and --lines, by
 // which it stays and answers one request after another, a line of JSON each: starting it takes longer than compiling.
 // Imports not given inline are read below --base-path.
 const fs = require("fs");

@@ -1,16 +1,46 @@
-"""A database and an environment for the tests that need one."""
+"""A database, an environment and a compiler for the tests that need one."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from app.db.database import Database, create_database, open_engine
 from app.db.embedded import default_data_dir, start_embedded
 from app.db.migrations import migrate
 from sqlalchemy import Engine
+from stakesim.evm import compiler
 from stakesim_adapter.backend import EMPTY_TABLES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def idle_compilers() -> Iterator[list[subprocess.Popen[str]]]:
+    """Compilers that tests have done with, for the next ones: they take seconds to start and to become fast."""
+    start, end, owner = compiler.start_process, compiler.end_process, os.getpid()
+    idle: list[subprocess.Popen[str]] = []
+
+    def start_or_reuse(command: list[str]) -> subprocess.Popen[str]:
+        for process in idle if os.getpid() == owner else ():  # a fork's requests would get its parent's answers
+            if process.args == command and process.poll() is None and Path(command[0]).exists():
+                idle.remove(process)
+                return process
+        return start(command)
+
+    def keep(process: subprocess.Popen[str]) -> None:
+        if os.getpid() == owner and process.poll() is None:
+            idle.append(process)
+        else:
+            end(process)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "start_process", start_or_reuse)
+        patch.setattr(compiler, "end_process", keep)
+        yield idle
+    for process in idle:
+        end(process)
 
 
 @pytest.fixture(scope="session")

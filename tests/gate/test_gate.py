@@ -143,6 +143,8 @@ class TestFailing:
 
     @pytest.mark.slow
     def test_weaknesses_of_the_deployed_contract_are_named(self, monkeypatch, tmp_path, engine_name):
+        """In a project without a backend, where each transaction takes a fraction of the time."""
+        monkeypatch.chdir(tmp_path)
         make_small(monkeypatch, replace(SMALL, examples=10, moves=20))
         arguments = ["gate", "--contract", STAND_IN, "--engine", engine_name, "-j", "1", "--out", str(tmp_path)]
         result = CliRunner().invoke(cli, arguments)

@@ -15,7 +15,7 @@ from pathlib import Path
 from stakesim.evm.compiler import Artifact, Compiler, artifacts_from_output, error_messages
 from stakesim.evm.contract_file import patched_sources
 from stakesim.evm.import_resolver import collect_sources
-from stakesim.gate.plain_build import compile_plain
+from stakesim.gate.plain_build import PLAIN_SETTINGS, compile_contract, compile_plain
 from stakesim.runner.environment import Environment
 
 
@@ -33,12 +33,12 @@ def plainly_patched(old: str, new: str, *more: tuple[str, str]) -> Artifact:
 
 @functools.cache
 def plainly_compiled(contract: str | Path) -> Artifact:
-    """Returns what `load_contract` does of FILE.sol or FILE.sol:NAME, on a build without optimizer."""
+    """Returns what `load_contract` does of FILE.sol or FILE.sol:NAME, on a build without optimizer or source maps."""
     file, _, name = str(contract).partition(":")
-    sources, path = collect_sources(Path(file)), Path(file)
-    output = compile_plain(_compiler(), sources, path.name)
-    assert not error_messages(output.get("errors", ()))
-    return artifacts_from_output(output, sources)[name or path.stem]
+    path = Path(file)
+    artifact = compile_contract(_compiler(), collect_sources(path), path.name, name or path.stem, PLAIN_SETTINGS)
+    assert artifact is not None
+    return artifact
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from stakesim.campaign import failure_cache
 from stakesim.campaign.report import save_failures
 from stakesim.commands.cli import cli
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import own_transactions
@@ -41,8 +41,9 @@ SCENARIOS = [
 
 
 def run_scenarios(contract: str | Path, engine: str, names: list[str] = SCENARIOS):
+    """On the contract alone, where shrinking takes a fraction of the time; other tests go through the services."""
     files = [CONTRACTS.parent / "scenarios" / f"{name}.yaml" for name in names]
-    return run(files, engine=engine, contract=plainly_compiled(contract))
+    return run(files, engine=engine, contract=plainly_compiled(contract), driver="contract")
 
 
 @pytest.mark.sampled
@@ -159,11 +160,9 @@ def test_a_value_that_was_refused_is_not_why_an_exit_is_shut(receiver, engine_na
 
 def test_a_pause_is_no_change_of_terms(engine_name):
     """`EventStake` has one that is not in its interface; it stops new bookings, and no exit."""
-    names = [
-        scenario.name for scenario in function_probes(own_transactions(load_contract(CONTRACTS / "EventStake.sol").abi))
-    ]
+    names = [scenario.name for scenario in function_probes(own_transactions(compile_contracts()["EventStake"].abi))]
     assert "probe-pause-by-platform-0" in names
-    assert run([], engine=engine_name, contract=load_contract(CONTRACTS / "EventStake.sol")).findings == []
+    assert run([], engine=engine_name, contract=compile_contracts()["EventStake"]).findings == []
 
 
 @pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)

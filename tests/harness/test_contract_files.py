@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from stakesim.commands import cli
+from stakesim.evm import compiler
 from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.contract_file import load_contract
 
@@ -127,6 +130,30 @@ def test_one_of_several_contracts_must_be_named(tmp_path):
     for name in ("I", "A"):
         with pytest.raises(CompileError, match=rf"^Stake.sol has {name}, and an interface"):
             load_contract(f"{path}:{name}")
+
+
+def test_a_chosen_contract_is_compiled_alone_and_to_the_same_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("STAKESIM_HOME", str(tmp_path / "state"))
+    path = tmp_path / "Stake.sol"
+    path.write_text(HEAD + "contract B { uint256 public b; } contract C is B { uint256 public c; }")
+    chosen = load_contract(f"{path}:C")
+    [cached] = compiler.cache_dir().glob("*.json")
+    assert list(json.loads(cached.read_text())) == ["C"]
+    assert compiler.compile_sources({"Stake.sol": path.read_text()})["C"] == chosen
+
+
+def test_an_interrupted_request_leaves_no_answer_for_the_next(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with compiler.Compiler() as interrupted_compiler:
+        process = interrupted_compiler._process
+        assert process is not None
+        monkeypatch.setattr(process, "stdout", SimpleNamespace(readline=interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_compiler.compile({"language": "Solidity", "sources": {}})
+        assert process.poll() is not None
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("abi", ['"x"', "{}", "[1]", '[{"name": "owner"}]'])

@@ -9,7 +9,7 @@ import pytest
 from plainly_patched import plainly_compiled, plainly_patched
 from stakesim import run
 from stakesim.campaign.selection import select
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.engines import fastest_engine
 from stakesim.evm.errors import EngineError
@@ -155,7 +155,7 @@ def test_what_is_left_out_leaves_the_same_failure():
 
 def test_a_mistaken_expectation_is_told_as_it_is():
     scenario = story(opens(), CallFunction(function="pause", by="platform"), books("guest"), strict=True)
-    with opened(load_contract(CONTRACTS / "EventStake.sol")) as environment:
+    with opened(compile_contracts()["EventStake"]) as environment:
         failure = run_scenario(environment, scenario)
         assert diagnose_contract(environment, failure, set()) is failure
     assert {finding.id for finding in failure.findings} == {"EXPECTATION"}
@@ -299,7 +299,7 @@ def test_the_largest_run_is_full_of_hostile_people_and_is_settled_in_every_way()
 
 
 def test_a_run_at_the_limit_of_a_sound_contract_expires_too():
-    with opened(load_contract(CONTRACTS / "EventStake.sol")) as environment:
+    with opened(compile_contracts()["EventStake"]) as environment:
         [last] = largest_run_probes(environment)
     assert (last.scenario.name, last.ok) == ("probe-crowd-of-200-expire", True)
     assert last.reached["runs expired"] == 1

@@ -50,14 +50,15 @@ def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
 
 @pytest.mark.slow
 def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile, sampled):
-    """To the wei, the unit of gas and the transaction's hash."""
+    """To the wei and the unit of gas; where a sample of them goes through the services, the transaction's hash, too."""
     pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
     files = sorted(SCENARIOS.glob("*.yaml"))
     profiles = [path.stem for path in sorted(PROFILES.glob("*.yaml"))]
-    names, runs = (files[::8] + profiles[1:3], 1) if profile == "quick" else (sampled(files) + profiles, 5)
-    py_evm, revm = run(names, runs=runs), run(names, "revm", runs=runs)
-    assert [f for f in revm.findings if f.id != "VACUOUS"] == []
-    assert py_evm.rows == revm.rows
+    every, runs = (files[::8] + profiles[1:3], 1) if profile == "quick" else (files + profiles, 5)
+    for driver, names in ("contract", every), ("services", sampled(sampled(every))):
+        py_evm, revm = run(names, runs=runs, driver=driver), run(names, "revm", runs=runs, driver=driver)
+        assert [f for f in revm.findings if f.id != "VACUOUS"] == []
+        assert py_evm.rows == revm.rows
 
 
 @pytest.mark.slow
@@ -128,12 +129,15 @@ def test_another_seed_gives_another_campaign(engine_name):
 
 @pytest.mark.parametrize("name", ["administered", "calm", "flaky", "hostile", "volatile"])
 @pytest.mark.slow
-def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, engine_name):
+def test_a_campaign_of_each_profile_finds_nothing_and_reaches_what_it_should(name, profile, engine_name, campaign_seed):
+    """All of it on the contract; through the services a fifth, with another seed for each commit."""
     runs = RUNS[profile]
-    result = run(name, engine_name, runs=runs, seed=16)
-    assert [narrate([f]) for f in result.findings if profile != "quick" or f.id != "VACUOUS"] == []
-    assert len(result.results) == runs
-    assert result.reached["bookings"] > runs
+    few = -(-runs // 5)
+    for driver, seed, drawn in ("contract", 16, runs), ("services", campaign_seed, few):
+        result = run(name, engine_name, runs=drawn, seed=seed, driver=driver)
+        assert [narrate([f]) for f in result.findings if drawn >= 25 or f.id != "VACUOUS"] == []
+        assert len(result.results) == drawn
+        assert result.reached["bookings"] >= drawn
 
 
 @pytest.mark.slow

@@ -62,13 +62,15 @@ def two(database):
 
 
 @pytest.fixture
-def address(two, database):
+def address(two, database, idle_compilers):
     """Address of the two workers, both alive. Afterwards checks that nothing is left on them."""
     with distributed.Client(two) as client:
         client.wait_for_workers(2)
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield two.scheduler_address
-    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    compilers = [psutil.Process(compiler.pid) for compiler in idle_compilers]  # of this process, not of the workers
+    allowed = before | {each.pid for compiler in compilers for each in (compiler, *compiler.children(recursive=True))}
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= allowed
     with database.connect() as connection:
         schemas = "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'scenarios_%'"
         assert list(connection.scalars(text(schemas))) == []

@@ -140,7 +140,7 @@ def test_several_that_ask_for_the_same_contract_compile_it_once(monkeypatch, tmp
     monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))
     compilations = []
 
-    def compile_slowly(sources):
+    def compile_slowly(sources, *_):
         compilations.append(sources)
         time.sleep(0.2)
         return {"contracts": {"A.sol": {"A": {"abi": [], "evm": {"bytecode": CODE, "deployedBytecode": CODE}}}}}

@@ -94,6 +94,7 @@ cli = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Simulate and test a stake contract and the backend that drives it. Exit codes: 0 everything holds, "
     "1 findings, 2 trouble (bad input, or something is missing).",
 )

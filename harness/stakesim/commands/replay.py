@@ -10,6 +10,7 @@ import typer
 from stakesim.commands.campaigns import load_artifact, suspend_garbage_collection
 from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork, option_text
 from stakesim.commands.terminal import console, finish
+from stakesim.evm.quick_import import import_web3
 
 
 def replay(
@@ -22,6 +23,7 @@ def replay(
 ) -> None:
     """Run one scenario, and show it step by step."""
     suspend_garbage_collection()
+    import_web3()
     from stakesim.campaign import campaign
     from stakesim.campaign.html_report import scenario_page
     from stakesim.campaign.report import show_steps

@@ -20,6 +20,7 @@ from stakesim.commands.options import (
     duration,
     option_text,
 )
+from stakesim.evm.quick_import import import_web3
 
 
 def run(
@@ -53,6 +54,7 @@ def run(
     if keep and contract:
         raise typer.BadParameter("--keep is for failures of the project's own contract: leave out --contract.")
     suspend_garbage_collection()
+    import_web3()
     from stakesim.evm.engines import engine_with_rules
 
     engine = engine_with_rules(engine, hardfork)

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,27 +134,29 @@ def build_production_artifact() -> dict[str, Any]:
     }
 
 
-def compile_sources(sources: Mapping[str, str]) -> dict[str, Artifact]:
+def compile_sources(sources: Mapping[str, str], file: str = "*", name: str = "*") -> dict[str, Artifact]:
     """Compiles Solidity sources, or reads the result from the cache.
 
     Args:
         sources: Texts by path. Imports that are not among them are read below `node_modules`.
+        file: Path of the one source whose contracts are returned; "*" returns those of all sources.
+        name: Name of the one contract that is returned; "*" returns all. Compiling one takes a fraction of the time.
 
     Returns:
-        The contracts of these sources by name.
+        The contracts of these sources by name; without the chosen one if there is none.
 
     Raises:
         CompileError: A source does not compile, or the compiler does not run.
         InstallError: The compiler can't be installed.
     """
-    cache_file = cache_dir() / f"{source_hash(sources)}.json"
+    cache_file = cache_dir() / f"{source_hash(sources, file, name)}.json"
     if (cached := _read_cache(cache_file)) is not None:
         return cached
     cache_file.parent.mkdir(parents=True, exist_ok=True)
     with _lock(cache_file.with_suffix(".lock")):
         if (cached := _read_cache(cache_file)) is not None:  # another process has compiled it meanwhile
             return cached
-        compiled = artifacts_from_output(_compile_standard_json(sources), sources)
+        compiled = artifacts_from_output(_compile_standard_json(sources, file, name), sources)
         partial = cache_file.with_suffix(f".{os.getpid()}")  # renamed when complete, as another process may be reading
         partial.write_text(json.dumps({name: asdict(artifact) for name, artifact in compiled.items()}))
         partial.replace(cache_file)
@@ -178,11 +179,10 @@ def _read_cache(file: Path) -> dict[str, Artifact] | None:
         return None
 
 
-def source_hash(sources: Mapping[str, str]) -> str:
-    """Returns a SHA-256 over the sources, the compiler settings and the pinned versions, in hex."""
-    return hashlib.sha256(
-        json.dumps([dict(sources), SETTINGS, solc_install.pinned_packages()], sort_keys=True).encode()
-    ).hexdigest()
+def source_hash(sources: Mapping[str, str], *chosen: str) -> str:
+    """Returns a SHA-256 over the sources, the compiler settings, the pinned versions and what is chosen, in hex."""
+    inputs = [dict(sources), SETTINGS, solc_install.pinned_packages(), *(each for each in chosen if each != "*")]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def artifacts_from_output(output: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Artifact]:
@@ -251,20 +251,17 @@ class Compiler:
 
     def __init__(self) -> None:
         """Starts the compiler. Raises what `find_compiler` raises."""
-        program = find_compiler()
-        self._command = [str(program), "--base-path", str(node_modules())]
+        self._program = find_compiler()
         self._process: subprocess.Popen[str] | None = None
-        if program == npm_compiler():
-            pipe = subprocess.PIPE
-            self._process = subprocess.Popen([*self._command, "--lines"], stdin=pipe, stdout=pipe, text=True)
+        if self._program == npm_compiler():
+            self._process = start_process([str(self._program), "--base-path", str(node_modules()), "--lines"])
 
     def __enter__(self) -> Compiler:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            end_process(self._process)
 
     def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Compiles a standard JSON input.
@@ -283,32 +280,64 @@ class Compiler:
 
     def _run(self, request: str) -> str:
         if self._process is None:
-            command = [*self._command, "--standard-json"]
-            return subprocess.run(command, input=request, capture_output=True, text=True, check=True).stdout
+            return _run_native(self._program, request)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(request + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
+        try:
+            self._process.stdin.write(request + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        except BaseException:  # else the next request would get the answer to this one
+            self._process.kill()
+            self._process.wait()
+            raise
+        if not answer:
+            _, reason = self._process.communicate()
+            raise subprocess.CalledProcessError(self._process.returncode, str(self._program), stderr=reason)
+        return answer
 
 
-def _compile_standard_json(sources: Mapping[str, str]) -> dict[str, Any]:
-    import solcx
+def _run_native(program: Path, request: str) -> str:
     from solcx.exceptions import SolcError
+    from solcx.wrapper import solc_wrapper
 
+    try:
+        answer, *_ = solc_wrapper(
+            solc_binary=program,
+            stdin=request,
+            standard_json=True,
+            base_path=node_modules(),
+            allow_paths=[node_modules()],
+        )
+    except SolcError as error:
+        raise subprocess.CalledProcessError(error.return_code or 1, str(program), stderr=error.stderr_data) from None
+    return str(answer)
+
+
+def start_process(command: list[str]) -> subprocess.Popen[str]:
+    """Starts a compiler that answers one request after another."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def end_process(process: subprocess.Popen[str]) -> None:
+    """Ends a compiler, at once."""
+    process.kill()
+    process.communicate()
+
+
+def _compile_standard_json(sources: Mapping[str, str], file: str, name: str) -> dict[str, Any]:
     request = {
         "language": "Solidity",
         "sources": {path: {"content": text} for path, text in sources.items()},
-        "settings": SETTINGS | {"outputSelection": {"*": {"*": _OUTPUTS}}},
+        "settings": SETTINGS | {"outputSelection": {file: {name: _OUTPUTS}}},
     }
-    try:
-        output: dict[str, Any] = solcx.compile_standard(
-            request, solc_binary=find_compiler(), base_path=node_modules(), allow_paths=[node_modules()]
-        )
-    except SolcError as error:
-        raise CompileError(_compiler_messages(error)) from None
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise _broken_compiler(error) from None
+    with Compiler() as compiler:
+        output = compiler.compile(request)
+    if errors := error_messages(output.get("errors", ())):
+        raise CompileError(errors)
     return output
 
 
@@ -320,15 +349,6 @@ def _broken_compiler(error: Exception) -> CompileError:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = next((line for line in lines if "Error" in line), lines[0] if lines else "no reason given")
     return CompileError(f"The Solidity compiler does not run ({reason.rstrip('.')}): {advice}.")
-
-
-def _compiler_messages(error: Any) -> str:
-    """Returns the compiler's formatted errors out of py-solc-x's `SolcError`."""
-    try:
-        entries = json.loads(error.stdout_data)["errors"]
-    except (TypeError, ValueError, KeyError):
-        return re.sub(r"\s*\n> .*", "", str(error)).strip()
-    return error_messages(entries)
 
 
 def error_messages(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -45,7 +45,11 @@ def load_contract(contract: str | Path) -> Artifact:
     if path.suffix != ".sol":
         raise CompileError(f"{path} is neither Solidity (.sol) nor an artifact (.json).")
     path = path.resolve()
-    return select_contract(compile_sources(collect_sources(path)), path.name, name)
+    sources = collect_sources(path)
+    artifacts = compile_sources(sources, path.name, name or "*")
+    if name and name not in artifacts:  # all of them, for a message that lists them
+        artifacts = compile_sources(sources, path.name)
+    return select_contract(artifacts, path.name, name)
 
 
 def select_contract(artifacts: Mapping[str, Artifact], file: str, name: str | None) -> Artifact:
@@ -105,7 +109,7 @@ def patched_event_stake(old: str, new: str) -> Artifact:
     Raises:
         CompileError: `old` is not in the source exactly once, or the result does not compile.
     """
-    return compile_sources(patched_sources(old, new))["EventStake"]
+    return compile_sources(patched_sources(old, new), "EventStake.sol", "EventStake")["EventStake"]
 
 
 def patched_sources(old: str, new: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from client_environment import BuiltClient, Service, Testnet, build_python, build_typescript
 from stakesim_adapter.serve import local_testnet
 
-BLOCK_TIME_S = 0.5
+BLOCK_TIME_S = 0.25
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ Header: TypeAlias = Any
 """A block header: py-evm's, or a `revm.Header` with the same attributes. py-evm's own types only have the attributes of
 the first fork."""
 Transaction: TypeAlias = Any
-"""A signed transaction as py-evm decodes it, or an `UnsignedTransaction`. py-evm's own types have the same gap."""
+"""A signed transaction as py-evm decodes it or as `raw_transaction` does, or an `UnsignedTransaction`. py-evm's
+own types have the same gap."""
 
 
 class RpcLog(NamedTuple):
@@ -99,6 +100,10 @@ class Evm(Protocol):
     """
 
     genesis: Header
+
+    def decode(self, raw: bytes) -> Transaction:
+        """Decodes a signed transaction. Raises what `raw_transaction.decode` raises."""
+        ...
 
     def header_after(self, parent: Header) -> Header:
         """Returns the header of an empty block after `parent`, one second later."""

@@ -1,4 +1,4 @@
-"""The gas that a transaction costs before any code runs."""
+"""The gas that a transaction costs before any code runs, and the base fee per gas."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def intrinsic_gas(data: bytes, *, creates: bool) -> int:
     words = -(-len(data) // 32)
     creation = _CREATION + _INIT_CODE_WORD * words if creates else 0
     return max(_TRANSACTION + creation + _TOKEN * _tokens(data), floor_gas(data))
+
+
+def next_base_fee(base_fee: int, gas_used: int, gas_limit: int) -> int:
+    """Returns the base fee per gas of a block, in wei, from those three figures of the block before (EIP-1559)."""
+    target = gas_limit // 2
+    change = base_fee * abs(gas_used - target) // target // 8
+    if gas_used > target:
+        return base_fee + max(change, 1)
+    return base_fee - change
 
 
 def _tokens(data: bytes) -> int:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypedDict, cast
 
-from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from eth_utils.address import to_canonical_address
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
@@ -143,7 +142,7 @@ class InProcessNode(BaseProvider):
 
     def _send_raw(self, raw: Data) -> str:
         try:
-            transaction: Transaction = PragueTransactionBuilder.decode(bytes(HexBytes(raw)))
+            transaction = self._evm.decode(bytes(HexBytes(raw)))
         except (ValidationError, RLPException) as error:
             raise RpcError(INVALID_INPUT, f"invalid transaction: {error}") from error
         # py-evm takes any chain id; a transaction signed before EIP-155 has none

@@ -18,6 +18,7 @@ from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.exceptions import ValidationError
 
 from stakesim.evm.abi import checksummed
+from stakesim.evm.in_process import raw_transaction
 from stakesim.evm.in_process.evm import CallResult, Header, Message, Receipt, RpcLog, Transaction, UnsignedTransaction
 from stakesim.evm.in_process.rpc_encoding import data, word
 
@@ -65,6 +66,10 @@ class PyEvm:
         self.genesis: Header = self._chain.get_canonical_block_header_by_number(BlockNumber(0))
         self._builder = self._vm(self.genesis).get_transaction_builder()
         self._states: dict[tuple[Hash32, int, Hash32], StateAPI] = {}
+
+    def decode(self, raw: bytes) -> Transaction:
+        """See `Evm.decode`."""
+        return raw_transaction.decode_any(raw)
 
     def header_after(self, parent: Header) -> Header:
         """See `Evm.header_after`."""

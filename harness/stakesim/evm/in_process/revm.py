@@ -20,15 +20,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from eth.vm.forks.london.headers import calculate_expected_base_fee_per_gas
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env, TxEnv
 
 from stakesim.evm.abi import checksummed
 from stakesim.evm.chain_spec import CHAIN_ID, INITIAL_BASE_FEE
+from stakesim.evm.in_process import raw_transaction
 from stakesim.evm.in_process.evm import CallResult, Message, Receipt, RpcLog, Transaction
-from stakesim.evm.in_process.gas import floor_gas
+from stakesim.evm.in_process.gas import floor_gas, next_base_fee
 from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
 from stakesim.evm.in_process.rpc_encoding import data
 
@@ -141,6 +141,10 @@ class Revm:
         self._known_codes: set[bytes] = set()  # hashes of the codes that pyrevm has
         self._block: Header | None = None  # the block that pyrevm is set to
 
+    def decode(self, raw: bytes) -> Transaction:
+        """See `Evm.decode`."""
+        return raw_transaction.decode(raw)
+
     def header_after(self, parent: Header) -> Header:
         """See `Evm.header_after`."""
         return Header(
@@ -148,7 +152,7 @@ class Revm:
             parent_hash=parent.hash,
             state_root=parent.state_root,
             timestamp=parent.timestamp + 1,
-            base_fee_per_gas=calculate_expected_base_fee_per_gas(parent),  # type: ignore[arg-type]  # it has the attributes
+            base_fee_per_gas=next_base_fee(parent.base_fee_per_gas, parent.gas_used, parent.gas_limit),
             gas_limit=parent.gas_limit,
         )
 

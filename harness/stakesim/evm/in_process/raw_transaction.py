@@ -1,0 +1,106 @@
+"""Decodes signed transactions: the usual kind by rlp and coincurve, others by py-evm, which takes much longer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import rlp
+from coincurve import PublicKey
+from eth_utils.crypto import keccak
+from rlp.exceptions import RLPException
+
+from stakesim.evm.in_process.evm import Transaction
+from stakesim.evm.in_process.gas import intrinsic_gas
+
+_DYNAMIC_FEE = b"\x02"
+_HIGHEST_S = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+"""Half of the curve's order; a signature above it is another form of one below (EIP-2)."""
+
+
+class SignedTransaction(NamedTuple):
+    """A signed dynamic-fee transaction (EIP-1559) without an access list, with the attributes of py-evm's."""
+
+    chain_id: int
+    nonce: int
+    max_priority_fee_per_gas: int
+    max_fee_per_gas: int
+    gas: int
+    to: bytes
+    value: int
+    data: bytes
+    y_parity: int
+    r: int
+    s: int
+    sender: bytes
+    hash: bytes
+    type_id: int = 2
+    access_list: tuple[()] = ()
+
+    @property
+    def intrinsic_gas(self) -> int:
+        """The gas limit below which a node refuses the transaction."""
+        return intrinsic_gas(self.data, creates=not self.to)
+
+
+def decode(raw: bytes) -> Transaction:
+    """Decodes a signed transaction of any kind.
+
+    Raises:
+        RLPException: The bytes are no transaction.
+        eth_utils.ValidationError: A field has a value that no transaction has.
+    """
+    return _decode_usual(raw) or decode_any(raw)
+
+
+def decode_any(raw: bytes) -> Transaction:
+    """Does what `decode` does, by py-evm alone."""
+    from eth.vm.forks.prague.transactions import PragueTransactionBuilder  # loads all forks, which takes 0.3 s
+
+    return PragueTransactionBuilder.decode(raw)
+
+
+def _decode_usual(raw: bytes) -> SignedTransaction | None:
+    """Returns None for other kinds, and for whatever is not well-formed, so that py-evm says what is wrong."""
+    if raw[:1] != _DYNAMIC_FEE:
+        return None
+    try:
+        fields = rlp.decode(raw[1:])
+    except RLPException:
+        return None
+    if not isinstance(fields, list) or len(fields) != 12 or fields[8] != []:
+        return None
+    *numbers, to, value, data, _, parity, r, s = fields
+    if not all(isinstance(field, bytes) for field in (*numbers, to, value, data, parity, r, s)):
+        return None
+    if len(to) not in (0, 20) or not all(_is_number(field) for field in (*numbers, value, parity, r, s)):
+        return None
+    y_parity, s_number = int.from_bytes(parity), int.from_bytes(s)
+    if y_parity > 1 or s_number > _HIGHEST_S:
+        return None
+    signature = r.rjust(32, b"\0") + s.rjust(32, b"\0") + bytes([y_parity])
+    digest = keccak(_DYNAMIC_FEE + rlp.encode(fields[:9]))
+    try:
+        key = PublicKey.from_signature_and_message(signature, digest, hasher=None)
+    except ValueError:
+        return None
+    chain_id, nonce, priority_fee, max_fee, gas = map(int.from_bytes, numbers)
+    return SignedTransaction(
+        chain_id,
+        nonce,
+        priority_fee,
+        max_fee,
+        gas,
+        to,
+        int.from_bytes(value),
+        data,
+        y_parity,
+        int.from_bytes(r),
+        s_number,
+        keccak(key.format(compressed=False)[1:])[-20:],
+        keccak(raw),
+    )
+
+
+def _is_number(field: bytes) -> bool:
+    """Whether these are the shortest bytes of a number of at most 256 bits."""
+    return len(field) <= 32 and field[:1] != b"\0"
