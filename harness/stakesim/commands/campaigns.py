@@ -52,7 +52,7 @@ def run_campaign(
     from stakesim.runner import scenario_files
 
     artifact = load_artifact(contract)
-    draws = [item for item in items if not scenario_files.find_scenario_file(item)]
+    draws = [item for item in items if not scenario_files.find_scenarios(item)]
     failures = FailureCache(contract, driver).scenarios() if draws else []
     if failures:
         console().print(f"{len(failures)} kept failures are replayed first")

@@ -47,8 +47,10 @@ def fail(message: str, code: ExitCode = ExitCode.TROUBLE) -> NoReturn:
 
 
 def print_error(message: object) -> None:
-    """Prints `stakesim: MESSAGE` to stderr."""
-    typer.echo(f"stakesim: {message}", err=True)
+    """Prints `stakesim: MESSAGE` to stderr; an error in files as it is, as its lines begin with `FILE:LINE`."""
+    from stakesim.schema.errors import FileError
+
+    typer.echo(message if isinstance(message, FileError) else f"stakesim: {message}", err=True)
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:

@@ -13,7 +13,7 @@ from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import InputError, suggestion
-from stakesim.schema.fields import StrictModel
+from stakesim.schema.fields import Count, StrictModel, Whole
 
 
 class SweepFile(StrictModel):
@@ -37,9 +37,9 @@ class SweepFile(StrictModel):
     policies: dict[str, tuple[Any, ...]] = Field(min_length=1)
     behaviours: dict[str, tuple[AnyBehaviour, ...]] = Field(default_factory=dict)
     prices: dict[str, PriceModel] = Field(default_factory=dict)
-    runs: Annotated[int, Field(strict=True, ge=2)] = 100_000
-    seed: Annotated[int, Field(strict=True, ge=0)] = 0
-    spot_check: Annotated[int, Field(strict=True, ge=0)] = 3
+    runs: Annotated[Whole, Field(ge=2)] = 100_000
+    seed: Count = 0
+    spot_check: Count = 3
 
 
 def load_sweep(file: str | Path) -> SweepFile:

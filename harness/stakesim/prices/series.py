@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stakesim.project import current_project
-from stakesim.schema.errors import InputError
+from stakesim.schema.errors import FileError, InputError, place
 from stakesim.schema.fields import parse_rate
+from stakesim.schema.text_file import read_text
 
 SYNTHETIC = "series/eth-inr-synthetic.csv"
 COLUMNS = ("date", "close")
+MAX_SIZE = 1_000_000
+"""Bytes of a file: closes of a century."""
 MIN_CLOSES = 2
 """Closes that one return needs."""
 
@@ -59,18 +62,14 @@ def _find(file: str | Path) -> Path:
 @lru_cache(maxsize=8)
 def _read(file: Path, modified_at: int) -> Closes:
     """Reads the closes; `modified_at` is part of the cache's key, so that a changed file is read again."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: can't be read: {error}; give the path of a CSV file in UTF-8") from error
+    text = read_text(file, "CSV file", MAX_SIZE)
     first: date | None = None
     rates: list[Decimal] = []
     for line, day, rate in _rows(file, csv.reader(text.splitlines())):
         first = first or day
         if (expected := first + timedelta(days=len(rates))) != day:
-            raise InputError(
-                f"{file}, line {line}, date: {day} is where {expected} should be; give one line a day, in order"
-            )
+            where = place(file, line, "date")
+            raise FileError(f"{where}: {day} is where {expected} should be; give one line a day, in order")
         rates.append(rate)
     if first is None or len(rates) < MIN_CLOSES:
         raise InputError(f"{file}: has {len(rates)} closes; give at least {MIN_CLOSES}")
@@ -83,18 +82,18 @@ def _rows(file: Path, lines: Iterable[list[str]]) -> Iterator[tuple[int, date, D
     names = [name.strip().lower() for name in next(numbered, (1, []))[1]]
     for name in COLUMNS:
         if name not in names:
-            raise InputError(f"{file}, line 1: has no column {name!r}; begin the file with `date,close`")
+            raise FileError(f"{place(file, 1)}: has no column {name!r}; begin the file with `date,close`")
     columns = [names.index(name) for name in COLUMNS]
     for line, cells in numbered:
         if not cells:
             continue
         if len(cells) <= max(columns):
-            raise InputError(f"{file}, line {line}: has {len(cells)} cells; give a date and a close")
+            raise FileError(f"{place(file, line)}: has {len(cells)} cells; give a date and a close")
         day, close = (cells[column].strip() for column in columns)
         try:
             yield line, _parse_day(day), parse_rate(close)
         except ValueError as error:
-            raise InputError(f"{file}, line {line}: {error}") from None
+            raise FileError(f"{place(file, line)}: {error}") from None
 
 
 def _parse_day(text: str) -> date:
