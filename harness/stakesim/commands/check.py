@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stakesim.commands.terminal import console, finish
+from stakesim.commands.options import reports
+from stakesim.commands.terminal import console, finish, print_finding
 
 if TYPE_CHECKING:
     from stakesim.economics.sweep_file import SweepFile
     from stakesim.scenario.scenario import Scenario
 
 
+@reports
 def check(
     items: Annotated[
         list[str] | None,
@@ -43,7 +45,8 @@ def check(
         with errors.collect():
             for disagreement in _check(file):
                 disagreements += 1
-                console().print(disagreement, markup=False)
+                console(findings=True).print(disagreement, markup=False)
+                print_finding("expectation", disagreement)
     errors.raise_errors()
     verdict = (
         f"{disagreements} expectations are not what the rules say"
@@ -51,7 +54,7 @@ def check(
         else "well-formed, and as the rules say"
     )
     console().print(f"{len(files)} files: {verdict}")
-    finish(ok=not disagreements)
+    finish(ok=not disagreements, files=len(files))
 
 
 def _check(file: Path) -> Iterator[str]:

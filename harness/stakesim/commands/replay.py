@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from stakesim.commands.campaigns import load_artifact, suspend_garbage_collection
-from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork
-from stakesim.commands.terminal import console, finish
+from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork, reports
+from stakesim.commands.terminal import console, finish, print_scenario_finding
 
 
+@reports
 def replay(
     file: Annotated[Path, typer.Argument(help="Scenario file.")],
     engine: EngineOfDriver = None,
@@ -27,5 +28,7 @@ def replay(
 
     engine = engine_with_rules(engine, hardfork)
     result = campaign.run(file, engine=engine, driver=driver, contract=load_artifact(contract), probing=False)
-    show_steps(result, console())
-    finish(ok=result.ok)
+    show_steps(result, console(), console(findings=not result.ok))
+    for finding in result.findings:
+        print_scenario_finding(finding)
+    finish(ok=result.ok, **result.figures())
