@@ -12,7 +12,8 @@ from stakesim.faults.episode_script import EpisodeScript
 from stakesim.generate.profiles import Profile
 from stakesim.population.population import Population
 from stakesim.prices.series import read_closes
-from stakesim.scenario.scenario import Scenario, load
+from stakesim.project import Project
+from stakesim.scenario.scenario import Scenario, dump, load, loads
 from stakesim.schema.errors import InputError
 from stakesim.schema.text_file import MAX_SIZE
 
@@ -113,6 +114,19 @@ def test_a_series_of_prices_is_read_by_the_same_rules(tmp_path: Path) -> None:
     (tmp_path / "it.csv").write_bytes("date,close\n2024-01-01,1\n".encode("utf-16"))
     with pytest.raises(InputError, match=r"it\.csv:1: is UTF-16"):
         read_closes(tmp_path / "it.csv")
+
+
+def test_a_series_counts_from_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From an ordinary folder it is absolute afterwards; in a folder of scenarios it counts from that folder."""
+    (tmp_path / "mine.csv").write_text("date,close\n2024-01-01,100\n2024-01-02,110\n")
+    (tmp_path / "it.yaml").write_text(GOOD + "price: {path: series, file: mine.csv}\n")
+    scenario = load(os.path.relpath(tmp_path / "it.yaml"))
+    assert scenario.price.model_dump()["file"] == str(tmp_path / "mine.csv")
+    assert loads(dump(scenario)) == scenario
+    monkeypatch.setattr("stakesim.prices.series.current_project", lambda: Project(tmp_path, scenarios=tmp_path))
+    kept = load(tmp_path / "it.yaml")
+    assert kept.price.model_dump()["file"] == "mine.csv"
+    assert int(kept.rate_path()(0)) == 100
 
 
 def test_files_that_people_make_and_that_are_valid(tmp_path: Path) -> None:

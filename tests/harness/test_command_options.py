@@ -243,6 +243,7 @@ def test_piped_progress_is_a_line_now_and_then(stakesim, monkeypatch):
 # By chance
 
 
+@pytest.mark.slow
 def test_a_campaign_that_misses_something_by_chance_draws_on(stakesim):
     """Five scenarios miss a cancelled run or a no-show with a third of all seeds."""
     for _ in range(3):

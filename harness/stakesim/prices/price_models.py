@@ -148,7 +148,7 @@ class Bootstrap(StrictModel):
 
     path: Literal["bootstrap"] = "bootstrap"
     inr_per_eth: Rate
-    file: str = series.SYNTHETIC
+    file: series.CsvFile = series.SYNTHETIC
     block_days: Annotated[Whole, Field(ge=1, le=1_000)] = 20
     blocks: Literal["stationary", "moving"] = "stationary"
     seed: Seed = 0
@@ -211,7 +211,7 @@ class Series(StrictModel):
     """
 
     path: Literal["series"] = "series"
-    file: str
+    file: series.CsvFile
     start: date | None = None
 
     @model_validator(mode="after")

@@ -6,12 +6,15 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, ValidationInfo
 
 from stakesim.project import current_project
 from stakesim.schema.errors import FileError, InputError, place
 from stakesim.schema.fields import parse_rate
 from stakesim.schema.text_file import read_text
+from stakesim.schema.yaml_file import FOLDER
 
 SYNTHETIC = "series/eth-inr-synthetic.csv"
 COLUMNS = ("date", "close")
@@ -50,6 +53,22 @@ def read_closes(file: str | Path) -> Closes:
     """
     path = _find(file)
     return _read(path, path.stat().st_mtime_ns)
+
+
+def _found_beside(file: str, info: ValidationInfo) -> str:
+    """The path of a file that counts from the folder of the file that names it, if it is there.
+
+    In a folder of scenarios it counts from that folder, so that it is found from anywhere in the project.
+    """
+    folder = (info.context or {}).get(FOLDER)
+    if folder is None or not (path := (folder / file).resolve()).is_file():
+        return file
+    folders = [each for each in current_project().scenario_folders if path.is_relative_to(each.resolve())]
+    return str(path.relative_to(folders[0].resolve()) if folders else path)
+
+
+CsvFile = Annotated[str, AfterValidator(_found_beside)]
+"""The path of a series in another file: it counts from that file's folder, else as `read_closes` says."""
 
 
 def _find(file: str | Path) -> Path:

@@ -16,6 +16,8 @@ FileType = TypeVar("FileType", bound=BaseModel)
 SCHEMA_COMMENT = "# yaml-language-server: $schema=schema.json\n"
 
 
+FOLDER = "folder"
+"""Key of the file's folder in the context of pydantic's validators: what a file names counts from there."""
 MAX_PROBLEMS = 20
 """Problems of one file that are told."""
 
@@ -36,7 +38,7 @@ def read(text: str, source: str, file_type: type[FileType]) -> FileType:
     if not isinstance(data, dict):
         raise FileError(f"{place(source, 1)}: is not a mapping of fields; begin with `name: ...`")
     try:
-        return file_type.model_validate(data)
+        return file_type.model_validate(data, context={FOLDER: Path(source).parent})
     except ValidationError as error:
         explained = [each for details in error.errors() for each in explain(details, data, file_type)]
     first: dict[FieldPath, str] = {}
