@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 from jsonschema import Draft202012Validator
-from stakesim.campaign import campaign
+from stakesim.campaign import campaign, execution
 from stakesim.commands import cli, terminal
 from stakesim.paths import checkout
 from stakesim.project import current_project
@@ -238,6 +238,24 @@ def test_piped_progress_is_a_line_now_and_then(stakesim, monkeypatch):
     monkeypatch.setattr(terminal, "PROGRESS_EVERY_S", 0)
     assert stakesim("run", "no-show", *ALONE).stderr == "1 of 1, 0 s: no-show\n"
     assert not stakesim("run", "no-show", *ALONE, "-q").stderr
+
+
+def test_ctrl_c_keeps_what_is_done(stakesim, monkeypatch, tmp_path):
+    played = []
+
+    def interrupted(environment, scenario, number):
+        if len(played) == 3:
+            raise KeyboardInterrupt
+        played.append(scenario.name)
+        return run_scenario(environment, scenario, number)
+
+    run_scenario = execution.run_scenario
+    monkeypatch.setattr(execution, "run_scenario", interrupted)
+    finished = stakesim("run", "scenarios", "calm", *ALONE, "--json", "--out", str(tmp_path / "out"))
+    *_, summary = lines(finished)
+    assert (finished.returncode, summary["verdict"], summary["scenarios"]) == (130, "interrupted", 3)
+    assert (tmp_path / "out" / "summary.md").read_text().startswith("# Interrupted")
+    assert all(name in (tmp_path / "out" / "ledger.csv").read_text() for name in played)
 
 
 # By chance

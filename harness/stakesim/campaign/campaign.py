@@ -69,6 +69,7 @@ def run(
     probing: bool = True,
     seconds: float | None = None,
     limit: float | None = None,
+    interruptible: bool = False,
 ) -> CampaignResult:
     """Runs scenarios, and diagnoses and shrinks those that fail.
 
@@ -92,6 +93,7 @@ def run(
         seconds: Draw from each profile and population for this time, instead of `runs` scenarios. The ledger has drawn
             scenarios only if they fail.
         limit: Seconds after which no scenario is begun any more. All profiles have then had about as many.
+        interruptible: Ctrl-C ends the campaign and gives the result so far; otherwise it is raised.
 
     Raises:
         InputError: A file can't be read, there is no such profile, or there is none to draw from for a time.
@@ -109,7 +111,7 @@ def run(
     if contract and probing:
         scenarios += function_probes(own_transactions(contract.abi))
     in_time = _InTime(scenarios, limit)
-    results = run_all(
+    results, interrupted = run_all(
         in_time if seconds is None else chain(in_time, selection.draw_for(seconds, seed)),
         Setup(engine, contract, driver, terms),
         jobs=jobs,
@@ -117,14 +119,15 @@ def run(
         progress=progress,
         probes_largest_run=probing,
         keeps_all=seconds is None,
+        interruptible=interruptible,
     )
     if seconds is not None:
         drawn = sum(is_drawn(each.scenario) for each in results)
-    result = CampaignResult(results, shortest_findings(results), left=in_time.left)
+    result = CampaignResult(results, shortest_findings(results), left=in_time.left, interrupted=interrupted)
     for scenario_result in results:
         result.reached += scenario_result.reached
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
-    if drawn > 1:
+    if drawn > 1 and not interrupted:
         result.findings += _unreached(result, contract, engine or default_engine(driver or ""))
     result.findings += _nothing_run(result)
     result.seconds = time.perf_counter() - began
@@ -183,7 +186,9 @@ def _joined(one: CampaignResult, other: CampaignResult, contract: Artifact | Non
     result = CampaignResult(
         results, shortest_findings(results), one.reached + other.reached, one.seconds + other.seconds, one.left
     )
-    result.findings += _unreached(result, contract, results[0].engine)
+    result.interrupted = other.interrupted
+    if not result.interrupted:
+        result.findings += _unreached(result, contract, results[0].engine)
     result.findings += _nothing_run(result)
     return result
 

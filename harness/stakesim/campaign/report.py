@@ -183,7 +183,7 @@ def _groups(result: CampaignResult) -> list[_Group]:
 def _show_verdict(result: CampaignResult, console: Console) -> None:
     for text in narratives(result.findings):
         console.print(Text("\n" + text))
-    colour = {"pass": "green", "fail": "red", "vacuous": "yellow"}[result.verdict]
+    colour = {"pass": "green", "fail": "red", "vacuous": "yellow", "interrupted": "yellow"}[result.verdict]
     console.print(Text(f"\n{HEADINGS[result.verdict]}  ", f"bold {colour}"), end="")
     console.print(result.summary(), highlight=False)
 

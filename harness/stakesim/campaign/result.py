@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 VACUOUS = "VACUOUS"
 """Id of a finding that says that a campaign reached too little."""
-HEADINGS = {"pass": "PASS", "fail": "FINDINGS", "vacuous": "VACUOUS"}
+HEADINGS = {"pass": "PASS", "fail": "FINDINGS", "vacuous": "VACUOUS", "interrupted": "INTERRUPTED"}
 """The verdicts in a report."""
 
 
@@ -31,6 +31,7 @@ class CampaignResult:
         reached: How often each action, outcome, status and error occurred.
         seconds: Wall-clock time.
         left: Scenarios that were not begun, as the time was up.
+        interrupted: Ctrl-C ended it before all scenarios were run.
     """
 
     results: list[ScenarioResult]
@@ -38,6 +39,7 @@ class CampaignResult:
     reached: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     left: int = 0
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
@@ -51,7 +53,9 @@ class CampaignResult:
 
     @property
     def verdict(self) -> str:
-        """`pass`, `fail`, or `vacuous`: nothing is wrong, but too little was reached to say so."""
+        """`pass`, `fail`, `vacuous`: nothing is wrong, but too little was reached to say so; or `interrupted`."""
+        if self.interrupted and (self.ok or self.is_vacuous):
+            return "interrupted"
         return "pass" if self.ok else "vacuous" if self.is_vacuous else "fail"
 
     @property
@@ -83,6 +87,8 @@ class CampaignResult:
         verdict = "everything that must hold held" if self.ok else f"{len(self.findings)} findings"
         if self.is_vacuous:
             verdict = "nothing is wrong, but too little was reached to say so"
+        if self.interrupted:
+            verdict = f"interrupted; until then {verdict}"
         return (
             f"{len(self.results)} scenarios, {sum(result.steps for result in self.results)} steps, "
             f"{self.transactions} transactions in {self.seconds:.1f} s: {verdict}"

@@ -89,6 +89,7 @@ def run_campaign(
                 jobs=jobs,
                 dask=dask,
                 probing=first,
+                interruptible=True,
                 **options,
             )
 
@@ -130,6 +131,8 @@ def report(
     from stakesim.project import current_project
 
     code = ExitCode.PASS if result.ok else ExitCode.VACUOUS if result.is_vacuous else ExitCode.FINDINGS
+    if result.interrupted and code is not ExitCode.FINDINGS:
+        code = ExitCode.INTERRUPTED
     mended: list[str] = []
     try:
         mended = FailureCache(contract, driver).update(result)

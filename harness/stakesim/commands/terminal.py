@@ -32,12 +32,14 @@ class ExitCode(IntEnum):
         FINDINGS: Something does not hold.
         TROUBLE: The command could not do its work: bad input, or something is missing.
         VACUOUS: Nothing is wrong, but too little was reached or played to say so.
+        INTERRUPTED: Ctrl-C ended it, and nothing wrong was found until then.
     """
 
     PASS = 0
     FINDINGS = 1
     TROUBLE = 2
     VACUOUS = 3
+    INTERRUPTED = 130
 
 
 _VERDICTS = {
@@ -45,6 +47,7 @@ _VERDICTS = {
     ExitCode.FINDINGS: "fail",
     ExitCode.TROUBLE: "trouble",
     ExitCode.VACUOUS: "vacuous",
+    ExitCode.INTERRUPTED: "interrupted",
 }
 
 
