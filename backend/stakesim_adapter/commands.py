@@ -137,7 +137,7 @@ def doctor(
 
 @cli.command(cls=Command)
 def reconcile(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
     """Reconcile database and chain: continue pending operations, correct rows that differ.

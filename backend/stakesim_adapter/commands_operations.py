@@ -50,7 +50,7 @@ def list_all(
     ctx: typer.Context,
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
     cause: Annotated[str | None, typer.Option(help="Only those held for this cause, such as no_funds.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Those that are closed or decided, too.")] = False,
     limit: Annotated[int, typer.Option(help="Maximum number of operations.", min=1, max=1000)] = 50,
     after: Annotated[str | None, typer.Option(help="Key after which the page begins.")] = None,
     as_json: Json = False,
@@ -139,7 +139,7 @@ def abandon(key: Key, yes: Yes = False, env_file: EnvFile = DEFAULT_ENV_FILE) ->
 @orphans.callback(invoke_without_command=True)
 def list_orphans(
     ctx: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="Those that are decided too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Those that are closed or decided, too.")] = False,
     env_file: EnvFile = DEFAULT_ENV_FILE,
 ) -> None:
     """List the platform's transactions that are in no operation. Needs only the database."""

@@ -31,15 +31,20 @@ def package_data(name: str) -> Path:
 def state_dir() -> Path:
     """Returns the folder for caches and the embedded database.
 
-    It is `STAKESIM_HOME`, else the checkout's `.stakesim`, else the user's data directory.
+    It is `STAKESIM_HOME`, else the checkout's `.stakesim` if this user may write there, else the user's data directory.
     """
     if home := os.environ.get("STAKESIM_HOME"):
         return _expand_user(home)
-    if root := checkout():
+    if (root := checkout()) and _is_writable(root / ".stakesim"):
         return root / ".stakesim"
     if sys.platform == "darwin":
         return _expand_user("~/Library/Application Support/stakesim")
     return _expand_user(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "stakesim"
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether this user may write into the folder, or make it."""
+    return os.access(folder if folder.exists() else folder.parent, os.W_OK)
 
 
 def _expand_user(path: str) -> Path:

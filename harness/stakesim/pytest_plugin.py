@@ -8,10 +8,10 @@ Options:
 
 Settings:
     stakesim_scenarios: Folders whose YAML files are collected as tests, and also the YAML files in their
-        `regressions/`. Nothing is collected by default.
+        `regressions/`. They count from the file with the setting. Nothing is collected by default.
 
 Fixtures:
-    run_scenario: Runs a scenario, and fails the test if the scenario has findings.
+    run_scenario: Runs a scenario, and fails the test if the scenario has findings. A path counts from the test's file.
     stakesim_environment: The session's environment.
     stakesim_engine: The session's engine; each test's changes to the chain are reverted.
     stakesim_trace: The session's trace, for `open_engine("py-evm", trace=...)`.
@@ -22,6 +22,7 @@ an option, setting or fixture is used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from stakesim.errors import StakesimError
     from stakesim.evm.engine import Engine
     from stakesim.evm.in_process.trace import ExecutionTrace
     from stakesim.runner.environment import Environment
@@ -42,17 +44,30 @@ class _LazyEnvironment:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._environment: Environment | None = None
+        self._error: StakesimError | None = None
 
     def get(self) -> Environment:
+        """Returns the environment.
+
+        Raises:
+            StakesimError: It can't be opened.
+        """
+        from stakesim.errors import StakesimError
         from stakesim.evm.contract_file import load_contract
         from stakesim.project import current_project
         from stakesim.runner.environment import open_environment
 
+        if self._error is not None:
+            raise self._error
         if self._environment is None:
             option = self._config.getoption
-            file = option("--stakesim-contract") or current_project().contract
-            contract = load_contract(file) if file else None
-            self._environment = open_environment(option("--stakesim-engine"), contract, option("--stakesim-driver"))
+            try:
+                file = option("--stakesim-contract") or current_project().contract
+                contract = load_contract(file) if file else None
+                self._environment = open_environment(option("--stakesim-engine"), contract, option("--stakesim-driver"))
+            except StakesimError as error:  # each test would wait for the same one
+                self._error = error.with_traceback(None)
+                raise
         return self._environment
 
     def close(self) -> None:
@@ -83,24 +98,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--stakesim-coverage-trace", default=None, help="file for the trace of py-evm that stakesim coverage reads"
     )
-    parser.addini("stakesim_scenarios", "folders whose scenario files are tests", type="args", default=[])
+    parser.addini("stakesim_scenarios", "folders whose scenario files are tests", type="paths", default=[])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Reads the setting, and closes the environment at the end of the session."""
+    """Checks options and setting, and closes the environment at the end of the session."""
+    _check_options(config)
     environment = config.stash[_ENVIRONMENT] = _LazyEnvironment(config)
     config.add_cleanup(environment.close)
-    config.stash[_FOLDERS] = [_folder(config, name) for name in config.getini("stakesim_scenarios")]
+    config.stash[_FOLDERS] = [_folder(folder) for folder in config.getini("stakesim_scenarios")]
 
 
-def _folder(config: pytest.Config, name: str) -> Path:
-    folder = (config.rootpath / name).resolve()
+def _check_options(config: pytest.Config) -> None:
+    """Refuses what can be seen to be wrong before any test runs; imports nothing for options that are not given."""
+    engine, contract, driver = (config.getoption(f"--stakesim-{name}") for name in ("engine", "contract", "driver"))
+    if engine is not None:
+        from stakesim.errors import StakesimError
+        from stakesim.evm.engines import check_name
+
+        try:
+            check_name(engine)
+        except StakesimError as error:
+            raise pytest.UsageError(f"--stakesim-engine: {error}") from None
+    if driver not in (None, "contract"):
+        from stakesim.project import current_project
+
+        if current_project().backend is None:
+            raise pytest.UsageError(f"--stakesim-driver: there is no {driver}, as the project names no backend.")
+    if contract is not None and not Path(contract.partition(":")[0]).is_file():
+        raise pytest.UsageError(f"--stakesim-contract: there is no file {contract.partition(':')[0]}: name another.")
+
+
+def _folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise pytest.UsageError(
-            f"stakesim_scenarios names {name}, and there is no such folder in {config.rootpath}: create it, or name "
-            "another."
+            f"stakesim_scenarios names {folder.name}, and there is no such folder in {folder.parent}: create it, or "
+            "name another."
         )
-    return folder
+    return folder.resolve()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -125,9 +160,7 @@ class ScenarioItem(pytest.Item):
 
     def runtest(self) -> None:
         """Runs the scenario."""
-        from stakesim.scenario.scenario import load
-
-        _run(self.config, load(self.path))
+        _run(self.config, self.path)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """Shows findings, and errors that the user can mend, without a traceback."""
@@ -137,18 +170,35 @@ class ScenarioItem(pytest.Item):
             return str(excinfo.value)
         return super().repr_failure(excinfo, *args)
 
-    def reportinfo(self) -> tuple[Path, None, str]:
+    def reportinfo(self) -> tuple[Path, int, str]:
         """Where the test is, and its name."""
-        return self.path, None, f"scenario {self.name}"
+        return self.path, 0, f"scenario {self.name}"
 
 
-def _run(config: pytest.Config, scenario: Scenario) -> ScenarioResult:
+def _run(config: pytest.Config, scenario_or_file: Scenario | Path) -> ScenarioResult:
+    """Runs a scenario in the session's environment.
+
+    Raises:
+        AssertionError: It has findings; `FILE:LINE` of the step comes first, if there is a file.
+        StakesimError: The file is not valid, or the environment can't be opened.
+    """
+    __tracebackhide__ = True
     from stakesim.runner.narrative import narrate
     from stakesim.runner.scenario_run import run_scenario
+    from stakesim.scenario.scenario import load
+    from stakesim.schema.errors import place
+    from stakesim.schema.yaml_file import line_in_file
 
-    result = run_scenario(config.stash[_ENVIRONMENT].get(), scenario)
+    if not isinstance(scenario_or_file, Path):
+        result, where = run_scenario(config.stash[_ENVIRONMENT].get(), scenario_or_file), ""
+    else:
+        file = Path(os.path.relpath(scenario_or_file))
+        scenario = load(file)
+        result = run_scenario(config.stash[_ENVIRONMENT].get(), scenario)
+        step = result.findings[0].step if result.findings else 1
+        where = f"{place(file, line_in_file(file, ('actions', step - 1)))}: "
     if result.findings:
-        raise AssertionError(narrate(result.findings))
+        raise AssertionError(f"{where}{narrate(result.findings)}")
     return result
 
 
@@ -172,26 +222,53 @@ def stakesim_trace(request: pytest.FixtureRequest) -> Iterator[ExecutionTrace | 
 @pytest.fixture(scope="session")
 def stakesim_environment(request: pytest.FixtureRequest) -> Environment:
     """The session's environment, as `stakesim.runner.scenario_run.run_scenario` takes it."""
-    return request.config.stash[_ENVIRONMENT].get()
+    return _environment(request)
 
 
 @pytest.fixture
 def stakesim_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """The session's engine. The chain is restored after the test."""
-    engine = request.config.stash[_ENVIRONMENT].get().engine
+    engine = _environment(request).engine
     snapshot = engine.snapshot()
     yield engine
     engine.revert(snapshot)
 
 
+def _environment(request: pytest.FixtureRequest) -> Environment:
+    """The session's environment; if it can't be opened, a sentence without a traceback."""
+    from stakesim.errors import StakesimError
+
+    try:
+        return request.config.stash[_ENVIRONMENT].get()
+    except StakesimError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
 @pytest.fixture
 def run_scenario(request: pytest.FixtureRequest) -> Callable[[Scenario | str | Path], ScenarioResult]:
-    """Runs a scenario, or a scenario file, and returns its result. The test fails if the scenario has findings."""
+    """Runs a scenario, and returns its result. The test fails if the scenario has findings.
+
+    It takes a scenario, the name of one, or a path, which counts from the test's file, or else from pytest's root.
+    """
 
     def run(scenario_or_file: Scenario | str | Path) -> ScenarioResult:
-        from stakesim.scenario.scenario import Scenario, load
+        __tracebackhide__ = True
+        from stakesim.errors import StakesimError
 
-        scenario = scenario_or_file if isinstance(scenario_or_file, Scenario) else load(scenario_or_file)
-        return _run(request.config, scenario)
+        try:
+            chosen = _find(request, scenario_or_file) if isinstance(scenario_or_file, str | Path) else scenario_or_file
+            return _run(request.config, chosen)
+        except (AssertionError, StakesimError) as error:
+            raise error.with_traceback(None) from None  # the library's frames say nothing about the scenario
 
     return run
+
+
+def _find(request: pytest.FixtureRequest, name: str | Path) -> Path:
+    """The file of a path, or of a scenario's name."""
+    from stakesim.runner.scenario_files import ENDINGS, files_of
+
+    if not str(name).endswith(ENDINGS):
+        return files_of(str(name))[0]
+    beside = request.path.parent / name
+    return beside if beside.exists() else request.config.rootpath / name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -185,9 +187,9 @@ def fill_server(data_dir: Path) -> None:
 def test_the_embedded_server_starts_once_for_all_below_any_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A socket's path may have about 100 characters, a data directory's more; and a server killed hard leaves a
-    `postmaster.pid` behind, whose number may be another process's by now."""
-    data_dir = tmp_path / ("a-rather-long-name-" * 5) / "postgres"
+    """A socket's path may have about 100 characters, a data directory's more, also blanks and quotes; and a server
+    killed hard leaves a `postmaster.pid` behind, whose number may be another process's by now."""
+    data_dir = tmp_path / ('it\'s a "rather" long näme ' * 4) / "postgres"
     try:
         with multiprocessing.get_context("fork").Pool(2) as pool:
             assert pool.map(_ask, [data_dir] * 2) == [len(ALL)] * 2
@@ -212,3 +214,25 @@ def _does_not_wait(program: str, args: tuple[str, ...], **options: Any) -> str:
     if program == "pg_ctl":
         raise subprocess.TimeoutExpired(program, options["timeout"])
     return done
+
+
+def test_locks_and_sockets_are_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert embedded._runtime_dir() == embedded._runtime_dir() == tmp_path / f"stakesim-{os.getuid()}"
+    assert embedded._runtime_dir().stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    (tmp_path / "stakesim-12345").mkdir()
+    with pytest.raises(PermissionError, match="belongs to somebody else"):
+        embedded._runtime_dir()
+
+
+def test_the_state_is_elsewhere_if_the_checkout_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read-only, or somebody else's."""
+    monkeypatch.delenv("STAKESIM_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert paths.state_dir() == tmp_path / "stakesim"
+    assert default_data_dir() == tmp_path / "stakesim" / "postgres"

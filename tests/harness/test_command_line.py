@@ -86,7 +86,7 @@ def test_findings_end_with_exit_code_1(stakesim, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("run", "clam"), "nor a profile (administered, calm, flaky, hostile, volatile)"),
+        (("run", "clam"), "no scenario, profile or population 'clam'; did you mean 'calm'?"),
         (("run", "calm", "--engine", "ganache"), "choose py-evm, revm, anvil"),
         (("replay", "nowhere.yaml"), "nowhere.yaml: can't be read"),
         (("replay", "scenarios/no-show.yaml", "--engine", "rpc:http://127.0.0.1:9"), "127.0.0.1:9"),
@@ -105,7 +105,19 @@ def test_an_invalid_file_is_reported_with_line_and_field(stakesim, tmp_path):
     (tmp_path / "no-show.yaml").write_text(text)
     finished = stakesim("check", str(tmp_path / "no-show.yaml"))
     assert finished.returncode == 2
-    assert "no-show.yaml, line 11, actions[0].seats" in finished.stderr
+    assert finished.stderr.startswith(f"{tmp_path}/no-show.yaml:11: actions[0].seats: ")
+
+
+@pytest.mark.parametrize("command", [("check",), ("run", "--driver", "contract")])
+def test_the_problems_of_all_files_are_told(stakesim, tmp_path, command):
+    text = (ROOT / "scenarios" / "no-show.yaml").read_text()
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yml").write_text(text.replace("seats: 4", "seats: 4e1").replace("no-show", name))
+    finished = stakesim(*command, str(tmp_path / "one.yml"), str(tmp_path / "two.yml"), "no-shwo")
+    assert finished.returncode == 2
+    places = {line.partition(": ")[0] for line in finished.stderr.splitlines()}
+    assert places >= {f"{tmp_path}/one.yml:11", f"{tmp_path}/two.yml:11"}
+    assert "there is no scenario, profile or population 'no-shwo'; did you mean 'no-show'?" in finished.stderr
 
 
 @pytest.mark.parametrize(
@@ -125,10 +137,47 @@ def test_check_reports_expectations_against_the_rules(stakesim, tmp_path, old, n
     assert message in finished.stdout
 
 
-def test_check_accepts_all_scenarios(stakesim):
-    finished = stakesim("check", *map(str, sorted((ROOT / "scenarios").glob("*.yaml"))))
+def test_check_accepts_all_files_of_a_folder(stakesim):
+    finished = stakesim("check", "scenarios")
     assert finished.returncode == 0
-    assert "well-formed, and as the rules say" in finished.stdout
+    assert re.search(r"^[6-9]\d files: well-formed, and as the rules say$", finished.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("profiles/calm.yaml", "two_runs", "too_runs", ":3: too_runs: is no field here; did you mean 'two_runs'?"),
+        ("populations/conference.yaml", "seats:", "seets:", ":3: seets: is no field here; did you mean 'seats'?"),
+        ("sweeps/stake-size.yaml", "conference", "conferense", "there is no population 'conferense'; did you mean"),
+        ("sweeps/stake-size.yaml", "stake_bps", "steak_bps", "there is no term 'steak_bps'; did you mean 'stake_bps'?"),
+        ("regressions/faults/row-30.yaml", "do:", "doo:", "doo: is no field here; did you mean 'do'?"),
+    ],
+)
+def test_check_knows_each_kind_of_file(stakesim, tmp_path, file, old, new, message):
+    text = (ROOT / "scenarios" / file).read_text()
+    assert old in text
+    copy = tmp_path / Path(file).name
+    copy.write_text(text)
+    assert stakesim("check", str(copy)).returncode == 0
+    copy.write_text(text.replace(old, new))
+    finished = stakesim("check", str(tmp_path))
+    assert finished.returncode == 2
+    assert message in finished.stderr
+    assert finished.stderr.startswith(str(copy))
+
+
+def test_a_disagreement_has_its_line(stakesim, tmp_path):
+    text = (ROOT / "scenarios" / "no-show.yaml").read_text().replace("b: 0", "b: 1")
+    (tmp_path / "no-show.yaml").write_text(text)
+    finished = stakesim("check", str(tmp_path / "no-show.yaml"))
+    line = text.splitlines().index("  b: 1") + 1
+    assert f"no-show.yaml:{line}: received.b: expected 1 wei, the model says 0\n" in finished.stdout
+
+
+@pytest.mark.parametrize("item", ["scenarios/profiles/calm.yaml", "calm", "scenarios/backend"])
+def test_run_takes_names_files_and_folders(stakesim, item):
+    finished = stakesim("run", item, "--driver", "contract", "--runs", "1")
+    assert re.search(r"^(random: calm|answers-lost) ", finished.stdout, re.MULTILINE), finished.stderr
 
 
 def test_an_unreachable_database_is_reported(stakesim, monkeypatch):

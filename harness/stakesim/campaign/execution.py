@@ -90,7 +90,8 @@ def run_all(
     progress: Progress | None,
     probes_largest_run: bool,
     keeps_all: bool = True,
-) -> list[ScenarioResult]:
+    interruptible: bool = False,
+) -> tuple[list[ScenarioResult], bool]:
     """Runs scenarios.
 
     Args:
@@ -101,9 +102,10 @@ def run_all(
         progress: Called with each result.
         probes_largest_run: Also run the largest run that the contract opens.
         keeps_all: Keep actions and ledger of drawn scenarios that pass, too: 100,000 of them fill a machine's memory.
+        interruptible: Ctrl-C ends it, and what was done is kept; otherwise it is raised.
 
     Returns:
-        Results in the order of the scenarios.
+        Results in the order of the scenarios, and whether it was interrupted.
     """
     progress, numbered = progress or _ignore, enumerate(scenarios)
     batches = iter(lambda: list(islice(numbered, BATCH)), [])
@@ -114,8 +116,16 @@ def run_all(
         )
     else:
         results = _run_here(chain(*first, numbered), setup, progress, probes_largest_run=probes_largest_run)
-    kept = ((number, result if keeps_all else _without_details(result)) for number, result in results)
-    return [result for _, result in sorted(kept, key=lambda numbered: numbered[0])]
+    kept: list[Numbered] = []
+    interrupted = False
+    try:
+        for number, result in results:
+            kept.append((number, result if keeps_all else _without_details(result)))
+    except KeyboardInterrupt:
+        if not interruptible:
+            raise
+        interrupted = True
+    return [result for _, result in sorted(kept, key=lambda numbered: numbered[0])], interrupted
 
 
 def _ignore(result: ScenarioResult) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stakesim.campaign.campaign import unsupported
-from stakesim.campaign.result import CampaignResult
+from stakesim.campaign.result import HEADINGS, CampaignResult
 from stakesim.campaign.selection import is_drawn
 from stakesim.runner import ledger
 from stakesim.runner.narrative import describe_action, format_time, format_wei, narratives
@@ -109,8 +109,14 @@ def replayable(failure: ScenarioResult) -> Scenario:
     return scenario.model_copy(update=changes)
 
 
-def show(result: CampaignResult, console: Console) -> None:
-    """Prints a line for each scripted scenario and each profile, what was reached, the findings, and the verdict."""
+def show(result: CampaignResult, console: Console, verdict_console: Console | None = None) -> None:
+    """Prints a line for each scripted scenario and each profile, what was reached, the findings, and the verdict.
+
+    Args:
+        result: Of the campaign.
+        console: Where.
+        verdict_console: Where findings and verdict are printed, if not there.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("scenario")
     for head in ("runs", "steps", "tx", "seconds"):
@@ -130,11 +136,11 @@ def show(result: CampaignResult, console: Console) -> None:
         names = ", ".join(f"{name} ({count})" for name, count in left_out.items())
         console.print(f"\nnot supported by this contract or backend, and left out: {names}", highlight=False)
     console.print("\nreached: " + ", ".join(f"{result.reached[key]} {key}" for key in SUMMARY_KEYS), highlight=False)
-    _show_verdict(result, console)
+    _show_verdict(result, verdict_console or console)
 
 
-def show_steps(result: CampaignResult, console: Console) -> None:
-    """Prints every action of the scenarios with its outcome and payouts; then the findings and the verdict."""
+def show_steps(result: CampaignResult, console: Console, verdict_console: Console | None = None) -> None:
+    """Prints every action of the scenarios with its outcome and payouts; then as `show`."""
     for scenario_result in result.results:
         scenario = scenario_result.scenario
         console.print(Text(scenario.name, "bold"), Text(f"- {scenario.story.strip()}"))
@@ -149,7 +155,7 @@ def show_steps(result: CampaignResult, console: Console) -> None:
             )
             for row in payouts:
                 console.print(f"        {row.actor} gets {format_wei(row.wei_out)} ({row.outcome})", highlight=False)
-    _show_verdict(result, console)
+    _show_verdict(result, verdict_console or console)
 
 
 def write_report(result: CampaignResult, folder: Path, command: str) -> None:
@@ -181,12 +187,13 @@ def grouped(result: CampaignResult) -> list[Group]:
 def _show_verdict(result: CampaignResult, console: Console) -> None:
     for text in narratives(result.findings):
         console.print(Text("\n" + text))
-    console.print(Text("\nPASS  " if result.ok else "\nFINDINGS  ", "bold green" if result.ok else "bold red"), end="")
+    colour = {"pass": "green", "fail": "red", "vacuous": "yellow", "interrupted": "yellow"}[result.verdict]
+    console.print(Text(f"\n{HEADINGS[result.verdict]}  ", f"bold {colour}"), end="")
     console.print(result.summary(), highlight=False)
 
 
 def _markdown(result: CampaignResult, command: str) -> Iterator[str]:
-    yield f"# {'Pass' if result.ok else 'Findings'}\n"
+    yield f"# {HEADINGS[result.verdict].capitalize()}\n"
     yield f"{result.summary()}.\n\nMade by `{command}`.\n"
     if result.findings:
         yield "## Findings\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stakesim.runner import ledger
 from stakesim.runner.findings import Finding
@@ -15,6 +15,11 @@ from stakesim.runner.scenario_result import ScenarioResult
 
 if TYPE_CHECKING:
     import pandas as pd
+
+VACUOUS = "VACUOUS"
+"""Id of a finding that says that a campaign reached too little."""
+HEADINGS = {"pass": "PASS", "fail": "FINDINGS", "vacuous": "VACUOUS", "interrupted": "INTERRUPTED"}
+"""The verdicts in a report."""
 
 
 @dataclass
@@ -27,6 +32,7 @@ class CampaignResult:
         reached: How often each action, outcome, status and error occurred.
         seconds: Wall-clock time.
         left: Scenarios that were not begun, as the time was up.
+        interrupted: Ctrl-C ended it before all scenarios were run.
     """
 
     results: list[ScenarioResult]
@@ -34,11 +40,24 @@ class CampaignResult:
     reached: Reached = field(default_factory=Reached)
     seconds: float = 0.0
     left: int = 0
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether there are no findings."""
         return not self.findings
+
+    @property
+    def is_vacuous(self) -> bool:
+        """Whether nothing is wrong but that too little was reached to say so."""
+        return bool(self.findings) and all(finding.id == VACUOUS for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """`pass`, `fail`, `vacuous`: nothing is wrong, but too little was reached to say so; or `interrupted`."""
+        if self.interrupted and (self.ok or self.is_vacuous):
+            return "interrupted"
+        return "pass" if self.ok else "vacuous" if self.is_vacuous else "fail"
 
     @property
     def rows(self) -> list[ledger.LedgerRow]:
@@ -63,9 +82,22 @@ class CampaignResult:
         """Transactions that were mined."""
         return sum(result.transactions for result in self.results)
 
+    def figures(self) -> dict[str, Any]:
+        """How much was run, by name."""
+        return {
+            "scenarios": len(self.results),
+            "steps": sum(result.steps for result in self.results),
+            "transactions": self.transactions,
+            "seconds": round(self.seconds, 1),
+        }
+
     def summary(self) -> str:
         """The figures and the verdict in one sentence."""
         verdict = "everything that must hold held" if self.ok else f"{len(self.findings)} findings"
+        if self.is_vacuous:
+            verdict = "nothing is wrong, but too little was reached to say so"
+        if self.interrupted:
+            verdict = f"interrupted; until then {verdict}"
         return (
             f"{len(self.results)} scenarios, {sum(result.steps for result in self.results)} steps, "
             f"{self.transactions} transactions in {self.seconds:.1f} s: {verdict}"
@@ -80,6 +112,6 @@ class CampaignResult:
         cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{n}</td></tr>" for k, n in sorted(self.reached.items()))
         colour = "#1a7f37" if self.ok else "#b42318"
         return (
-            f'<p style="color:{colour}"><b>{"PASS" if self.ok else "FINDINGS"}</b> {html.escape(self.summary())}</p>'
+            f'<p style="color:{colour}"><b>{HEADINGS[self.verdict]}</b> {html.escape(self.summary())}</p>'
             f"{texts}<details><summary>reached</summary><table>{cells}</table></details>"
         )

@@ -14,7 +14,7 @@ from stakesim.generate.random_scenario import generate
 from stakesim.runner import scenario_files
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, load
-from stakesim.schema.errors import InputError
+from stakesim.schema.errors import ErrorCollector, InputError
 from stakesim.search.walks import walk
 
 Item: TypeAlias = str | Path | Scenario
@@ -72,33 +72,35 @@ def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, te
             scenarios of a profile have other ones.
 
     Raises:
-        InputError: A file can't be read, or nothing has that name.
+        InputError: Files can't be read, or nothing has that name. It has the errors of all of them.
     """
     scenarios: list[Scenario] = []
     draws: list[Draw] = []
+    errors = ErrorCollector()
     for item in items:
-        if isinstance(item, Scenario):
-            scenarios.append(item)
-        elif file := scenario_files.find_scenario_file(str(item)):
-            scenarios.append(load(file))
-        else:
-            draw = _generator(str(item), steps, terms)
-            scenarios += [draw(seed, index) for index in range(runs)]
-            draws.append(draw)
+        with errors.collect():
+            if isinstance(item, Scenario):
+                scenarios.append(item)
+            elif files := scenario_files.find_scenarios(str(item)):
+                for file in files:
+                    with errors.collect():
+                        scenarios.append(load(file))
+            else:
+                draw = _generator(str(item), steps, terms)
+                scenarios += [draw(seed, index) for index in range(runs)]
+                draws.append(draw)
+    errors.raise_errors()
     return Selection(scenarios, runs * len(draws), draws)
 
 
 def _generator(name: str, steps: int | None, terms: Terms | None) -> Draw:
-    """What draws scenarios of the profile or population of that name."""
-    profiles, populations = scenario_files.profiles(), scenario_files.populations()
-    if name in populations:
-        return _population_generator(populations[name], steps, terms)
-    if name not in profiles:
-        raise InputError(
-            f"{name} is neither a scenario file (.yaml) nor its name, nor a profile ({', '.join(profiles)}), nor a "
-            f"population ({', '.join(populations)})"
-        )
-    profile = load_profile(profiles[name])
+    """What draws scenarios of the profile or population of that name, or in that file."""
+    if population := scenario_files.find_drawn(name, "populations"):
+        return _population_generator(population, steps, terms)
+    file = scenario_files.find_drawn(name, "profiles")
+    if file is None:
+        raise scenario_files.unknown(name)
+    profile = load_profile(file)
     if terms:
         profile = profile.model_copy(update={"terms": terms})
     return partial(walk, profile, steps=steps) if steps else partial(generate, profile)

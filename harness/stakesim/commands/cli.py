@@ -11,7 +11,7 @@ import gc
 import signal
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -32,11 +32,17 @@ from stakesim.commands.owner import owner
 from stakesim.commands.replay import replay
 from stakesim.commands.run import run
 from stakesim.commands.sweep import sweep
-from stakesim.commands.terminal import ExitCode, print_error
+from stakesim.commands.terminal import ExitCode, Output, print_error, print_summary, set_output
 from stakesim.commands.verify import verify
 
 if TYPE_CHECKING:
     from stakesim.project import Project
+
+
+TEST, GATE, OPERATE, ANALYSE = "Test", "Gate: before a deployment", "Operate", "Analyse"
+"""Panels of the help, by who reads it."""
+_SENTENCE = 400
+"""Characters of the longest sentence about a command."""
 
 
 class _Commands(TyperGroup):
@@ -49,8 +55,25 @@ class _Commands(TyperGroup):
         gc.disable()  # help imports many modules, and then the process ends
         super().format_help(ctx, formatter)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes the commands by panel, each with its whole first sentence."""
+        panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in (TEST, GATE, OPERATE, ANALYSE)}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                panels[command.rich_help_panel].append((name, command.get_short_help_str(_SENTENCE)))
+        for panel, rows in panels.items():
+            if rows:
+                with formatter.section(panel):
+                    formatter.write_dl(rows)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return super().get_command(ctx, cmd_name) or _current_project_commands().get(cmd_name)
+        if own := super().get_command(ctx, cmd_name):
+            return own
+        command = _current_project_commands().get(cmd_name)
+        if command is not None and not isinstance(command.rich_help_panel, str):
+            command.rich_help_panel = OPERATE
+        return command
 
     def list_commands(self, ctx: Any) -> list[str]:
         from stakesim.errors import StakesimError
@@ -91,42 +114,64 @@ def project_commands(project: Project) -> Mapping[str, Any]:
 
 cli = typer.Typer(
     cls=_Commands,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Simulate and test a stake contract and the backend that drives it. Exit codes: 0 everything holds, "
-    "1 findings, 2 trouble (bad input, or something is missing).",
+    "1 findings, 2 trouble (bad input, or something is missing), 3 nothing is wrong, but too little was tried.",
 )
-cli.command()(init)
-cli.command()(run)
-cli.command()(fuzz)
-cli.command()(replay)
-cli.command()(check)
-cli.command("compile")(compile_contracts)
-cli.command()(gate)
-cli.command()(mutate)
-cli.command()(coverage)
-cli.command()(gas)
-cli.command()(opinions)
-cli.command()(faults)
-cli.command()(sweep)
-cli.command()(bench)
-cli.command()(deploy)
-cli.command()(verify)
-cli.add_typer(owner, name="owner")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"stakesim {version('stakesim')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+cli.command(rich_help_panel=TEST)(run)
+cli.command(rich_help_panel=TEST)(fuzz)
+cli.command(rich_help_panel=TEST)(replay)
+cli.command(rich_help_panel=TEST)(check)
+cli.command(rich_help_panel=TEST)(faults)
+cli.command(rich_help_panel=TEST)(init)
+cli.command(rich_help_panel=GATE)(gate)
+cli.command(rich_help_panel=GATE)(mutate)
+cli.command(rich_help_panel=GATE)(coverage)
+cli.command(rich_help_panel=GATE)(gas)
+cli.command(rich_help_panel=GATE)(opinions)
+cli.command("compile", rich_help_panel=GATE)(compile_contracts)
+cli.command(rich_help_panel=OPERATE)(deploy)
+cli.command(rich_help_panel=OPERATE)(verify)
+cli.add_typer(owner, name="owner", rich_help_panel=OPERATE)
+cli.command(rich_help_panel=ANALYSE)(sweep)
+cli.command(rich_help_panel=ANALYSE)(bench)
 
 
 def main() -> None:
     """Runs the command line. An error that the user can mend ends as one sentence on stderr and exit code 2."""
     from stakesim.errors import StakesimError
 
+    set_output(Output())
     # SIGTERM interrupts as Ctrl-C does, so a cancelled CI job stops the nodes that it started
     previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli()
     except (StakesimError, OSError) as error:
         print_error(error)
+        print_summary(ExitCode.TROUBLE, problems=str(error).splitlines())
         _exit(ExitCode.TROUBLE)
     except SystemExit as end:
         _exit(end.code)

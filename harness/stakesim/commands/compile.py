@@ -8,12 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from stakesim.commands.terminal import ExitCode, console, fail
+from stakesim.commands.options import reports
+from stakesim.commands.terminal import console, fail, finish, print_error, print_finding
 
 
+@reports
 def compile_contracts(
     write: Annotated[
-        bool, typer.Option(help="Write the artifacts that ship with the library, and the backend's copy of EventStake.")
+        bool,
+        typer.Option(
+            "--write", help="Write the artifacts that ship with the library, and the backend's copy of EventStake."
+        ),
     ] = False,
 ) -> None:
     """Compile the packaged contracts, and check that the committed artifacts match the sources."""
@@ -23,7 +28,11 @@ def compile_contracts(
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         elif not file.exists() or file.read_text() != text:
-            fail(f"{file} is not what the sources compile to: run `stakesim compile --write`", ExitCode.FINDINGS)
+            message = f"{file} is not what the sources compile to: run `stakesim compile --write`"
+            print_error(message)
+            print_finding("artifact", message)
+            finish(ok=False)
+    finish(ok=True)
 
 
 def _artifact_files(*, write: bool) -> dict[Path, dict[str, Any]]:

@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from stakesim.commands.options import ContractSource, contract_or_default
-from stakesim.commands.terminal import console, finish, progress_bar
+from stakesim.commands.options import ContractSource, Tests, contract_or_default, reports
+from stakesim.commands.terminal import console, finish, print_finding, progress_bar
 
 
+@reports
 def coverage(
     contract: ContractSource = None,
-    tests: Annotated[
-        Path | None, typer.Option(help="File or folder of pytest tests that take --stakesim-contract, to run as well.")
-    ] = None,
+    tests: Tests = None,
     lcov: Annotated[Path | None, typer.Option(help="Tracefile to write, for genhtml or an editor.")] = None,
 ) -> None:
     """Run all scenarios on py-evm, and list the lines and branches of the contract that none of them reaches.
@@ -32,14 +31,19 @@ def coverage(
     output, file = console(), Path(reached.file)
     missing, reasons = gaps(reached, file.read_text(encoding="utf-8")), load_reasons(file)
     for gap in missing:
-        output.print(f"{file.name}:{gap.line}: {gap.what}: {gap.key}", markup=False)
-        if gap.key in reasons:
-            output.print(f"  reviewed: {reasons[gap.key]}", markup=False)
+        place, reason = f"{file.name}:{gap.line}", reasons.get(gap.key)
+        console(findings=reason is None).print(f"{place}: {gap.what}: {gap.key}", markup=False)
+        if reason is None:
+            print_finding(gap.what, gap.key, place=place)
+        else:
+            output.print(f"  reviewed: {reason}", markup=False)
     if lcov:
         lcov.parent.mkdir(parents=True, exist_ok=True)
         lcov.write_text(reached.lcov())
     gone = reached_again(missing, reasons) if tests is None else []
     for key in gone:
-        output.print(f"reached, and still listed in {UNREACHED}: {key}", markup=False)
+        console(findings=True).print(f"reached, and still listed in {UNREACHED}: {key}", markup=False)
+        print_finding("reached", key)
     output.print(f"{reached.line_count} lines, {reached.branch_count} branches")
-    finish(ok=not gone and all(gap.key in reasons for gap in missing))
+    ok = not gone and all(gap.key in reasons for gap in missing)
+    finish(ok=ok, lines=reached.line_count, branches=reached.branch_count)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stakesim.commands.options import Contract, Rpc, Terms, parse_terms
+from stakesim.commands.options import ENV_FILE, Contract, DryRun, EnvFile, Rpc, Terms, parse_terms
 from stakesim.gate.profiles import ProfileName
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def deploy(
             show_default="deploy to an address that depends on the deployer's nonce",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    dry_run: DryRun = False,
     profile: Annotated[ProfileName, typer.Option(help="The smallest profile of the gate that is enough.")] = "release",
     without: Annotated[
         list[str] | None,
@@ -49,9 +49,7 @@ def deploy(
         Path | None,
         typer.Option(help="File for the compiler's standard-JSON input, which Etherscan and Sourcify take."),
     ] = None,
-    env_file: Annotated[
-        Path, typer.Option(help="File with PLATFORM_PRIVATE_KEY; the environment variable has priority.")
-    ] = Path(".env"),
+    env_file: EnvFile = ENV_FILE,
 ) -> None:
     """Deploy a contract with PLATFORM_PRIVATE_KEY, if the same code and terms have passed the gate recently."""
     from stakesim.evm.contract_file import production_contract

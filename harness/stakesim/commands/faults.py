@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stakesim.commands.options import For, Jobs, duration
-from stakesim.commands.terminal import console, finish, progress_bar
+from stakesim.commands.options import JOBS, For, FreshSeed, Jobs, duration, reports
+from stakesim.commands.terminal import console, finish, print_finding, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,17 +21,13 @@ if TYPE_CHECKING:
 FRESH_SEED_BITS = 40
 
 
+@reports
 def faults(
     runs: Annotated[
         int, typer.Option(help="Size of the campaign: the project plans how many episodes of each kind.", min=1)
     ] = 50,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Seed of all random choices: the same seed gives the same episodes.", min=0, show_default="a fresh one"
-        ),
-    ] = None,
-    jobs: Jobs = 2,
+    seed: FreshSeed = None,
+    jobs: Jobs = JOBS,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Run only this episode, as network:3 or kill:7, and show its log. Repeatable."),
@@ -60,14 +56,22 @@ def faults(
             output.print(f"{episode.name} of seed {seed}", *episode.log, sep="\n  ", markup=False)
     output.print(_table(result))
     for narrative in result.narratives():
-        output.print(narrative, markup=False)
+        console(findings=True).print(narrative, markup=False)
+    for episode in result.episodes:
+        for violation in episode.violations:
+            print_finding(violation.invariant, violation.message, episode=episode.name, seed=result.seed)
     if not (only or result.interrupted) and result.rows_not_injected:
         rows = ", ".join(map(str, result.rows_not_injected))
         output.print(f"no fault of these rows happened: {rows}; run more episodes, or for longer")
     output.print(_summary(result))
     if not result.interrupted:
         _save_violations(result)
-    finish(ok=result.ok)
+    figures: dict[str, Any] = {
+        "seed": result.seed,
+        "seconds": round(result.seconds, 1),
+        "episodes": len(result.episodes),
+    }
+    finish(ok=result.ok, **figures, faults=result.injected.total(), interrupted=result.interrupted)
 
 
 def _run(
@@ -98,7 +102,8 @@ def _replay(file: Path, project_campaign: FaultCampaign) -> None:
     output.print(f"{file}", *result.log, sep="\n  ", markup=False)
     for violation in result.violations:
         statement = statements(project_campaign)[violation.invariant]
-        output.print(f"{violation.invariant} ({statement}): {violation.message}", markup=False)
+        console(findings=True).print(f"{violation.invariant} ({statement}): {violation.message}", markup=False)
+        print_finding(violation.invariant, violation.message, replay=str(file))
     output.print(f"{result.counts.total()} faults: {'violated' if result.violations else 'no violation'}")
     finish(ok=not result.violations)
 
@@ -106,7 +111,7 @@ def _replay(file: Path, project_campaign: FaultCampaign) -> None:
 def _save_violations(result: FaultCampaignResult) -> None:
     from stakesim.faults import regressions
 
-    output = console()
+    output = console(findings=True)
     for file in regressions.save_violations(result, lambda text: output.print(text, markup=False)):
         output.print(f"saved; replay it: stakesim faults --replay {file}", markup=False)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from stakesim.commands.options import Contract, contract_or_default, duration
-from stakesim.commands.terminal import console, finish, print_error
+from stakesim.commands.options import Contract, FreshSeed, Keep, contract_or_default, duration, reports
+from stakesim.commands.terminal import console, finish, output, print_error, print_finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +26,10 @@ _REFRESH_S = 0.5
 """Seconds between two updates of the live view."""
 
 
+@reports
 def fuzz(
     for_: Annotated[str, typer.Option("--for", help="How long to search, as 90s, 10m or 2h.")] = "1m",
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of all random choices.", min=0, show_default="from the clock")
-    ] = None,
+    seed: FreshSeed = None,
     contract: Contract = None,
     driver: Annotated[
         str, typer.Option(help="What is searched: contract, or a driver of the project's backend, as services or api.")
@@ -46,10 +43,7 @@ def fuzz(
         int | None, typer.Option(help="Stop after so many sequences; only of a contract.", min=1)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for each story, as a scenario and as a test.")] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Make regressions of findings: files in the project, which are tests.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each finding as a line of JSON.")] = False,
+    keep: Keep = False,
 ) -> None:
     """Search contract or backend for anything that breaks the rules, guided by what is new.
 
@@ -64,9 +58,11 @@ def fuzz(
         raise typer.BadParameter("--sequences is for the search of a contract: use --for or --findings.")
     seconds = duration(for_) or 60
     seed = time.time_ns() % 2**32 if seed is None else seed
-    options = _Options(driver, contract, seconds, seed, corpus, most, out, keep, as_json)
-    found = _search_contract(options, sequences) if driver == "contract" else _search_backend(options)
-    finish(ok=not found)
+    options = _Options(driver, contract, seconds, seed, corpus, most, out, keep)
+    if driver == "contract":
+        _search_contract(options, sequences)
+    else:
+        _search_backend(options)
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,6 @@ class _Options:
     most: int | None
     out: Path | None
     keep: bool
-    as_json: bool
 
 
 def _save(results: list[ScenarioResult], options: _Options) -> None:
@@ -102,8 +97,8 @@ def _save(results: list[ScenarioResult], options: _Options) -> None:
 # A contract
 
 
-def _search_contract(options: _Options, sequences: int | None) -> int:
-    """Searches a contract and tells what is found; returns the number of findings."""
+def _search_contract(options: _Options, sequences: int | None) -> NoReturn:
+    """Searches a contract, tells what is found, and ends the command."""
     from stakesim.evm.compiler import compile_contracts
     from stakesim.evm.contract_file import load_contract
     from stakesim.search.contract_search import confirm, corpus_folder, open_search, save_corpus
@@ -112,7 +107,7 @@ def _search_contract(options: _Options, sequences: int | None) -> int:
     artifact = load_contract(given) if given else compile_contracts()["EventStake"]
     folder = options.corpus or corpus_folder(artifact)
     search = open_search(artifact, options.seed, folder)
-    with _live_view(search, as_json=options.as_json) as update:
+    with _live_view(search) as update:
 
         def watch() -> bool:
             update()
@@ -125,12 +120,18 @@ def _search_contract(options: _Options, sequences: int | None) -> int:
         print_error(f"the corpus can't be kept: {error}")
     found = confirm(search)
     _save([finding.result for finding in found], options)
-    _tell(search, found, options.out, given, as_json=options.as_json)
-    return len(found)
+    _tell(search, found, options.out, given)
+    figures: dict[str, Any] = {
+        "seed": search.seed,
+        "seconds": round(search.seconds, 1),
+        "checked_actions": search.moves,
+    }
+    figures |= {"sequences": search.sequences, "findings": len(found), "not_tried": search.skipped}
+    finish(ok=not found, **figures)
 
 
 @contextmanager
-def _live_view(search: LaneSearch, *, as_json: bool) -> Iterator[Any]:
+def _live_view(search: LaneSearch) -> Iterator[Any]:
     """Shows figures and findings while a search runs; without a terminal, only the findings."""
     from rich.live import Live
 
@@ -144,10 +145,8 @@ def _live_view(search: LaneSearch, *, as_json: bool) -> Iterator[Any]:
             findings = list(search.findings.values())
             for finding in findings[told:]:
                 told += 1
-                if as_json:
-                    typer.echo(json.dumps(_as_json(finding)))
-                    sys.stdout.flush()
-                elif not screen.is_terminal:
+                _print_json(finding)
+                if not output().json and not screen.is_terminal:
                     typer.echo(_line(finding), err=True)
             if screen.is_terminal and search.seconds - last > _REFRESH_S:
                 last = search.seconds
@@ -169,20 +168,17 @@ def _line(finding: LaneFinding) -> str:
     return f"  {finding.seconds:7.1f} s  {len(finding.moves)} actions: {finding.difference.text[:160]}"
 
 
-def _as_json(finding: LaneFinding) -> dict[str, Any]:
-    kind, function, detail = finding.difference.cause
-    return {
-        "name": " ".join(part for part in (kind, function, detail) if part),
-        "seconds": round(finding.seconds, 3),
-        "actions": len(finding.moves),
-        "world": finding.world.name,
-        "text": finding.difference.text,
-    }
+def _print_json(finding: LaneFinding) -> None:
+    print_finding(
+        " ".join(part for part in finding.difference.cause if part),
+        finding.difference.text,
+        seconds=round(finding.seconds, 3),
+        actions=len(finding.moves),
+        world=finding.world.name,
+    )
 
 
-def _tell(
-    search: LaneSearch, found: list[ContractFinding], out: Path | None, contract: str | None, *, as_json: bool
-) -> None:
+def _tell(search: LaneSearch, found: list[ContractFinding], out: Path | None, contract: str | None) -> None:
     """Tells and writes what was found."""
     from stakesim.evm.compiler import CONTRACTS
     from stakesim.runner.narrative import narrate
@@ -195,17 +191,12 @@ def _tell(
             files = export(search, found, out, os.path.relpath(imported, out))
         except OSError as error:
             print_error(f"the stories can't be written: {error}")
-    if as_json:
-        figures = {"seed": search.seed, "seconds": round(search.seconds, 1), "checked_actions": search.moves}
-        figures |= {"sequences": search.sequences, "findings": len(found)}
-        typer.echo(json.dumps({**figures, "not_tried": search.skipped}))
-        return
-    screen = console()
+    screen, wrong = console(), console(findings=True)
     for finding in found:
-        screen.print(narrate(finding.findings), markup=False)
+        wrong.print(narrate(finding.findings), markup=False)
         if not finding.confirmed:
-            screen.print("  (the invariants hold when it is played as a scenario)", markup=False)
-        screen.print()
+            wrong.print("  (the invariants hold when it is played as a scenario)", markup=False)
+        wrong.print()
     for file in files:
         screen.print(f"written: {file}", markup=False)
     for what, reason in search.skipped.items():
@@ -216,8 +207,8 @@ def _tell(
 # A backend
 
 
-def _search_backend(options: _Options) -> int:
-    """Searches a backend and tells what is found; returns the number of findings."""
+def _search_backend(options: _Options) -> NoReturn:
+    """Searches a backend, tells what is found, and ends the command."""
     from stakesim.commands.campaigns import load_artifact
     from stakesim.runner.environment import open_environment
     from stakesim.search.backend_search import search
@@ -229,10 +220,9 @@ def _search_backend(options: _Options) -> int:
         for found in progress.found[told:]:
             told += 1
             length = len(found.result.scenario.actions)
-            if options.as_json:
-                typer.echo(json.dumps({"name": found.cause, "seconds": round(found.seconds, 3), "actions": length}))
-                sys.stdout.flush()
-            else:
+            text = found.result.findings[0].message
+            print_finding(found.cause, text, seconds=round(found.seconds, 3), actions=length)
+            if not output().json:
                 typer.echo(f"  {found.seconds:7.1f} s  {length} actions: {found.cause}", err=True)
         return options.most is None or told < options.most
 
@@ -241,16 +231,17 @@ def _search_backend(options: _Options) -> int:
     results = [found.result for found in progress.found]
     _save(results, options)
     if options.out is not None:
-        _write(results, options.out, as_json=options.as_json)
-    if options.as_json:
-        figures = {"seed": progress.seed, "seconds": round(progress.seconds, 1), "checked_actions": progress.actions}
-        typer.echo(json.dumps({**figures, "sequences": progress.sequences, "findings": len(results)}))
-    else:
-        _tell_of_backend(progress, results)
-    return len(results)
+        _write(results, options.out)
+    _tell_of_backend(progress, results)
+    figures: dict[str, Any] = {
+        "seed": progress.seed,
+        "seconds": round(progress.seconds, 1),
+        "checked_actions": progress.actions,
+    }
+    finish(ok=not results, **figures, sequences=progress.sequences, findings=len(results))
 
 
-def _write(results: list[ScenarioResult], out: Path, *, as_json: bool) -> None:
+def _write(results: list[ScenarioResult], out: Path) -> None:
     """Writes each story as a scenario, and says where."""
     from stakesim.scenario.scenario import dump
 
@@ -259,8 +250,7 @@ def _write(results: list[ScenarioResult], out: Path, *, as_json: bool) -> None:
         for result in results:
             file = out / f"{result.scenario.name}.yaml"
             file.write_text(dump(result.scenario), encoding="utf-8")
-            if not as_json:
-                console().print(f"written: {file}", markup=False)
+            console().print(f"written: {file}", markup=False)
     except OSError as error:
         print_error(f"the stories can't be written: {error}")
 
@@ -270,7 +260,7 @@ def _tell_of_backend(progress: SearchProgress, results: list[ScenarioResult]) ->
 
     screen = console()
     for result in results:
-        screen.print(f"{narrate(result.findings)}\n", markup=False)
+        console(findings=True).print(f"{narrate(result.findings)}\n", markup=False)
     screen.print(
         f"{progress.seconds:.0f} s, {progress.actions:,} actions checked, {progress.sequences:,} sequences, "
         f"{progress.branches} of {progress.branches_in_all} branches, {len(results)} findings\nseed: {progress.seed}",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stakesim.commands.options import EngineOrPyEvm, Hardfork, option_text
-from stakesim.commands.terminal import console, finish
+from stakesim.commands.options import EngineOrPyEvm, Hardfork, option_text, reports
+from stakesim.commands.terminal import console, finish, print_finding
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stakesim.gas_table import GasChange
 
 
+@reports
 def gas(
     write: Annotated[
         bool, typer.Option("--write", help="Accept the measured gas, and write it to the project's gas table.")
@@ -48,7 +49,11 @@ def gas(
     advice = f": look at them, then `{command}`" if to_review and not write else ""
     tolerance = gas_table.TOLERANCE_BPS / 100
     console().print(f"{to_review} of {len(changes)} changed by more than {tolerance}%{advice}")
-    finish(ok=write or not to_review)
+    for change in changes:
+        if not (change.accepted or write):
+            text = f"{change.reviewed or 'new'} reviewed, {change.measured or 'none'} now"
+            print_finding(change.transaction, text, reviewed=change.reviewed, measured=change.measured)
+    finish(ok=write or not to_review, hardfork=rules, transactions=len(changes))
 
 
 def _table(changes: list[GasChange], rules: str, others: Mapping[str, Mapping[str, int]]) -> Table:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stakesim.commands.options import (
+    JOBS,
     Contract,
     Engine,
     Jobs,
@@ -17,13 +18,15 @@ from stakesim.commands.options import (
     duration,
     option_text,
     parse_terms,
+    reports,
 )
-from stakesim.commands.terminal import console, finish
+from stakesim.commands.terminal import console, finish, print_finding
 from stakesim.gate.profiles import EFFORTS, ProfileName
 
 _MINUTES = ", ".join(f"{name} {effort.minutes:g}m" for name, effort in EFFORTS.items())
 
 
+@reports
 def gate(
     contract: Contract = None,
     profile: Annotated[
@@ -44,7 +47,7 @@ def gate(
     ] = None,
     engine: Engine = "revm",
     seed: Seed = 0,
-    jobs: Jobs = 2,
+    jobs: Jobs = JOBS,
     term: Terms = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/gate"),
 ) -> None:
@@ -52,6 +55,7 @@ def gate(
     from stakesim.errors import require
     from stakesim.gate import report
     from stakesim.gate.pipeline import run_gate
+    from stakesim.gate.result import PartVerdict
 
     require("The gate", "gate", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
     contract = contract_or_default(contract)
@@ -71,9 +75,20 @@ def gate(
     report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
     for part in result.parts:
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)
+        wrong = part in result.troubled_parts
         for text in [*part.problems, *part.narratives]:
-            output.print(text, markup=False)
-    output.print(f"\n{report.verdict_line(result)}", markup=False)
+            console(findings=wrong).print(text, markup=False)
+            if wrong:
+                print_finding(part.name, text, verdict=part.verdict.value)
+    console(findings=not result.ok).print(f"\n{report.verdict_line(result)}", markup=False)
     output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
     output.print(f"report: {out / 'report.html'}, for a deployment: {out / 'gate.json'}", markup=False)
-    finish(ok=result.ok)
+    finish(
+        ok=result.ok,
+        vacuous=result.verdict is PartVerdict.VACUOUS,
+        seed=seed,
+        seconds=round(result.seconds, 1),
+        parts={part.name: part.verdict.value for part in result.parts},
+        not_tried=result.not_tried,
+        report=str(out / "gate.json"),
+    )

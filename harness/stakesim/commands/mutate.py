@@ -8,27 +8,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stakesim.commands.options import ContractSource, Dask, Engine, Jobs, Seed, contract_or_default
-from stakesim.commands.terminal import console, finish, progress_bar
+from stakesim.commands.options import (
+    JOBS,
+    ContractSource,
+    Dask,
+    Engine,
+    Jobs,
+    Seed,
+    Tests,
+    contract_or_default,
+    reports,
+)
+from stakesim.commands.terminal import console, finish, print_finding, progress_bar
 
 if TYPE_CHECKING:
     from stakesim.gate.mutation_result import MutationResult, Verdict
 
 
+@reports
 def mutate(
     contract: ContractSource = None,
     engine: Engine = "revm",
-    jobs: Jobs = 2,
+    jobs: Jobs = JOBS,
     dask: Dask = None,
     only: Annotated[str, typer.Option(help="Only mutants whose line or function contains this text.")] = "",
     sample: Annotated[int | None, typer.Option(help="Only so many mutants, drawn by --seed.", min=1)] = None,
-    seed: Seed = 1,
-    tests: Annotated[
-        Path | None,
-        typer.Option(
-            help="File or folder of pytest tests that take --stakesim-contract, for mutants that survive all scenarios."
-        ),
-    ] = None,
+    seed: Seed = 0,
+    tests: Tests = None,
     deployed: Annotated[
         int,
         typer.Option(
@@ -43,7 +49,10 @@ def mutate(
         ),
     ] = None,
 ) -> None:
-    """Insert small faults into the contract, one at a time, and count how many are found."""
+    """Insert small faults into the contract, one at a time, and count how many are found.
+
+    With --tests, tests judge what survives all scenarios.
+    """
     from stakesim.gate import mutation_run
     from stakesim.gate.mutation_result import MIN_SCORE, MutantStatus
 
@@ -74,7 +83,14 @@ def mutate(
         f"lines that compute or move money, in {result.seconds / 60:.1f} min; required are {MIN_SCORE:.0%} and 100%: "
         f"{'pass' if result.passed else 'missed'}"
     )
-    finish(ok=result.passed)
+    finish(
+        ok=result.passed,
+        killed=killed,
+        survived=survived,
+        score=round(result.score, 4),
+        money_score=round(result.money_score, 4),
+        seconds=round(result.seconds, 1),
+    )
 
 
 def _show(result: MutationResult) -> None:
@@ -101,4 +117,6 @@ def _show(result: MutationResult) -> None:
     for key in result.stale:
         output.print(f"listed as equivalent, and not made: {key}", markup=False)
     for verdict in result.with_status(MutantStatus.SURVIVED):
-        output.print(f"\nsurvived: {verdict.mutant.key}\n{diff(result.source, verdict.mutant)}", markup=False)
+        change = diff(result.source, verdict.mutant)
+        console(findings=True).print(f"\nsurvived: {verdict.mutant.key}\n{change}", markup=False)
+        print_finding("survived", change, mutant=verdict.mutant.key)

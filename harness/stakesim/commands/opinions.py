@@ -11,9 +11,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from stakesim.commands.terminal import finish
+from stakesim.commands.options import reports
+from stakesim.commands.terminal import console, finish, print_finding
 
 
+@reports
 def opinions(
     only: Annotated[Literal["slither", "halmos"] | None, typer.Option(help="Run only this tool.")] = None,
     long: Annotated[bool, typer.Option("--long", help="Prove what takes minutes, too.")] = False,
@@ -23,21 +25,24 @@ def opinions(
             "--refute", help="Run each proof on a faulty contract instead, which it must refute (half an hour)."
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option("--json", help="Write the reports into this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the tools' reports, as JSON.")] = None,
 ) -> None:
     """Check EventStake with slither, for known mistakes, and halmos, for proofs over all amounts and states."""
     from stakesim.gate.static_analysis import TOOLS, ToolReport, halmos, refutations
 
     tools: dict[str, Callable[[], ToolReport]] = {**TOOLS, "halmos": partial(halmos, long=long)}
     chosen = [refutations] if refute else [run_tool for name, run_tool in tools.items() if only in (None, name)]
-    reports = [run_tool() for run_tool in chosen]
-    for report in reports:
+    results = [run_tool() for run_tool in chosen]
+    screen = console()
+    for report in results:
         for proof in report.proofs:
-            typer.echo(f"{proof.seconds:6.1f} s  {proof.name}: {proof.verdict}")
+            screen.print(f"{proof.seconds:6.1f} s  {proof.name}: {proof.verdict}", markup=False)
         for problem in report.problems:
-            typer.echo(problem)
+            console(findings=True).print(problem, markup=False)
+            print_finding(report.tool, problem)
         figures = ", ".join(f"{value} {name}" for name, value in report.figures.items())
-        typer.echo(f"{report.tool}: {'fail' if report.problems else 'pass'}, {figures}, {report.seconds:.0f} s")
+        verdict = "fail" if report.problems else "pass"
+        screen.print(f"{report.tool}: {verdict}, {figures}, {report.seconds:.0f} s", markup=False)
     if out is not None:
-        out.write_text(json.dumps([asdict(report) for report in reports], indent=2) + "\n")
-    finish(ok=not any(report.problems for report in reports))
+        out.write_text(json.dumps([asdict(report) for report in results], indent=2) + "\n")
+    finish(ok=not any(report.problems for report in results), tools=[report.tool for report in results])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stakesim.commands.terminal import Output, set_output
 from stakesim.evm import hardfork
 
 if TYPE_CHECKING:
@@ -64,8 +68,20 @@ Terms = Annotated[
         "completion_grace=3d. Repeatable.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all random choices: the same seed gives the same result.", min=0)]
+SEED = "Seed of all random choices: the same seed gives the same result."
+Seed = Annotated[int, typer.Option(help=SEED, min=0)]
+"""Of a command whose verdict must be the same the next time: its default is 0."""
+FreshSeed = Annotated[int | None, typer.Option(help=SEED, min=0, show_default="a fresh one, which is told")]
+"""Of a command that searches: the next time it looks elsewhere."""
 Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Number of processes.", min=1)]
+JOBS = 2
+"""Default of `Jobs`."""
+Tests = Annotated[
+    Path | None, typer.Option(help="File or folder of pytest tests that take --stakesim-contract, to run as well.")
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Make regressions of what is found: files in the project, which are tests.")
+]
 Dask = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +96,45 @@ For = Annotated[
 ]
 """`duration` reads it."""
 Rpc = Annotated[str, typer.Option(help="URL of the node, http:// or https://.")]
+Address = Annotated[str, typer.Option(help="Address of the stake contract.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+EnvFile = Annotated[Path, typer.Option(help="File with the settings. Environment variables override it.")]
+ENV_FILE = Path(".env")
+"""Default of `EnvFile`."""
+_Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only what is wrong.", rich_help_panel="Output")]
+_Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Print each step of the progress, and the log.", rich_help_panel="Output"),
+]
+_Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print JSON lines: one for each finding, then one with the verdict (docs/COMMAND_LINE.md).",
+        rich_help_panel="Output",
+    ),
+]
+
+
+def reports(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command that ends with a verdict the options `--quiet`, `--verbose` and `--json`."""
+    signature = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in (("quiet", _Quiet), ("verbose", _Verbose), ("as_json", _Json))
+    ]
+
+    @functools.wraps(command)
+    def run(*args: Any, quiet: bool = False, verbose: bool = False, as_json: bool = False, **options: Any) -> None:
+        set_output(Output(command.__name__.partition("_")[0], quiet, verbose, as_json))
+        if verbose:
+            import logging
+
+            logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        command(*args, **options)
+
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    return run
 
 
 def contract_or_default(contract: str | None) -> str | None:

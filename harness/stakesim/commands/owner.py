@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stakesim.commands.options import Rpc
+from stakesim.commands.options import ENV_FILE, Address, DryRun, EnvFile, Rpc
 from stakesim.commands.terminal import finish
 
 owner = typer.Typer(
@@ -17,10 +17,6 @@ owner = typer.Typer(
     "for a multisig or another wallet. Exit codes: 0 done, 1 printed and not done, 2 it could not do its work.",
 )
 
-Address = Annotated[str, typer.Option(help="Address of the stake contract.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the call, also if the key for it is here.")]
-EnvFile = Annotated[Path, typer.Option(help="File with the keys; environment variables have priority.")]
-ENV_FILE = Path(".env")
 KEYS = ("OWNER_PRIVATE_KEY", "PLATFORM_PRIVATE_KEY")
 
 

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from stakesim.commands.campaigns import load_artifact, suspend_garbage_collection
-from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork, option_text
-from stakesim.commands.terminal import console, finish
+from stakesim.commands.options import Contract, Driver, EngineOfDriver, Hardfork, option_text, reports
+from stakesim.commands.terminal import console, finish, print_scenario_finding
 from stakesim.evm.quick_import import import_web3
 
 
+@reports
 def replay(
     file: Annotated[Path, typer.Argument(help="Scenario file.")],
     engine: EngineOfDriver = None,
@@ -31,10 +32,12 @@ def replay(
 
     engine = engine_with_rules(engine, hardfork)
     result = campaign.run(file, engine=engine, driver=driver, contract=load_artifact(contract), probing=False)
-    show_steps(result, console())
+    show_steps(result, console(), console(findings=not result.ok))
+    for finding in result.findings:
+        print_scenario_finding(finding)
     if html is not None:
         command = f"stakesim replay {file}{option_text(engine=engine, driver=driver, contract=contract)}"
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(scenario_page(result, command), encoding="utf-8")
         console().print(f"page: {html}")
-    finish(ok=result.ok)
+    finish(ok=result.ok, **result.figures())

@@ -8,6 +8,7 @@ import typer
 
 from stakesim.commands.campaigns import report, run_campaign, suspend_garbage_collection
 from stakesim.commands.options import (
+    JOBS,
     CampaignOut,
     Contract,
     Dask,
@@ -16,18 +17,21 @@ from stakesim.commands.options import (
     For,
     Hardfork,
     Jobs,
+    Keep,
     Seed,
     duration,
     option_text,
+    reports,
 )
 from stakesim.evm.quick_import import import_web3
 
 
+@reports
 def run(
     items: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Scenario files or names, profiles and populations.",
+            help="Scenarios, profiles and populations: names, files, or folders of scenarios.",
             metavar="[SCENARIOS|PROFILES]",
             show_default="all scenarios and every profile",
         ),
@@ -37,14 +41,12 @@ def run(
     runs: Annotated[int, typer.Option(help="Scenarios to draw from each profile or population.", min=1)] = 5,
     for_: For = None,
     seed: Seed = 0,
-    jobs: Jobs = 1,
+    jobs: Jobs = JOBS,
     dask: Dask = None,
     out: CampaignOut = None,
     driver: Driver = None,
     contract: Contract = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Make regressions of failures: files in the project, which are tests.")
-    ] = False,
+    keep: Keep = False,
 ) -> None:
     """Run scenarios, and check every payout to the wei.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stakesim.commands.options import Dask, Engine, Jobs
-from stakesim.commands.terminal import console, finish, progress_bar
+from stakesim.commands.options import JOBS, SEED, Dask, Engine, Jobs, reports
+from stakesim.commands.terminal import console, finish, print_finding, progress_bar
 from stakesim.schema.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,20 +23,19 @@ LEAST_WIDTH = 112
 TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform income")
 
 
+@reports
 def sweep(
     file: Annotated[Path, typer.Argument(help="A sweep file, as in scenarios/sweeps.", metavar="FILE.yaml")],
     runs: Annotated[
         int | None, typer.Option(help="Runs of each combination.", min=2, show_default="the file's")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of all random numbers.", min=0, show_default="the file's")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help=SEED, min=0, show_default="the file's")] = None,
     spot_check: Annotated[
         int | None,
         typer.Option(help="Runs to carry out on a chain and compare to the wei.", min=0, show_default="the file's"),
     ] = None,
     engine: Engine = "py-evm",
-    jobs: Jobs = 2,
+    jobs: Jobs = JOBS,
     dask: Dask = None,
     out: Annotated[
         Path | None,
@@ -61,7 +61,8 @@ def sweep(
     try:
         frame = _run_with_progress(sweep_file, engine, jobs, dask, out)
     except MismatchError as mismatch:
-        output.print(str(mismatch), markup=False)
+        console(findings=True).print(str(mismatch), markup=False)
+        print_finding("mismatch", str(mismatch))
         finish(ok=False)
     _print_table(output, sweep_file, frame)
     if out:
@@ -72,6 +73,12 @@ def sweep(
         if per_run:
             _write_runs(sweep_file, out / "runs.parquet")
         output.print(f"report: {out / 'report.html'}, figures: {out / 'sweep.parquet'}")
+    finish(
+        ok=True,
+        seed=sweep_file.seed,
+        runs=sweep_file.runs,
+        figures=json.loads(frame.to_json(orient="records", default_handler=str)),
+    )
 
 
 def _write_runs(sweep_file: SweepFile, file: Path) -> None:

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stakesim.commands.options import Contract, Rpc, Terms, parse_terms
-from stakesim.commands.terminal import finish
+from stakesim.commands.options import ENV_FILE, Address, Contract, EnvFile, Rpc, Terms, parse_terms, reports
+from stakesim.commands.terminal import console, finish, print_finding
 
 if TYPE_CHECKING:
     from stakesim.evm.source_build import SourceBuild
 
 
+@reports
 def verify(
     rpc: Rpc,
-    address: Annotated[str, typer.Option(help="Address of the contract.")],
+    address: Address,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +43,7 @@ def verify(
             help="Keccak-256 of the code on chain, for a contract whose source is not here; not rebuilt then."
         ),
     ] = None,
-    env_file: Annotated[Path, typer.Option(help="File with the settings of the operator.")] = Path(".env"),
+    env_file: EnvFile = ENV_FILE,
 ) -> None:
     """Compare a deployed contract with its sources and the record of its deployment, and judge each difference.
 
@@ -64,12 +65,16 @@ def verify(
     )
     differences = verification.verify(w3, checksummed, expected)
     for difference in differences:
-        typer.echo(f"{difference.verdict:12}{difference.text}")
+        is_dangerous = difference.verdict is verification.Verdict.DANGEROUS
+        console(findings=is_dangerous).print(f"{difference.verdict:12}{difference.text}", markup=False)
+        if is_dangerous:
+            print_finding(difference.verdict.value, difference.text)
     dangerous = sum(difference.verdict is verification.Verdict.DANGEROUS for difference in differences)
     others = f"; {len(differences) - dangerous} other remarks" if len(differences) > dangerous else ""
-    typer.echo(
+    console(findings=bool(dangerous)).print(
         f"{checksummed}: {dangerous} dangerous differences{others}"
         if dangerous
-        else f"{checksummed} is what should be there: code, owner, operators, terms, solvency{others}"
+        else f"{checksummed} is what should be there: code, owner, operators, terms, solvency{others}",
+        markup=False,
     )
-    finish(ok=not dangerous)
+    finish(ok=not dangerous, address=checksummed, chain_id=w3.eth.chain_id)

@@ -13,7 +13,7 @@ from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import InputError, suggestion
-from stakesim.schema.fields import StrictModel
+from stakesim.schema.fields import Count, StrictModel, Whole
 from stakesim.schema.validation import explain, format_path
 
 
@@ -40,9 +40,9 @@ class SweepFile(StrictModel):
     policies: dict[str, tuple[Any, ...]] = Field(min_length=1)
     behaviours: dict[str, tuple[AnyBehaviour, ...]] = Field(default_factory=dict)
     prices: dict[str, PriceModel] = Field(default_factory=dict)
-    runs: Annotated[int, Field(strict=True, ge=2)] = 100_000
-    seed: Annotated[int, Field(strict=True, ge=0)] = 0
-    spot_check: Annotated[int, Field(strict=True, ge=0)] = 3
+    runs: Annotated[Whole, Field(ge=2)] = 100_000
+    seed: Count = 0
+    spot_check: Count = 3
 
 
 def load_sweep(file: str | Path) -> SweepFile:
@@ -70,7 +70,7 @@ def population_of(sweep: SweepFile) -> Population:
     try:
         return Population.model_validate(population.model_dump() | sweep.change)
     except ValidationError as error:
-        path, explanation = explain(error.errors()[0], sweep.change, Population)
+        path, explanation = next(explain(error.errors()[0], sweep.change, Population))
         raise InputError(f"change, {format_path(path)}: {explanation}") from None
 
 

@@ -32,11 +32,9 @@ def open_engine(name: str, *, keys: Sequence[str] = (), trace: ExecutionTrace | 
         EngineError: The name is unknown, the engine can't be started or reached, or it can't take an option.
         NotInstalled: `revm` was chosen and pyrevm is not installed.
     """
-    url = name.removeprefix("rpc:")
-    is_url = url.startswith(("http://", "https://"))
+    check_name(name)
+    url, is_url = name.removeprefix("rpc:"), _is_url(name)
     program, _, hardfork = name.partition(":")
-    if not is_url and name not in ("py-evm", "revm", "anvil") and program != "anvil":
-        raise EngineError(f"Unknown engine {name!r}: choose py-evm, revm, anvil, or rpc:http://HOST:PORT.")
     if keys and not is_url:
         raise EngineError(f"The engine {name} has accounts of its own: leave out the keys, or give a node's URL.")
     if trace is not None and name != "py-evm":
@@ -52,6 +50,20 @@ def open_engine(name: str, *, keys: Sequence[str] = (), trace: ExecutionTrace | 
     from stakesim.evm.in_process.engine import InProcessEngine
 
     return InProcessEngine(name, trace)
+
+
+def check_name(name: str) -> None:
+    """Checks that there is such an engine, without opening it.
+
+    Raises:
+        EngineError: There is none.
+    """
+    if not _is_url(name) and name not in ("py-evm", "revm", "anvil") and not name.startswith("anvil:"):
+        raise EngineError(f"Unknown engine {name!r}: choose py-evm, revm, anvil, or rpc:http://HOST:PORT.")
+
+
+def _is_url(name: str) -> bool:
+    return name.removeprefix("rpc:").startswith(("http://", "https://"))
 
 
 def engine_with_rules(engine: str | None, hardfork: str | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from stakesim.schema import yaml_file
-from stakesim.schema.fields import StrictModel
+from stakesim.schema.fields import Count, StrictModel, Whole
 
 BLOCK = "block"
 """Event: a block is mined before the request."""
@@ -31,7 +31,7 @@ class Event(StrictModel):
     """
 
     request: str
-    nth: int = Field(ge=1)
+    nth: Whole = Field(ge=1)
     event: str
     choices: dict[str, Any] = Field(default_factory=dict)
 
@@ -68,8 +68,8 @@ class EpisodeScript(StrictModel):
     kind: str
     invariant: str | None = None
     story: str = ""
-    seed: int = 0
-    number: int = 0
+    seed: Count = 0
+    number: Count = 0
     settings: dict[str, Any] = Field(default_factory=dict)
     steps: tuple[Step, ...] = ()
 

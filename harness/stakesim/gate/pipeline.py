@@ -184,22 +184,7 @@ def _random_campaign(
             limit=part.seconds_left,
         )
 
-    result = draw(gate.seed)
-    for again in range(1, _MOST_DRAWS):
-        if not _is_vacuous(result) or not part.seconds_left:
-            break
-        result = campaign.joined(result, draw(gate.seed + again * _OTHER_SEED), gate.foreign_artifact)
-    return result
-
-
-_MOST_DRAWS = 4
-_OTHER_SEED = 2**32
-"""Between the seeds of draws, so that those of one gate are not those of the next seed's."""
-
-
-def _is_vacuous(result: CampaignResult) -> bool:
-    """Whether nothing is wrong but that too little was reached."""
-    return bool(result.findings) and all(finding.id == campaign.VACUOUS for finding in result.findings)
+    return campaign.draw_on(draw, gate.seed, gate.foreign_artifact, lambda: bool(part.seconds_left))
 
 
 def _open_environment(gate: GateResult) -> Environment:
@@ -209,7 +194,7 @@ def _open_environment(gate: GateResult) -> Environment:
 def _add_result(gate: GateResult, part: GatePart, result: CampaignResult, what: str) -> None:
     """Adds the result of a campaign to its part and to the gate."""
     part.passes_if(result.ok)
-    if _is_vacuous(result) or not result.results:
+    if result.is_vacuous or not result.results:
         part.verdict = PartVerdict.VACUOUS
     part.findings = result.findings
     part.left_out = list(campaign.unsupported(result))

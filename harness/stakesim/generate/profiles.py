@@ -10,7 +10,7 @@ from stakesim.generate.hostile_actions import HostileKind
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import FieldError
-from stakesim.schema.fields import Count, Inr, Probability, Rate, Seconds, StrictModel
+from stakesim.schema.fields import Count, Inr, Number, Probability, Rate, Seconds, StrictModel
 from stakesim.units import HOUR
 
 Receiver: TypeAlias = Literal["refuses", "burns_gas", "floods", "reenters"]
@@ -61,7 +61,7 @@ class Profile(StrictModel):
     """Probability that an actor is a contract that does one of `receivers` when ether is sent to it."""
     receivers: tuple[Receiver, ...] = ("refuses", "burns_gas", "floods", "reenters")
 
-    mischief: Annotated[float, Field(ge=0, le=20)]
+    mischief: Annotated[Number, Field(ge=0, le=20)]
     """Hostile actions for each run, on average."""
     kinds: tuple[HostileKind, ...] = ()
     """Which hostile actions there are; each at most once for a run."""
@@ -76,7 +76,7 @@ class Profile(StrictModel):
     """Probability of each of these: the owner pauses bookings for a while; an operator acts for the platform for a
     while; the ownership passes to somebody, and back."""
 
-    annual_volatility: Annotated[float, Field(ge=0, le=20)]
+    annual_volatility: Annotated[Number, Field(ge=0, le=20)]
     """The market's volatility in a year, as a fraction: 0.8 is 80%."""
     crash: Probability
     """Probability that the market crashes once instead of moving randomly."""

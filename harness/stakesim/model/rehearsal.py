@@ -7,6 +7,7 @@ from stakesim.model.reference import apply
 from stakesim.model.state import ExpectedOutcome, State, initial_state
 from stakesim.scenario.actions import Action
 from stakesim.scenario.scenario import Scenario
+from stakesim.schema.errors import FieldPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +44,20 @@ def rehearse(scenario: Scenario, epoch: int = 0, *, takes_payments: bool = True)
     return steps
 
 
-def disagreements(scenario: Scenario) -> Iterator[str]:
-    """A sentence for each expectation of the scenario (`fails`, `strict`, `received`) that the rules contradict."""
+def disagreements(scenario: Scenario) -> Iterator[tuple[FieldPath, str]]:
+    """Each expectation of the scenario (`fails`, `strict`, `received`) that the rules contradict.
+
+    Yields:
+        The field, and what it expects and the model says.
+    """
     steps = rehearse(scenario)
     for index, step in enumerate(steps):
         actual = step.outcome.error or step.outcome.status
         expected = step.action.fails or ("ok" if scenario.strict else actual)
         if actual != expected:
-            place = f"{scenario.name}, actions[{index}] ({step.action.do})"
-            yield f"{place}: expected {expected}, the model says {actual}"
+            path = ("actions", index, "fails") if step.action.fails else ("actions", index)
+            yield path, f"{step.action.do}: expected {expected}, the model says {actual}"
     for name, expected_wei in scenario.received.items():
         wei = steps[-1].state.received.get(name, 0) if steps else 0
         if wei != expected_wei:
-            yield f"{scenario.name}, received.{name}: expected {expected_wei} wei, the model says {wei}"
+            yield ("received", name), f"expected {expected_wei} wei, the model says {wei}"

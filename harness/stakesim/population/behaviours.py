@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from stakesim.population.state import NEVER, Intents, PopulationState
-from stakesim.schema.fields import Probability, Seconds, StrictModel
+from stakesim.schema.fields import Number, Probability, Seconds, StrictModel, Whole
 from stakesim.units import DAY, HOUR
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stakesim.population.state import Bools, Ints
 
-Elasticity: TypeAlias = Annotated[float, Field(ge=0, le=20)]
+Elasticity: TypeAlias = Annotated[Number, Field(ge=0, le=20)]
 
 
 class NoShow(StrictModel):
@@ -140,8 +140,8 @@ class Cancel(StrictModel):
     """
 
     do: Literal["cancel"] = "cancel"
-    daily: Annotated[float, Field(ge=0, le=1)] = 0.01
-    daily_near: Annotated[float, Field(ge=0, le=1)] = 0.05
+    daily: Probability = 0.01
+    daily_near: Probability = 0.05
     near: Seconds = 3 * DAY
     observed_cutoff: Seconds = DAY
     elasticity: Elasticity = 0.0
@@ -201,7 +201,7 @@ class WalkAway(StrictModel):
 
     do: Literal["walk_away"] = "walk_away"
     who: Literal["attendees", "hosts"] = "attendees"
-    threshold: Annotated[float, Field(ge=0, lt=10)] = 0.2
+    threshold: Annotated[Number, Field(ge=0, lt=10)] = 0.2
     share: Probability = 1.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
@@ -254,7 +254,7 @@ class SelfBook(StrictModel):
     """
 
     do: Literal["self_book"] = "self_book"
-    seats: Annotated[int, Field(strict=True, ge=1)] = 1
+    seats: Annotated[Whole, Field(ge=1)] = 1
     hosts: Probability = 1.0
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
@@ -278,7 +278,7 @@ class Grief(StrictModel):
 
     do: Literal["grief"] = "grief"
     runs: Probability = 1.0
-    seats: Annotated[int, Field(strict=True, ge=1)] | None = None
+    seats: Annotated[Whole, Field(ge=1)] | None = None
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """Somebody fills some of the runs and cancels."""

@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 
 from stakesim.prices import series
 from stakesim.schema.errors import FieldError, InputError
-from stakesim.schema.fields import Rate, Seconds, StrictModel
+from stakesim.schema.fields import Count, Number, Rate, Seconds, StrictModel, Whole
 from stakesim.units import HOUR
 
-Drift: TypeAlias = Annotated[float, Field(ge=-20, le=20)]
-Volatility: TypeAlias = Annotated[float, Field(ge=0, le=20)]
-Seed: TypeAlias = Annotated[int, Field(ge=0)]
+Drift: TypeAlias = Annotated[Number, Field(ge=-20, le=20)]
+Volatility: TypeAlias = Annotated[Number, Field(ge=0, le=20)]
+Seed: TypeAlias = Count
 
 
 class Constant(StrictModel):
@@ -73,7 +73,7 @@ class Crash(StrictModel):
     path: Literal["crash"] = "crash"
     inr_per_eth: Rate
     at: Seconds
-    drop_percent: int = Field(strict=True, gt=0, lt=100)
+    drop_percent: Whole = Field(gt=0, lt=100)
     recover_over: Seconds | None = None
 
 
@@ -122,9 +122,9 @@ class Merton(StrictModel):
     inr_per_eth: Rate
     annual_volatility: Volatility = 0.695
     annual_drift: Drift = 0.0
-    jump_rate: Annotated[float, Field(ge=0, le=1_000)] = 11.0
-    jump_mean: Annotated[float, Field(ge=-2, le=2)] = -0.015
-    jump_volatility: Annotated[float, Field(ge=0, le=2)] = 0.135
+    jump_rate: Annotated[Number, Field(ge=0, le=1_000)] = 11.0
+    jump_mean: Annotated[Number, Field(ge=-2, le=2)] = -0.015
+    jump_volatility: Annotated[Number, Field(ge=0, le=2)] = 0.135
     seed: Seed = 0
 
 
@@ -148,8 +148,8 @@ class Bootstrap(StrictModel):
 
     path: Literal["bootstrap"] = "bootstrap"
     inr_per_eth: Rate
-    file: str = series.SYNTHETIC
-    block_days: Annotated[int, Field(strict=True, ge=1, le=1_000)] = 20
+    file: series.CsvFile = series.SYNTHETIC
+    block_days: Annotated[Whole, Field(ge=1, le=1_000)] = 20
     blocks: Literal["stationary", "moving"] = "stationary"
     seed: Seed = 0
 
@@ -190,8 +190,8 @@ class Garch(StrictModel):
     inr_per_eth: Rate
     annual_volatility: Volatility = 0.78
     annual_drift: Drift = 0.0
-    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.06
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.935
+    alpha: Annotated[Number, Field(ge=0, lt=1)] = 0.06
+    beta: Annotated[Number, Field(ge=0, lt=1)] = 0.935
     first_volatility: Volatility | None = None
     seed: Seed = 0
 
@@ -211,7 +211,7 @@ class Series(StrictModel):
     """
 
     path: Literal["series"] = "series"
-    file: str
+    file: series.CsvFile
     start: date | None = None
 
     @model_validator(mode="after")

@@ -7,14 +7,20 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, ValidationInfo
 
 from stakesim.project import current_project
-from stakesim.schema.errors import InputError
+from stakesim.schema.errors import FileError, InputError, place
 from stakesim.schema.fields import parse_rate
+from stakesim.schema.text_file import read_text
+from stakesim.schema.yaml_file import FOLDER
 
 SYNTHETIC = "series/eth-inr-synthetic.csv"
 COLUMNS = ("date", "close")
+MAX_SIZE = 1_000_000
+"""Bytes of a file: closes of a century."""
 MIN_CLOSES = 2
 """Closes that one return needs."""
 
@@ -59,6 +65,22 @@ def content_hash(file: str | Path) -> str:
     return hashlib.sha256(_text_of(_find(file)).encode()).hexdigest()[:24]
 
 
+def _found_beside(file: str, info: ValidationInfo) -> str:
+    """The path of a file that counts from the folder of the file that names it, if it is there.
+
+    In a folder of scenarios it counts from that folder, so that it is found from anywhere in the project.
+    """
+    folder = (info.context or {}).get(FOLDER)
+    if folder is None or not (path := (folder / file).resolve()).is_file():
+        return file
+    folders = [each for each in current_project().scenario_folders if path.is_relative_to(each.resolve())]
+    return str(path.relative_to(folders[0].resolve()) if folders else path)
+
+
+CsvFile = Annotated[str, AfterValidator(_found_beside)]
+"""The path of a series in another file: it counts from that file's folder, else as `read_closes` says."""
+
+
 def _find(file: str | Path) -> Path:
     for path in (Path(file), *(folder / file for folder in current_project().scenario_folders)):
         if path.is_file():
@@ -67,10 +89,7 @@ def _find(file: str | Path) -> Path:
 
 
 def _text_of(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: can't be read: {error}; give the path of a CSV file in UTF-8") from error
+    return read_text(file, "CSV file", MAX_SIZE)
 
 
 @lru_cache(maxsize=8)
@@ -81,9 +100,8 @@ def _parse(file: str, text: str) -> Closes:
     for line, day, rate in _rows(file, csv.reader(text.splitlines())):
         first = first or day
         if (expected := first + timedelta(days=len(rates))) != day:
-            raise InputError(
-                f"{file}, line {line}, date: {day} is where {expected} should be; give one line a day, in order"
-            )
+            where = place(file, line, "date")
+            raise FileError(f"{where}: {day} is where {expected} should be; give one line a day, in order")
         rates.append(rate)
     if first is None or len(rates) < MIN_CLOSES:
         raise InputError(f"{file}: has {len(rates)} closes; give at least {MIN_CLOSES}")
@@ -96,18 +114,18 @@ def _rows(file: str, lines: Iterable[list[str]]) -> Iterator[tuple[int, date, De
     names = [name.strip().lower() for name in next(numbered, (1, []))[1]]
     for name in COLUMNS:
         if name not in names:
-            raise InputError(f"{file}, line 1: has no column {name!r}; begin the file with `date,close`")
+            raise FileError(f"{place(file, 1)}: has no column {name!r}; begin the file with `date,close`")
     columns = [names.index(name) for name in COLUMNS]
     for line, cells in numbered:
         if not cells:
             continue
         if len(cells) <= max(columns):
-            raise InputError(f"{file}, line {line}: has {len(cells)} cells; give a date and a close")
+            raise FileError(f"{place(file, line)}: has {len(cells)} cells; give a date and a close")
         day, close = (cells[column].strip() for column in columns)
         try:
             yield line, _parse_day(day), parse_rate(close)
         except ValueError as error:
-            raise InputError(f"{file}, line {line}: {error}") from None
+            raise FileError(f"{place(file, line)}: {error}") from None
 
 
 def _parse_day(text: str) -> date:

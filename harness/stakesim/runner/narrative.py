@@ -83,7 +83,8 @@ def _broken(findings: Sequence[Finding]) -> Iterator[str]:
     previous_id = ""
     for finding in findings:
         if finding.id != previous_id:
-            yield f"{finding.id} is broken: {finding.statement}"
+            what = "(nothing is broken, but too little was tried):" if finding.id == "VACUOUS" else "is broken:"
+            yield f"{finding.id} {what} {finding.statement}"
         previous_id = finding.id
         yield f"  {finding.message}"
         if amounts := describe_amounts(finding):

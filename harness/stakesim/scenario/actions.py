@@ -12,7 +12,7 @@ from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator
 from stakesim.scenario.base_action import PLATFORM as PLATFORM
 from stakesim.scenario.base_action import BaseAction, PaymentBehaviour
 from stakesim.schema.errors import FieldError
-from stakesim.schema.fields import Count, FeedRate, Inr, Label, Seconds, StrictModel, Wei
+from stakesim.schema.fields import Count, FeedRate, Inr, Label, Seats, Seconds, StrictModel, Wei, Whole
 from stakesim.units import DAY, HOUR
 
 
@@ -27,9 +27,9 @@ class Terms(StrictModel):
         completion_grace: Seconds after the start after which a run can only expire.
     """
 
-    stake_bps: Annotated[int, Field(ge=0, le=5_000)] = 2_000
-    fee_bps: Annotated[int, Field(ge=0, le=1_000)] = 500
-    forfeit_to_host_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
+    stake_bps: Annotated[Whole, Field(ge=0, le=5_000)] = 2_000
+    fee_bps: Annotated[Whole, Field(ge=0, le=1_000)] = 500
+    forfeit_to_host_bps: Annotated[Whole, Field(ge=0, le=10_000)] = 0
     cancellation_cutoff: Seconds = DAY
     completion_grace: Seconds = 7 * DAY
 
@@ -72,7 +72,7 @@ class Reentry(StrictModel):
     """
 
     call: ReentrantCall
-    id: Annotated[int, Field(ge=0)] = 1
+    id: Count = 1
 
 
 class Actor(StrictModel):
@@ -193,7 +193,7 @@ class CreateRun(_Payment):
     run: Label
     by: str
     price_inr: Inr
-    seats: Count
+    seats: Seats
     starts: Seconds
 
     @model_validator(mode="after")
@@ -217,7 +217,7 @@ class Book(_Payment):
     booking: Label
     run: Label
     by: str
-    seats: Count
+    seats: Seats
 
 
 class CancelBooking(_Transaction):
@@ -319,7 +319,7 @@ class ForceEther(BaseAction):
     wei: Annotated[Wei, Field(gt=0)]
 
 
-CallArgument: TypeAlias = bool | int | str | tuple[int, ...]
+CallArgument: TypeAlias = bool | Whole | str | tuple[Whole, ...]
 """An argument of a call. For an address it is an actor's name, `zero address`, `the contract`, or hexadecimal."""
 
 
@@ -345,7 +345,7 @@ class CallFunction(BaseAction):
     by: str = PLATFORM
     value: Annotated[Wei, Field(ge=0)] = 0
     signed_by: str | None = None
-    gas: Annotated[int, Field(ge=21_000)] | Literal["least"] | None = None
+    gas: Annotated[Whole, Field(ge=21_000)] | Literal["least"] | None = None
 
 
 class CallWhilePaid(StrictModel):
@@ -388,8 +388,8 @@ class SetIds(BaseAction):
     """
 
     do: Literal["set_ids"] = "set_ids"
-    runs: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    bookings: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    runs: Annotated[Whole, Field(ge=0, lt=2**32)] | None = None
+    bookings: Annotated[Whole, Field(ge=0, lt=2**32)] | None = None
 
 
 class SetPrice(BaseAction):

@@ -1,10 +1,10 @@
 """A scenario is data: actors, the contract's terms, a price model, and actions with their times.
 
 Scripted, random, shrunk and replayed scenarios are one type and one file format (YAML). `load` and `dump` are each
-other's inverse; the first error of a file is reported as one `InputError` with file, line and field.
+other's inverse; the errors of a file are one `InputError` with file, line and field of each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -30,9 +30,8 @@ from stakesim.scenario.actions import (
 )
 from stakesim.scenario.administration import Administration
 from stakesim.schema import yaml_file
-from stakesim.schema.errors import FieldError, FieldPath, InputError, suggestion
-from stakesim.schema.fields import Label, StrictModel, Wei
-from stakesim.schema.yaml_loader import line_of
+from stakesim.schema.errors import FieldError, FieldErrors, FieldPath, FileError, place, suggestion
+from stakesim.schema.fields import Count, Label, StrictModel, Wei, format_time
 
 PAUSE = 60
 """Seconds between an action without a time and the action before it."""
@@ -65,7 +64,7 @@ class Scenario(StrictModel):
     story: str
     terms: Terms = Terms()
     price: PriceModel = Constant()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     strict: bool = True
     actors: dict[Label, Actor]
     actions: tuple[AnyAction, ...]
@@ -74,15 +73,8 @@ class Scenario(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if PLATFORM in self.actors:
-            raise FieldError(("actors", PLATFORM), "the platform is always there; leave it out, or take another name")
-        _check_received(self)
-        _check_labels(self)
-        for index, action in enumerate(self.actions):
-            check_actors(self.actors, index, action)
-        if self.actions and getattr(self.actions[-1], "pending", False):
-            path = ("actions", len(self.actions) - 1, "pending")
-            raise FieldError(path, "it waits for the next action's transaction, and there is none; add one after it")
+        if errors := list(_contradictions(self)):
+            raise FieldErrors(errors)
         return self
 
     def timeline(self) -> list[tuple[int, Action]]:
@@ -105,68 +97,106 @@ class Scenario(StrictModel):
 # Checks of one field against another
 
 
-def _check_received(scenario: Scenario) -> None:
+def _contradictions(scenario: Scenario) -> Iterator[FieldError]:
+    if PLATFORM in scenario.actors:
+        yield FieldError(("actors", PLATFORM), "the platform is always there; leave it out, or take another name")
+    yield from _received_errors(scenario)
+    yield from _label_errors(scenario)
+    yield from _time_errors(scenario)
+    for index, action in enumerate(scenario.actions):
+        yield from actor_errors(scenario.actors, index, action)
+    if scenario.actions and getattr(scenario.actions[-1], "pending", False):
+        path = ("actions", len(scenario.actions) - 1, "pending")
+        yield FieldError(path, "it waits for the next action's transaction, and there is none; add one after it")
+
+
+def _received_errors(scenario: Scenario) -> Iterator[FieldError]:
     for name, wei in scenario.received.items():
         path = ("received", name)
         if wei < 0:
-            raise FieldError(path, f"is {wei}; write 0 or more, for nobody gets less than nothing")
-        if name != PLATFORM:
-            _check_exists(path, "actor", name, scenario.actors)
-            if scenario.actors[name].wallet == "none":
-                raise FieldError(path, f"{name} has no wallet, the platform gets it; name `platform` instead")
+            yield FieldError(path, f"is {wei}; write 0 or more, for nobody gets less than nothing")
+        if name == PLATFORM:
+            continue
+        if name not in scenario.actors:
+            yield _missing(path, "actor", name, scenario.actors)
+        elif scenario.actors[name].wallet == "none":
+            yield FieldError(path, f"{name} has no wallet, the platform gets it; name `platform` instead")
 
 
-def _check_labels(scenario: Scenario) -> None:
+def _label_errors(scenario: Scenario) -> Iterator[FieldError]:
     """Every run and booking has a label of its own, and every label in an action exists."""
-    runs: dict[str, int] = {}
-    bookings: dict[str, int] = {}
+    labels: dict[str, dict[str, int]] = {"run": {}, "booking": {}}
     for index, action in enumerate(scenario.actions):
-        if isinstance(action, CreateRun):
-            _check_new(("actions", index, "run"), action.run, runs)
-            runs[action.run] = index
-        elif isinstance(action, Book):
-            _check_new(("actions", index, "booking"), action.booking, bookings)
-            bookings[action.booking] = index
+        if isinstance(action, CreateRun | Book):
+            field = "run" if isinstance(action, CreateRun) else "booking"
+            label, taken = getattr(action, field), labels[field]
+            if label in taken:
+                message = f"{label!r} is taken by actions[{taken[label]}]; give each one a name of its own"
+                yield FieldError(("actions", index, field), message)
+            taken.setdefault(label, index)
     for index, action in enumerate(scenario.actions):
-        for field, labels in (("run", runs), ("booking", bookings)):
-            if (label := getattr(action, field, None)) is not None:
-                _check_exists(("actions", index, field), field, label, labels)
+        for field, names in labels.items():
+            if (label := getattr(action, field, None)) is not None and label not in names:
+                yield _missing(("actions", index, field), field, label, names)
         for position, label in enumerate(action.attended if isinstance(action, Complete) else ()):
-            _check_exists(("actions", index, "attended", position), "booking", label, bookings)
+            if label not in labels["booking"]:
+                yield _missing(("actions", index, "attended", position), "booking", label, labels["booking"])
 
 
-def check_actors(actors: Mapping[str, Actor], index: int, action: Action) -> None:
-    """Every actor in an action exists, and can sign a transaction that they must sign themselves."""
+def _time_errors(scenario: Scenario) -> Iterator[FieldError]:
+    """No action is before an earlier one of the list. Several may have the same time."""
+    latest, latest_index = 0, 0
+    for index, action in enumerate(scenario.actions):
+        at = action.at if action.at is not None else (latest + PAUSE if index else 0)
+        if at < latest:
+            message = (
+                f"{format_time(at)} is before {format_time(latest)}, when actions[{latest_index}] happens; write the "
+                "actions in the order of their times"
+            )
+            yield FieldError(("actions", index, "at"), message)
+        else:
+            latest, latest_index = at, index
+
+
+def actor_errors(actors: Mapping[str, Actor], index: int, action: Action) -> Iterator[FieldError]:
+    """Every actor in an action exists, and can sign a transaction that they must sign themselves.
+
+    Args:
+        actors: The scenario's.
+        index: Of the action in the scenario.
+        action: The action.
+    """
     all_actors = {**actors, PLATFORM: Actor()}
-    for field in ACTOR_FIELDS:
-        if (name := getattr(action, field, None)) is not None:
-            _check_exists(("actions", index, field), "actor", name, all_actors)
+    named = {field: name for field in ACTOR_FIELDS if (name := getattr(action, field, None)) is not None}
+    if unknown := {field: name for field, name in named.items() if name not in all_actors}:
+        for field, name in unknown.items():
+            yield _missing(("actions", index, field), "actor", name, all_actors)
+        return
     payer = getattr(action, "paid_by", None)
     field, by = ("paid_by", payer) if payer else ("by", getattr(action, "by", None) or PLATFORM)
     actor = all_actors[by]
+    has_no_wallet = f"{by} has no wallet and signs nothing"
+
+    def error(field: str, message: str) -> FieldError:
+        return FieldError(("actions", index, field), message)
+
     if getattr(action, "payment", "in_time") != "in_time" and actor.pays == "self":
-        raise FieldError(("actions", index, "payment"), f"{by} pays wei, and no INR; leave out `payment`")
+        yield error("payment", f"{by} pays wei, and no INR; leave out `payment`")
     if isinstance(action, ScriptReceiver) and actor.receiver != "scripted":
-        raise FieldError(("actions", index, "by"), f"{by} can't be told what to do; give it `receiver: scripted`")
+        yield error("by", f"{by} can't be told what to do; give it `receiver: scripted`")
     if isinstance(action, ForceEther) and actor.is_contract:
-        raise FieldError(("actions", index, "by"), f"{by} is a contract and signs nothing; name another actor")
+        yield error("by", f"{by} is a contract and signs nothing; name another actor")
     if isinstance(action, ForceEther | CallFunction) and actor.wallet == "none":
-        raise FieldError(("actions", index, "by"), f"{by} has no wallet and signs nothing; name another actor")
+        yield error("by", f"{has_no_wallet}; name another actor")
     if (payer or isinstance(action, Administration)) and actor.wallet == "none":
-        raise FieldError(("actions", index, field), f"{by} has no wallet and signs nothing; name another actor")
+        yield error(field, f"{has_no_wallet}; name another actor")
     if getattr(action, "direct", False) and actor.wallet == "none":
         advice = "leave out `direct`" if isinstance(action, Withdraw) else "leave out `direct`, or name another actor"
-        raise FieldError(("actions", index, "direct"), f"{by} has no wallet and signs nothing; {advice}")
+        yield error("direct", f"{has_no_wallet}; {advice}")
 
 
-def _check_new(path: FieldPath, label: str, taken: Mapping[str, int]) -> None:
-    if label in taken:
-        raise FieldError(path, f"{label!r} is taken by actions[{taken[label]}]; give each one a name of its own")
-
-
-def _check_exists(path: FieldPath, kind: str, name: str, names: Mapping[str, object]) -> None:
-    if name not in names:
-        raise FieldError(path, f"there is no {kind} {name!r}; {suggestion(name, names)}")
+def _missing(path: FieldPath, kind: str, name: str, names: Iterable[str]) -> FieldError:
+    return FieldError(path, f"there is no {kind} {name!r}; {suggestion(name, names)}")
 
 
 # Files
@@ -180,10 +210,8 @@ def load(file: str | Path) -> Scenario:
     """
     scenario: Scenario = yaml_file.load_named(file, Scenario, "scenario file")
     if not scenario.actions:
-        line = line_of(Path(file).read_text(encoding="utf-8"), ("actions",))
-        raise InputError(
-            f"{file}, line {line}, actions: is empty; write at least one, as a scenario of none does nothing"
-        )
+        where = place(file, yaml_file.line_in_file(Path(file), ("actions",)), "actions")
+        raise FileError(f"{where}: is empty; write at least one, as a scenario of none does nothing")
     return scenario
 
 

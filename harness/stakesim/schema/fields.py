@@ -5,7 +5,7 @@ back in the same notation. Every error message says what to write instead.
 """
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated
 
@@ -24,7 +24,10 @@ from stakesim.units import DAY, HOUR, MINUTE
 _SECONDS_PER_UNIT = {"d": DAY, "h": HOUR, "m": MINUTE, "s": 1}
 _MAX_DIGITS = 40
 """Digits before or after the decimal point of an amount in INR; 2^128 wei need fewer at any sensible rate."""
-_TIME_PART = re.compile(r"\s*([+-]?)\s*(\d+)\s*([dhms]?)\s*")
+_TIME_PART = re.compile(r"\s*([+-]?)\s*([0-9]{1,20})\s*([dhms]?)\s*", re.ASCII)
+_WHOLE = re.compile(rf"[+-]?[0-9]{{1,{2 * _MAX_DIGITS}}}")
+_DECIMAL = re.compile(rf"[+-]?[0-9]{{1,{_MAX_DIGITS}}}(?:\.[0-9]{{1,{2 * _MAX_DIGITS}}})?")
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 class StrictModel(BaseModel):
@@ -83,23 +86,18 @@ def parse_wei(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
     raise ValueError(f'{value!r} is not an amount in wei; write a whole number ("40000000000000000")')
 
 
-def _parse_decimal(value: object, example: str) -> Decimal:
+def _parse_decimal(value: object, example: str, also: tuple[str, ...] = ()) -> Decimal:
     if isinstance(value, float):
         raise ValueError(f'{value!r} is a float, which is not exact; put the number in quotes ("{example}")')
-    if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            pass
-        else:
-            if not number.is_finite() or abs(number.adjusted()) <= _MAX_DIGITS:
-                return number
-    raise ValueError(f'{value!r} is not a decimal number; write it in quotes ("{example}")')
+    text = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    if not isinstance(value, bool) and (text in also or _DECIMAL.fullmatch(text)):
+        return Decimal(text)
+    raise ValueError(f'{value!r} is not a decimal number; write digits 0 to 9 in quotes ("{example}")')
 
 
 def parse_inr(value: object) -> Decimal:
@@ -109,7 +107,7 @@ def parse_inr(value: object) -> Decimal:
         ValueError: The value is no such price.
     """
     inr = _parse_decimal(value, "2500.50")
-    if not inr.is_finite() or inr <= 0:
+    if inr <= 0:
         raise ValueError(f'{inr} is not a price; write an amount above zero ("2500.50")')
     if (Fraction(inr) * 100).denominator != 1:
         raise ValueError(f'{inr} has fractions of a paisa; write at most two decimals ("2500.50")')
@@ -123,7 +121,7 @@ def parse_rate(value: object) -> Decimal:
         ValueError: The value is no such rate.
     """
     rate = _parse_decimal(value, "200000")
-    if not rate.is_finite() or not 0 < rate < 10**20:
+    if not 0 < rate < 10**20:
         raise ValueError(f'{rate} is not a rate; write INR per ETH above zero ("200000")')
     return rate
 
@@ -136,10 +134,7 @@ def parse_feed_rate(value: object) -> str:
     Raises:
         ValueError: The value is no decimal.
     """
-    rate = _parse_decimal(value, "200000")
-    if rate.is_snan():
-        raise ValueError(f'{value!r} is no rate of a feed; write INR per ETH ("200000", "0", "NaN")')
-    return str(rate)
+    return str(_parse_decimal(value, "200000", also=_NOT_FINITE))
 
 
 def _check_label(value: str) -> str:
@@ -148,8 +143,8 @@ def _check_label(value: str) -> str:
     return value
 
 
-_AS_TEXT = PlainSerializer(lambda amount: str(amount))
-_MONEY = {"anyOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?$"}, {"type": "integer", "minimum": 0}]}
+_AS_TEXT = PlainSerializer(lambda amount: f"{amount:f}")
+_MONEY = {"anyOf": [{"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}, {"type": "integer", "minimum": 0}]}
 
 Seconds = Annotated[
     int,
@@ -158,7 +153,7 @@ Seconds = Annotated[
     PlainSerializer(format_time),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[\s\d+dhms-]+$"}],
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[ 0-9+dhms-]+$"}],
             "description": "seconds, or a sum of parts in d, h, m, s such as 7d - 1s",
         }
     ),
@@ -167,7 +162,7 @@ Wei = Annotated[
     int,
     BeforeValidator(parse_wei),
     WithJsonSchema(
-        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^[+-]?\d+$"}], "description": "wei"}
+        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^[+-]?[0-9]+$"}], "description": "wei"}
     ),
 ]
 Inr = Annotated[
@@ -191,5 +186,11 @@ FeedRate = Annotated[
 ]
 Label = Annotated[str, AfterValidator(_check_label)]
 """The name of an actor, a run or a booking within a scenario."""
-Count = Annotated[int, Field(strict=True, ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(strict=True)]
+"""A whole number: no text, of which pydantic would read `1_000` and the digits of any script."""
+Number = Annotated[float, Field(strict=True)]
+"""A number: no text, as `Whole`."""
+Count = Annotated[Whole, Field(ge=0)]
+Seats = Annotated[Count, Field(le=1_000_000)]
+"""Seats of a run or booking: more than contracts take, and not more than the stakes of which somebody could pay."""
+Probability = Annotated[Number, Field(ge=0, le=1)]

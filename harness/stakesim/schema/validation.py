@@ -1,17 +1,21 @@
 """Pydantic's validation errors in the words of the file: which field is wrong, and what to write instead."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from stakesim.schema.errors import FieldError, FieldPath, suggestion
+from stakesim.schema.errors import FieldError, FieldErrors, FieldPath, suggestion
 
+_WHOLE = "write a whole number in the digits 0 to 9, without quotes"
+_NUMBER = "write a number in the digits 0 to 9, without quotes"
 _ADVICE = {
-    "int_type": "write a whole number without quotes",
-    "int_parsing": "write a whole number without quotes",
-    "int_from_float": "write a whole number without quotes",
-    "float_parsing": "write a number",
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_parsing": _NUMBER,
+    "float_type": _NUMBER,
     "bool_parsing": "write true or false",
     "string_type": "write text, in quotes where it could be read as something else",
     "tuple_type": "write a list",
@@ -27,7 +31,7 @@ _ADVICE = {
 """What to do about pydantic's error types, formatted with the error's context."""
 
 
-def explain(error: Mapping[str, Any], data: Any, file_type: type[BaseModel]) -> tuple[FieldPath, str]:
+def explain(error: Mapping[str, Any], data: Any, file_type: type[BaseModel]) -> Iterator[tuple[FieldPath, str]]:
     """Explains one of pydantic's errors.
 
     Args:
@@ -35,16 +39,23 @@ def explain(error: Mapping[str, Any], data: Any, file_type: type[BaseModel]) -> 
         data: The content of the whole file.
         file_type: The model that the content was validated against.
 
-    Returns:
-        The field that is wrong, and the second half of a sentence about it: "is missing; add `seats: ...`".
+    Yields:
+        A field that is wrong, and the second half of a sentence about it: "is missing; add `seats: ...`".
     """
+    cause = error.get("ctx", {}).get("error")
+    path = _path_in_file(error["loc"], data, missing=error["type"] == "missing")
+    if isinstance(cause, FieldErrors | FieldError):
+        for each in cause.errors if isinstance(cause, FieldErrors) else [cause]:
+            yield path + each.path, str(each)
+    elif isinstance(cause, ValueError):
+        yield path, str(cause)
+    else:
+        yield _explain_kind(error, path, file_type)
+
+
+def _explain_kind(error: Mapping[str, Any], path: FieldPath, file_type: type[BaseModel]) -> tuple[FieldPath, str]:
+    """Explains an error that pydantic itself found."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    path = _path_in_file(error["loc"], data, missing=kind == "missing")
-    cause = context.get("error")
-    if isinstance(cause, FieldError):
-        return path + cause.path, str(cause)
-    if isinstance(cause, ValueError):
-        return path, str(cause)
     match kind:
         case "missing":
             return path, f"is missing; add `{path[-1]}: ...`"
@@ -87,7 +98,7 @@ def _path_in_file(location: FieldPath, data: Any, *, missing: bool) -> FieldPath
 
 def _sibling_fields(location: FieldPath, file_type: type[BaseModel]) -> Iterable[str]:
     """The fields of the model that `location` is in, according to the JSON schema."""
-    schema = file_type.model_json_schema()
+    schema = _json_schema(file_type)
     model: Any = schema
     for part in location[:-1]:
         model = _dereferenced(model, schema)
@@ -98,6 +109,11 @@ def _sibling_fields(location: FieldPath, file_type: type[BaseModel]) -> Iterable
         else:
             model = model.get("properties", {}).get(part) or model.get("additionalProperties") or {}
     return list(_dereferenced(model, schema).get("properties", {}))
+
+
+@functools.cache
+def _json_schema(file_type: type[BaseModel]) -> dict[str, Any]:
+    return file_type.model_json_schema()
 
 
 def _dereferenced(model: Any, schema: Any) -> dict[str, Any]:

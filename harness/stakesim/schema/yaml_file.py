@@ -6,13 +6,20 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stakesim.schema.errors import InputError
+from stakesim.schema.errors import FieldPath, FileError, place
+from stakesim.schema.text_file import read_text
 from stakesim.schema.validation import explain, format_path
 from stakesim.schema.yaml_loader import line_in, line_of, parse
 
 FileType = TypeVar("FileType", bound=BaseModel)
 
 SCHEMA_COMMENT = "# yaml-language-server: $schema=schema.json\n"
+
+
+FOLDER = "folder"
+"""Key of the file's folder in the context of pydantic's validators: what a file names counts from there."""
+MAX_PROBLEMS = 20
+"""Problems of one file that are told."""
 
 
 def read(text: str, source: str, file_type: type[FileType]) -> FileType:
@@ -24,18 +31,28 @@ def read(text: str, source: str, file_type: type[FileType]) -> FileType:
         file_type: The model.
 
     Raises:
-        InputError: The text is not valid. Of several errors the first is reported, but an unknown field comes before
-            a missing one, which is often the same field misspelt.
+        FileError: The text is not valid. It has every invalid field; how fields contradict each other is checked once
+            each of them is valid.
     """
     root, data = parse(text, source)
     if not isinstance(data, dict):
-        raise InputError(f"{source}, line 1: is not a mapping of fields; begin with `name: ...`")
+        raise FileError(f"{place(source, 1)}: is not a mapping of fields; begin with `name: ...`")
     try:
-        return file_type.model_validate(data)
+        return file_type.model_validate(data, context={FOLDER: Path(source).parent})
     except ValidationError as error:
-        first = min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
-        path, explanation = explain(first, data, file_type)
-        raise InputError(f"{source}, line {line_in(root, path)}, {format_path(path)}: {explanation}") from None
+        explained = [each for details in error.errors() for each in explain(details, data, file_type)]
+    first: dict[FieldPath, str] = {}
+    for path, explanation in explained:  # a field that may be of several types has an error for each
+        first.setdefault(path, explanation)
+    meant = {(*path[:-1], text.rpartition("did you mean ")[2].strip("'?")) for path, text in first.items()}
+    for path in meant & first.keys():
+        if first[path].startswith("is missing"):  # as its name is misspelt
+            del first[path]
+    told = sorted((line_in(root, path), format_path(path), explanation) for path, explanation in first.items())
+    problems = [f"{place(source, line, field)}: {explanation}" for line, field, explanation in told[:MAX_PROBLEMS]]
+    if len(told) > MAX_PROBLEMS:
+        problems.append(f"{place(source, told[MAX_PROBLEMS][0])}: and {len(told) - MAX_PROBLEMS} problems from here on")
+    raise FileError(*problems)
 
 
 def load(file: str | Path, file_type: type[FileType], kind: str) -> FileType:
@@ -50,17 +67,7 @@ def load(file: str | Path, file_type: type[FileType], kind: str) -> FileType:
         InputError: The file can't be read, or is not valid.
     """
     file = Path(file)
-    return read(_text_of(file, kind), str(file), file_type)
-
-
-def _text_of(file: Path, kind: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{file}: can't be read: {error.strerror}; give the path of a {kind}") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}, line {line}: is not UTF-8; save it in that encoding") from None
+    return read(read_text(file, kind), str(file), file_type)
 
 
 def load_named(file: str | Path, file_type: type[FileType], kind: str) -> FileType:
@@ -75,13 +82,32 @@ def load_named(file: str | Path, file_type: type[FileType], kind: str) -> FileTy
         InputError: The file can't be read, is not valid, or has another name.
     """
     file = Path(file)
-    text = _text_of(file, kind)
+    text = read_text(file, kind)
     content = read(text, str(file), file_type)
     name = getattr(content, "name", None)
     if name != file.stem:
-        line = line_of(text, ("name",))
-        raise InputError(f"{file}, line {line}, name: {name!r} is not the file's name; write `name: {file.stem}`")
+        where = place(file, line_of(text, ("name",)), "name")
+        raise FileError(f"{where}: {name!r} is not the file's name; write `name: {file.stem}`")
     return content
+
+
+def fields_of(file: Path) -> set[str]:
+    """The names of a file's fields, whatever the file is; none if it is no mapping.
+
+    Raises:
+        InputError: It can't be read, or is no YAML.
+    """
+    _, data = parse(read_text(file, "scenario file"), str(file))
+    return set(data) if isinstance(data, dict) else set()
+
+
+def line_in_file(file: Path, path: FieldPath) -> int:
+    """The line of a field in a file that was read, counted from 1.
+
+    Raises:
+        InputError: The file can't be read any more.
+    """
+    return line_of(read_text(file, "scenario file"), path)
 
 
 class _OneLine(dict[str, Any]):

@@ -1,23 +1,23 @@
 """Parsing of YAML into plain data, without YAML's surprises, and the lines that its fields are on.
 
 `no` and `off` are words; `012`, `1:30` and dates are text. A field may not be given twice. Aliases may neither contain
-themselves nor expand to more values than memory holds. Every error is a `InputError` with the line.
+themselves nor expand to more values than memory holds. Every error is a `FileError` with the line.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 
-from stakesim.schema.errors import FieldPath, InputError
+from stakesim.schema.errors import FieldPath, FileError, place
 
 _MAX_DEPTH = 50
 """Lists and mappings inside each other: more than any file needs, and within Python's recursion limit."""
 _MAX_DIGITS = 100
 """Digits of an integer."""
 _MAX_VALUES = 1_000_000
-"""Values in a file after all aliases are expanded."""
+"""Values in a file after all aliases are expanded; more than a file without any can have."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,11 +50,11 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|)\Z"), ["~", "n", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+\.\d*(?:[eE][-+]\d+)?$"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+][0-9]+)?\Z"), list("-+0123456789")
 )
 
 
@@ -69,25 +69,26 @@ def parse(text: str, source: str) -> tuple[yaml.Node | None, Any]:
         The document's root node, which `line_in` takes, and its data; both None for an empty document.
 
     Raises:
-        InputError: The text is no YAML document, or one that this module forbids.
+        FileError: The text is no YAML document, or one that this module forbids.
     """
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else f"U+{error.character:04X}"
-        raise InputError(f"{source}, line {line}: YAML has no character {character}; remove it") from None
+        raise FileError(f"{place(source, line)}: YAML has no character {character}; remove it") from None
     try:
         root = loader.get_single_node()
         if root is None:
             return None, None
         _check_aliases(root, source)
-        _check_keys(root, source, checked=set())
+        if problems := list(_wrong_keys(root, source, checked=set())):
+            raise FileError(*problems)
         return root, loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark or error.context_mark or yaml.Mark("", 0, 0, 0, None, 0)).line + 1
-        raise InputError(
-            f"{source}, line {line}: is not YAML: {error.problem}; correct it there or just above"
+        raise FileError(
+            f"{place(source, line)}: is not YAML: {error.problem}; correct it there or just above"
         ) from None
     finally:
         loader.dispose()
@@ -118,22 +119,22 @@ def _check_aliases(root: yaml.Node, source: str) -> None:
     ancestors: set[int] = set()
 
     def expanded_size(node: yaml.Node) -> int:
+        where = place(source, node.start_mark.line + 1)
         if id(node) in ancestors:
-            line = node.start_mark.line + 1
-            raise InputError(f"{source}, line {line}: an alias (*name) is inside the value it stands for; write it out")
+            raise FileError(f"{where}: an alias (*name) is inside the value it stands for; write it out")
         if id(node) not in sizes:
             ancestors.add(id(node))
-            sizes[id(node)] = 1 + sum(expanded_size(child) for child in _children(node))
+            sizes[id(node)] = size = 1 + sum(expanded_size(child) for child in _children(node))
             ancestors.remove(id(node))
+            if size > _MAX_VALUES:
+                raise FileError(f"{where}: its aliases (*name) stand for {size:,} values; use fewer of them")
         return sizes[id(node)]
 
-    size = expanded_size(root)
-    if size > max(_MAX_VALUES, len(sizes)):
-        raise InputError(f"{source}, line 1: its aliases (*name) stand for {size} values; use fewer of them")
+    expanded_size(root)
 
 
-def _check_keys(node: yaml.Node, source: str, checked: set[int]) -> None:
-    """Refuses a field whose name is no text, and one that is given twice, of which YAML would take the last.
+def _wrong_keys(node: yaml.Node, source: str, checked: set[int]) -> Iterator[str]:
+    """A problem for each field whose name is no text, or that is given twice, of which YAML would take the last.
 
     `checked` has the ids of nodes that need no second look, as an alias stands for them.
     """
@@ -143,16 +144,17 @@ def _check_keys(node: yaml.Node, source: str, checked: set[int]) -> None:
     if isinstance(node, yaml.MappingNode):
         names: set[str] = set()
         for key, _ in node.value:
-            place = f"{source}, line {key.start_mark.line + 1}"
+            line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise InputError(f"{place}: the name of a field is a list or a mapping; write text")
-            if key.tag != "tag:yaml.org,2002:str":
-                raise InputError(f"{place}, {key.value}: is not text in YAML; put it in quotes")
-            if key.value in names:
-                raise InputError(f"{place}, {key.value}: is given twice; keep one")
-            names.add(key.value)
+                yield f"{place(source, line)}: the name of a field is a list or a mapping; write text"
+            elif key.tag != "tag:yaml.org,2002:str":
+                yield f"{place(source, line, key.value)}: is not text in YAML; put it in quotes"
+            elif key.value in names:
+                yield f"{place(source, line, key.value)}: is given twice; keep one"
+            else:
+                names.add(key.value)
     for child in _children(node):
-        _check_keys(child, source, checked)
+        yield from _wrong_keys(child, source, checked)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -29,7 +29,7 @@ from stakesim.scenario.actions import (
     WithdrawFees,
 )
 from stakesim.scenario.administration import Administration
-from stakesim.scenario.scenario import Scenario, check_actors
+from stakesim.scenario.scenario import Scenario, actor_errors
 from stakesim.search.variants import Tried, draw_arguments, draw_options
 from stakesim.search.walks import random_action
 
@@ -145,10 +145,10 @@ class _Builder:
         """The action with other values; None if these do not fit together, or the model can't judge it."""
         try:
             changed = type(action).model_validate({**dict(action), **fields})
-            check_actors(self.base.actors, 0, changed)
         except (ValidationError, ValueError):
             return None
-        return changed if _is_judged(changed, state) else None
+        fits = not any(actor_errors(self.base.actors, 0, changed))
+        return changed if fits and _is_judged(changed, state) else None
 
     def _alone(self, action: Action) -> Action | None:
         """The action as it fits to those before: either the chain is reorganised, or the contract is administered.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def process_pool(jobs: int, open_resource: OpenResource | None) -> Iterator[Subm
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_initialize, initargs=(open_resource,)) as executor:
         try:
-            yield lambda function, *args: executor.submit(_call, function, *args)
+            yield partial(_submit, executor)
         except BrokenProcessPool:
             raise EngineError(
                 "A worker process ended in the middle of its work: look for its output, and whether memory ran out "
@@ -33,6 +35,15 @@ def process_pool(jobs: int, open_resource: OpenResource | None) -> Iterator[Subm
             ) from None
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def _submit(executor: ProcessPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Submits a call. A process that is started for it blocks Ctrl-C until `_initialize` is ready for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return executor.submit(_call, function, *args)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_main_module() -> None:
@@ -54,6 +65,9 @@ def _initialize(open_resource: OpenResource | None) -> None:
     global _resource
     _resource = WorkerResource(open_resource)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Ctrl-C reaches all processes of a terminal: a worker closes its resource and leaves, without a traceback
+    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _end_with_parent() -> None:
