@@ -101,6 +101,8 @@ $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+.venv/dev.stamp: | .venv/node.stamp # not two of pip at once with make -j
+
 # Node: the machine's own if it has one, otherwise a wheel in .venv
 .venv/node.stamp: requirements/node.txt .venv/run.stamp
 	@PATH="$$PATH:$(CURDIR)/$(BIN)"; command -v npm >/dev/null && command -v node >/dev/null || { \

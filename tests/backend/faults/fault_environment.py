@@ -27,7 +27,7 @@ from backend_environment import DAY, Feed
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.exceptions import TransactionNotFound
@@ -76,7 +76,7 @@ class NodeConnection(JSONBaseProvider):
         if method == SEND:
             raw = HexBytes(params[0]).to_0x_hex()
             self.sent.append(raw)
-            assert hash_of(raw) in all_hashes(self._database), "sent before it was stored"
+            assert is_stored(self._database, hash_of(raw)), "sent before it was stored"
         response: RPCResponse
         if self.fault is None:
             response = self._node.make_request(method, params)
@@ -410,6 +410,16 @@ def all_operations(database: Database) -> list[Operation]:
     with database.transaction() as connection:
         table = operations.operations
         return [Operation.from_row(row) for row in connection.execute(select(table).order_by(table.c.created_at))]
+
+
+STORED = "SELECT EXISTS (SELECT FROM operations WHERE attempts @> jsonb_build_array(jsonb_build_object('hash', "
+
+
+def is_stored(database: Database, tx_hash: str) -> bool:
+    """Whether any operation has this transaction, however many operations there are."""
+    with database.transaction() as connection:
+        statement = text(f"{STORED}CAST(:tx_hash AS text))))")
+        return bool(connection.execute(statement, {"tx_hash": tx_hash}).scalar_one())
 
 
 def all_hashes(database: Database) -> set[str]:

@@ -26,7 +26,7 @@ from app.services.run_pages import pages_of_runs
 from app.services.transactions.limits import Amounts
 from database_environment import SECRET, headers_of, post_booking, settings_for
 from fastapi.testclient import TestClient
-from fault_environment import FaultEnvironment
+from fault_environment import STORED, FaultEnvironment
 from lanes_environment import OPERATORS, hire, with_lanes
 from limits_environment import ETH, limited
 from psycopg._queries import PostgresQuery
@@ -85,7 +85,8 @@ def recorded(database: Database) -> Iterator[dict[str, Any]]:
     statements: dict[str, Any] = {}
 
     def record(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if not statement.endswith("FROM operations ORDER BY operations.created_at"):  # `all_operations`
+        of_checks = statement.endswith("FROM operations ORDER BY operations.created_at") or statement.startswith(STORED)
+        if not of_checks:
             statements.setdefault(statement, parameters)
 
     event.listen(database.autocommit_engine, "before_cursor_execute", record)
