@@ -425,7 +425,7 @@ class TestRefusals:
             ({"policies": [2_000]}, "neither values of terms nor `Terms`"),
             ({"policies": {"stake_bps": 2_000}}, r"stake_bps: 2000 is no list of values; write \[2000\]"),
             ({"policies": {"stake_bps": [500, 0, 500]}}, "the policy with stake_bps 500 is there twice"),
-            ({"policies": {"stake_bps": [500, "500"]}}, "the policy with stake_bps 500 is there twice"),
+            ({"policies": {"stake_bps": [500, "500"]}}, "policies, stake_bps: Input should be a valid integer"),
             ({"policies": {"cancellation_cutoff": ["1d", "24h"]}}, "the policy with stake_bps 2000, .* is there twice"),
             ({"behaviours": NoShow()}, r"NoShow\(.*\) is no list of behaviours; write \[NoShow"),
             ({"behaviours": {"some": NoShow()}}, "is no list of behaviours"),

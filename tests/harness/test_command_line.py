@@ -147,7 +147,7 @@ def test_check_accepts_all_files_of_a_folder(stakesim):
     ("file", "old", "new", "message"),
     [
         ("profiles/calm.yaml", "two_runs", "too_runs", ":3: too_runs: is no field here; did you mean 'two_runs'?"),
-        ("populations/conference.yaml", "seats:", "seets:", ":3: seets: is no field here; did you mean 'seats'?"),
+        ("populations/conference.yaml", "seats:", "seets:", ":5: seets: is no field here; did you mean 'seats'?"),
         ("sweeps/stake-size.yaml", "conference", "conferense", "there is no population 'conferense'; did you mean"),
         ("sweeps/stake-size.yaml", "stake_bps", "steak_bps", "there is no term 'steak_bps'; did you mean 'stake_bps'?"),
         ("regressions/faults/row-30.yaml", "do:", "doo:", "doo: is no field here; did you mean 'do'?"),

@@ -63,8 +63,8 @@ class NoShowByDoubling(StrictModel):
 
     do: Literal["no_show_by_doubling"] = "no_show_by_doubling"
     rate: Probability = 0.135
-    stake_bps: Annotated[int, Field(strict=True, ge=1, le=5_000)] = 2_000
-    fall: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    stake_bps: Annotated[Whole, Field(ge=1, le=5_000)] = 2_000
+    fall: Annotated[Number, Field(ge=0, lt=1)] = 0.3
     base: Probability = 0.3
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
