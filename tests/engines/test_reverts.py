@@ -1,6 +1,7 @@
 """A revert raises the same web3 exception with the same data on every engine."""
 
 import pytest
+import rlp
 from eth_abi import encode
 from eth_utils import keccak
 from web3.exceptions import ContractCustomError, ContractLogicError, ContractPanicError, Web3RPCError
@@ -122,3 +123,16 @@ def test_transaction_above_the_block_gas_limit_or_below_intrinsic_gas_is_refused
     with pytest.raises(Web3RPCError, match=f"(?i){message}"):
         engine.w3.eth.send_raw_transaction(signed.raw_transaction)
     assert engine.w3.eth.get_transaction_count(account.address) == nonce
+
+
+@pytest.mark.parametrize("r", [0, 2**256 - 1])
+def test_a_signature_that_names_no_sender_is_refused(engine, r):
+    account = engine.accounts[4]
+    fields = {"to": account.address, "value": 1, "nonce": 0, "gas": 21_000, "chainId": engine.w3.eth.chain_id}
+    signed = account.sign_transaction(fields | {"maxFeePerGas": 3 * 10**9, "maxPriorityFeePerGas": 0})
+    content = rlp.decode(bytes(signed.raw_transaction)[1:])
+    content[10] = r.to_bytes(32, "big").lstrip(b"\0")
+    before = engine.w3.eth.block_number
+    with pytest.raises(Web3RPCError):
+        engine.w3.eth.send_raw_transaction(b"\2" + rlp.encode(content))
+    assert engine.w3.eth.block_number == before

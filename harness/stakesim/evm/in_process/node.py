@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypedDict, cast
 
+from eth_keys.exceptions import BadSignature
 from eth_utils.address import to_canonical_address
 from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
@@ -143,8 +144,11 @@ class InProcessNode(BaseProvider):
     def _send_raw(self, raw: Data) -> str:
         try:
             transaction = self._evm.decode(bytes(HexBytes(raw)))
+            assert transaction.sender
         except (ValidationError, RLPException) as error:
             raise RpcError(INVALID_INPUT, f"invalid transaction: {error}") from error
+        except BadSignature as error:
+            raise RpcError(INVALID_INPUT, f"invalid sender: {error}") from error
         # py-evm takes any chain id; a transaction signed before EIP-155 has none
         if transaction.chain_id not in (self._chain.chain_id, None):
             raise RpcError(INVALID_INPUT, f"invalid chain id: have {transaction.chain_id}, want {self._chain.chain_id}")
