@@ -35,8 +35,8 @@ from app.core.config import Settings
 from app.core.security import Role, issue_token
 from app.db.tables import experiences, operations, users
 from app.main import create_app
+from app.services.transactions import signing
 from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from rich.console import Console
 from sqlalchemy import Engine, event, insert, select
 from stakesim.evm.anvil import start_anvil
@@ -118,7 +118,7 @@ class RequestTimer:
             setattr(dialect, method, timer.timed("database: commits", getattr(dialect, method)))
         for engine in (database.engine, database.autocommit_engine):
             engine.raw_connection = timer.timed("database: a connection of the pool", engine.raw_connection)
-        LocalAccount.sign_transaction = timer.timed("signing", LocalAccount.sign_transaction)
+        signing._sign = timer.timed("signing", signing._sign)
         time.sleep = timer.timed("pauses between looks at the chain", time.sleep)
 
     def time_app(self, app: Any) -> Any:

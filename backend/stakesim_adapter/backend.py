@@ -19,6 +19,7 @@ from app.services.codec import Codec
 from app.services.event_run_service import EventRunService
 from app.services.payments.service import PaymentService
 from app.services.pricing import Pricing, Rate
+from app.services.transactions import signing
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from sqlalchemy import Connection, func, insert, null, select, union_all
@@ -94,7 +95,7 @@ class EventStakeBackend:
         services: Services of the current scenario.
         api: Calls the app; None until the driver `api` is used.
         packages: Packages of the backend's own code, whose branches steer a search.
-        timed_parts: Class, method and label of the parts whose time `stakesim bench` reports separately.
+        timed_parts: Class or module, function and label of the parts whose time `stakesim bench` reports separately.
 
     Raises:
         BackendError: No database answers.
@@ -107,6 +108,7 @@ class EventStakeBackend:
         (Codec, "call", "calls, encoded"),
         (Connection, "execute", "database: SQLAlchemy"),
         (DefaultDialect, "do_execute", "database: in the driver and the server"),
+        (signing, "_sign", "signing"),
     )
 
     def __init__(

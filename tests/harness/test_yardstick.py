@@ -34,9 +34,9 @@ STORIES = {
 
 
 def action(word: str, number: int):
-    """The action that a word stands for. Run n is open on day n, and starts when day n ends."""
+    """The action that a word stands for. Run n is open on every second day, and starts when that day ends."""
     verb, run, *rest = word.split(".")
-    day = (int(run) - 1) * DAY
+    day = 2 * (int(run) - 1) * DAY
     at = day + 60 * (1 + number)
     if verb == "open":
         return CreateRun(

@@ -17,7 +17,6 @@ from contextlib import ExitStack, closing
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from eth_account.signers.local import LocalAccount
 from web3.middleware import Web3Middleware
 
 from stakesim.evm.client import RpcClient
@@ -259,7 +258,6 @@ def _parts(environment: Environment) -> list[tuple[Any, str, str]]:
         (observer.Observer, observer.Observer.step, "harness: all else"),
     ]
     return [
-        (LocalAccount, "sign_transaction", "signing"),
         *getattr(environment.backend, "timed_parts", ()),
         *((owner, function.__name__, part) for owner, function, part in functions),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,7 +155,10 @@ def parse_terms(arguments: list[str] | None) -> ContractTerms:
 
     from stakesim.scenario.actions import Terms
 
-    pairs = dict(argument.partition("=")[::2] for argument in arguments or ())
+    pairs = {
+        name: int(text) if re.fullmatch("[0-9]+", text) else text
+        for name, _, text in (argument.partition("=") for argument in arguments or ())
+    }
     try:
         return Terms.model_validate(pairs)
     except ValidationError as error:

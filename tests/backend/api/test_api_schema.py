@@ -37,6 +37,8 @@ STATUSES = {
     "attendee": {"200", "400", "401", "403", "404", "409", "422"},
 }
 """Statuses that the callers meet at least, by role, beside 201 or 202."""
+REFUSALS = [400, 401, 403, 404, 405, 406, 409, 413, 414, 415, 422, 428, 429, "5xx"]
+"""How a request that violates the schema may be refused; it may also be too long."""
 EXAMPLES = {"quick": 2, "ci": 12, "deep": 1_000}
 """Of each route and phase, beside those that the schema itself gives and that cover its edges."""
 
@@ -85,7 +87,10 @@ def _load(api: ApiEnvironment, role: str, examples: int, seed: int) -> OpenApiSc
         {
             "seed": seed,
             "headers": {"Authorization": f"Bearer {issue_token(SECRET, caller.id, caller.role, DAY)}"},
-            "checks": {"use_after_free": {"enabled": False}},  # DELETE cancels, and erases nothing
+            "checks": {
+                "use_after_free": {"enabled": False},  # DELETE cancels, and erases nothing
+                "negative_data_rejection": {"expected-statuses": REFUSALS},
+            },
             "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
         }
     )
