@@ -17,6 +17,7 @@ from stakesim.campaign import campaign, execution
 from stakesim.commands import cli, terminal
 from stakesim.paths import checkout
 from stakesim.project import current_project
+from stakesim.runner import reached
 
 ROOT = checkout()
 assert ROOT is not None
