@@ -7,9 +7,11 @@ finding does not end the search: each distinct cause is reported once, shrunk.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -212,10 +214,11 @@ class LaneSearch:
             sequences: How many sequences to play; None: only by `seconds`.
             watch: Called after each sequence; says whether to go on.
         """
-        while (seconds is None or self.seconds < seconds) and (sequences is None or self.sequences < sequences):
-            self.play_one()
-            if not watch():
-                return
+        with _rare_collection():
+            while (seconds is None or self.seconds < seconds) and (sequences is None or self.sequences < sequences):
+                self.play_one()
+                if not watch():
+                    return
 
     def play_one(self) -> None:
         """Plays one sequence."""
@@ -378,6 +381,17 @@ class LaneSearch:
         for difference in differences:  # only seen at the end
             if difference.subject not in seen:
                 self._report(player, difference, moves)
+
+
+@contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Collects garbage seldom: a search makes hardly any, and what it keeps is looked through each time."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _ids_go_on(player: Player) -> bool:
