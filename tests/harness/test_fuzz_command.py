@@ -84,7 +84,7 @@ actions:
         "{do: cancel_booking, booking: a1, retried: true}", "{at: 7d, do: complete, run: gig, DIRECT}"
     )
     monkeypatch.setattr(backend_search, "_project_scenarios", lambda: iter(scenarios))
-    scenarios = [loads(story), loads(other.replace("DIRECT", "by: host, direct: true, attended: [a1]"))] * 2
+    scenarios = [loads(story), loads(other.replace("DIRECT", "by: host, direct: true, attended: [a1]"))] * 6
     by_name = {plant.name: plant for plant in PLANTS}
     with (
         planted_in_backend(by_name["attended and no-show are swapped in a refresh"]),

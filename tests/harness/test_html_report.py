@@ -90,7 +90,15 @@ def test_a_passing_scenario_is_drawn_too() -> None:
 def test_what_was_not_tried_is_said_beside_the_verdict() -> None:
     result = played(shipped("scenarios") / "no-show.yaml")
     result.reached["not supported: expire"] = 3
-    assert "Not tried, as contract or backend don't have it: expire (3)." in page(result, "stakesim run")
+    assert "expire (3 times), as contract or backend don&#39;t have it" in page(result, "stakesim run")
+
+
+def test_a_story_whose_prices_are_in_wei_is_told_in_wei(crowd: Path, tmp_path: Path) -> None:
+    """As those of `stakesim fuzz`: 1 INR is 1 wei there."""
+    file = tmp_path / "crowd.yaml"
+    file.write_text(crowd.read_text() + f"price: {{path: constant, inr_per_eth: '{10**18}'}}\n")
+    (result,) = played(file).results
+    assert whole_story(result).transfers[0][1].told == "865 wei"
 
 
 def test_names_and_amounts_of_a_drawing_are_escaped_and_many_parties_share_a_column() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,21 +19,36 @@ from stakesim.runner.ledger import LedgerRow, by_party
 from stakesim.units import WEI_PER_ETH, format_inr
 
 
-def page(result: CampaignResult, command: str) -> str:
+def page(
+    result: CampaignResult,
+    command: str,
+    *,
+    title: str = "stakesim run",
+    figures: str = "",
+    not_tried: Mapping[str, str] | None = None,
+) -> str:
     """The page.
 
     Args:
         result: What is reported.
         command: The command that gives the same result again.
+        title: Its title.
+        figures: What was done; the campaign's figures if left out.
+        not_tried: What was not tried, and why; what the campaign left out if left out.
     """
     told = stories(result.findings, result.rows)
+    if not_tried is None:
+        why = "contract or backend don't have it"
+        not_tried = {f"{name} ({count} times)": why for name, count in unsupported(result).items()}
     return render(
         "run_report.html",
+        title=title,
         result=result,
+        figures=figures or result.summary(),
         headline=headline(told),
         stories=told,
         groups=grouped(result),
-        not_supported=unsupported(result),
+        not_tried=not_tried,
         reached=", ".join(f"{result.reached[key]:,} {key}" for key in SUMMARY_KEYS),
         payouts=payouts(result.rows),
         command=command,

@@ -13,10 +13,14 @@ from stakesim.runner.ledger import LedgerRow
 from stakesim.runner.narrative import describe_action, format_time, format_wei, narrate, paise_of, people, told_steps
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.scenario import Scenario
-from stakesim.units import format_inr
+from stakesim.units import WEI_PER_ETH, format_inr
 
 CONTRACT = "the contract"
 """Who has the money between two steps."""
+
+
+_IN_WEI = WEI_PER_ETH
+"""INR per ETH of a story whose prices are in wei, as those that `stakesim fuzz` finds."""
 
 
 class Transfer(NamedTuple):
@@ -192,6 +196,7 @@ def _transfers(done: LedgerRow, payouts: Sequence[LedgerRow]) -> Iterator[Transf
 
 
 def _money(wei: int, rate: Decimal | None) -> str:
-    """An amount in INR, or in wei if it is worth less than a paisa, or nobody knows."""
-    paise = paise_of(wei, rate) if rate is not None and rate.is_finite() else 0
+    """An amount in INR; in wei if it is worth less than a paisa, or nobody knows, or the story counts in wei."""
+    is_market = rate is not None and rate.is_finite() and rate < _IN_WEI
+    paise = paise_of(wei, rate) if rate is not None and is_market else 0
     return format_inr(paise) if paise else f"{wei:,} wei"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from stakesim.commands.options import Contract, FreshSeed, Keep, contract_or_default, duration, reports
+from stakesim.commands.options import Contract, FreshSeed, Keep, contract_or_default, duration, option_text, reports
 from stakesim.commands.terminal import console, finish, output, print_error, print_finding
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ def _tell(search: LaneSearch, found: list[ContractFinding], out: Path | None, co
         try:
             imported = Path(contract.partition(":")[0]).resolve() if contract else CONTRACTS / "EventStake.sol"
             files = export(search, found, out, os.path.relpath(imported, out))
+            command = f"stakesim fuzz --seed {search.seed}{option_text(contract=contract)}"
+            files.append(_write_page([each.result for each in found], out, command, _figures(search), search.skipped))
         except OSError as error:
             print_error(f"the stories can't be written: {error}")
     screen, wrong = console(), console(findings=True)
@@ -231,7 +234,7 @@ def _search_backend(options: _Options) -> NoReturn:
     results = [found.result for found in progress.found]
     _save(results, options)
     if options.out is not None:
-        _write(results, options.out)
+        _write(results, progress, options.out)
     _tell_of_backend(progress, results)
     figures: dict[str, Any] = {
         "seed": progress.seed,
@@ -241,8 +244,22 @@ def _search_backend(options: _Options) -> NoReturn:
     finish(ok=not results, **figures, sequences=progress.sequences, findings=len(results))
 
 
-def _write(results: list[ScenarioResult], out: Path) -> None:
-    """Writes each story as a scenario, and says where."""
+def _write_page(
+    results: list[ScenarioResult], out: Path, command: str, figures: str, not_tried: Mapping[str, str]
+) -> Path:
+    """Writes a page that tells what was found."""
+    from stakesim.campaign.html_report import page
+    from stakesim.campaign.result import CampaignResult
+
+    result = CampaignResult(results, [finding for each in results for finding in each.findings])
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "report.html"
+    file.write_text(page(result, command, title="stakesim fuzz", figures=figures, not_tried=not_tried))
+    return file
+
+
+def _write(results: list[ScenarioResult], progress: SearchProgress, out: Path) -> None:
+    """Writes each story as a scenario, and a page of all of them, and says where."""
     from stakesim.scenario.scenario import dump
 
     try:
@@ -251,8 +268,18 @@ def _write(results: list[ScenarioResult], out: Path) -> None:
             file = out / f"{result.scenario.name}.yaml"
             file.write_text(dump(result.scenario), encoding="utf-8")
             console().print(f"written: {file}", markup=False)
+        command = f"stakesim fuzz --driver services --seed {progress.seed}"
+        page = _write_page(results, out, command, _figures_of_backend(progress), {})
+        console().print(f"written: {page}", markup=False)
     except OSError as error:
         print_error(f"the stories can't be written: {error}")
+
+
+def _figures_of_backend(progress: SearchProgress) -> str:
+    return (
+        f"{progress.seconds:.0f} s, {progress.actions:,} actions checked, {progress.sequences:,} sequences, "
+        f"{progress.branches} of {progress.branches_in_all} branches, {len(progress.found)} findings"
+    )
 
 
 def _tell_of_backend(progress: SearchProgress, results: list[ScenarioResult]) -> None:
@@ -261,8 +288,4 @@ def _tell_of_backend(progress: SearchProgress, results: list[ScenarioResult]) ->
     screen = console()
     for result in results:
         console(findings=True).print(f"{narrate(result.findings)}\n", markup=False)
-    screen.print(
-        f"{progress.seconds:.0f} s, {progress.actions:,} actions checked, {progress.sequences:,} sequences, "
-        f"{progress.branches} of {progress.branches_in_all} branches, {len(results)} findings\nseed: {progress.seed}",
-        markup=False,
-    )
+    screen.print(f"{_figures_of_backend(progress)}\nseed: {progress.seed}", markup=False)
