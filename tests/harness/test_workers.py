@@ -23,6 +23,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate import mutation_run
 from stakesim.gate.mutation_judge import LaneBudget
 from stakesim.paths import checkout, state_dir
+from stakesim.project import current_project
 from stakesim.scenario.scenario import load
 from stakesim.workers.pool import worker_pool
 
@@ -305,7 +306,7 @@ def _stakesim(monkeypatch, *args):
 def test_versions_of_a_library_without_a_backend(tmp_path, monkeypatch):
     """As of an installed wheel in a folder without a project."""
     monkeypatch.chdir(tmp_path)
-    versions = cluster.versions.__wrapped__()  # not those of the checkout, which are cached
+    versions = cluster.versions()
     assert versions["backend"] == "(none)"
     assert versions["stakesim"] == cluster.versions()["stakesim"]
 
@@ -320,11 +321,11 @@ def test_version_of_a_backend_follows_the_project(tmp_path, monkeypatch, path):
     hashes = []
     for file in ("adapter.py", "platform_app/__init__.py", "platform_app/terms.json"):
         (code / file).write_text("{}\n")
-        hashes.append(cluster._backend_hash())
+        hashes.append(cluster._backend_hash(current_project()))
     assert len(set(hashes)) == len(hashes)
     for file in (tmp_path / ".venv" / "lib" / "installed.py", code / "notes.txt"):
         file.write_text("{}\n")
-        assert cluster._backend_hash() == hashes[-1]
+        assert cluster._backend_hash(current_project()) == hashes[-1]
 
 
 def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path):

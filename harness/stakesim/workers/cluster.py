@@ -17,7 +17,7 @@ from typing import Any
 from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import project_sources, source_hash
 from stakesim.evm.errors import EngineError
-from stakesim.project import current_project
+from stakesim.project import Project, current_project
 from stakesim.workers.code_version import hash_of_files, library_hash
 from stakesim.workers.worker import OpenResource, Submit, WorkerResource
 
@@ -170,10 +170,14 @@ def refusal(
     return None
 
 
-@functools.cache
 def versions() -> Mapping[str, str]:
     """Returns the versions of everything that may change results; of the project's own files, hashes."""
-    found = {"stakesim": library_hash(), "backend": _backend_hash()}
+    return _versions(current_project())
+
+
+@functools.cache
+def _versions(project: Project) -> Mapping[str, str]:
+    found = {"stakesim": library_hash(), "backend": _backend_hash(project)}
     found |= {"contracts": source_hash(project_sources())[:12]}
     found |= {"Python": ".".join(platform.python_version_tuple()[:2])}
     for package in COMPARED_PACKAGES:
@@ -184,9 +188,8 @@ def versions() -> Mapping[str, str]:
     return found
 
 
-def _backend_hash() -> str:
+def _backend_hash(project: Project) -> str:
     """Hashes the modules and packages in the folders that the project's backend is imported from."""
-    project = current_project()
     if project.backend is None:
         return "(none)"
     folders = project.path or (project.root,)
