@@ -13,7 +13,16 @@ from app.db.embedded import default_data_dir, start_embedded
 from app.db.migrations import migrate
 from sqlalchemy import Engine
 from stakesim.evm import compiler
+from stakesim.workers import time_limit
 from stakesim_adapter.backend import EMPTY_TABLES
+
+
+@pytest.fixture(autouse=True)
+def forgotten_expirations() -> Iterator[None]:
+    """What exceeds a time limit in a test shall not count for the environments of later tests of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time_limit, "_expired", time_limit.expirations())
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -55,12 +55,6 @@ def waits_for_a_thread():
         threads.submit(threading.Event().wait, SHORT_S).result()
 
 
-@pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
-    """What exceeded a limit here shall not count for the environments of other tests of this process."""
-    monkeypatch.setattr(module, "_expired", module._expired)
-
-
 @pytest.mark.parametrize("operation", [loops, sleeps, waits_for_a_thread])
 def test_an_operation_is_stopped_where_it_is(operation):
     before = expirations()
