@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,25 @@ def forgotten_expirations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time_limit, "_expired", time_limit.expirations())
         yield
+
+
+@pytest.fixture
+def run_stakesim(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command `stakesim`, run in this process, from a folder if one is given."""
+    from stakesim.commands import cli
+
+    def call(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["stakesim", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(args, int(ended.value.code or 0), output.out, output.err)
+
+    return call
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,10 +4,10 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from stakesim.commands import cli
 from stakesim.paths import checkout
 from stakesim.project import Project
 from stakesim.runner import scenario_run  # noqa: F401 - what a pytest inside ours imports first, it takes away at its end
@@ -18,18 +18,9 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
-def stakesim(monkeypatch, capsys):
+def stakesim(run_stakesim):
     """The command, run in this process from the project's folder."""
-
-    def call(*args: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", ["stakesim", *args])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        output = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(exit_.value.code or 0), output.out, output.err)
-
-    return call
+    return partial(run_stakesim, cwd=ROOT)
 
 
 @pytest.mark.slow

@@ -39,19 +39,10 @@ OWN_DEFAULT = {
 
 
 @pytest.fixture
-def stakesim(monkeypatch, capsys, tmp_path):
+def stakesim(run_stakesim, monkeypatch, tmp_path):
     """The command, run in this process from the project's folder, with no failures kept from before."""
     monkeypatch.setenv("STAKESIM_HOME", str(tmp_path / "state"))
-
-    def call(*args: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", ["stakesim", *args])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        output = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(exit_.value.code or 0), output.out, output.err)
-
-    return call
+    return functools.partial(run_stakesim, cwd=ROOT)
 
 
 def commands() -> Iterator[tuple[str, Any]]:

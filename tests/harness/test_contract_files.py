@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass
+import subprocess
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from stakesim.commands import cli
 from stakesim.evm import compiler
 from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.contract_file import load_contract
@@ -48,29 +47,13 @@ COMMANDS = {
 }
 
 
-@dataclass
-class Completed:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def stakesim(monkeypatch, capsys):
+def stakesim(run_stakesim):
     """The command, run in this process from the project's folder."""
-
-    def call(*args: str) -> Completed:
-        monkeypatch.chdir(CONTRACTS.parent)
-        monkeypatch.setattr(sys, "argv", ["stakesim", *args])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        return Completed(int(ended.value.code or 0), output.out, output.err)
-
-    return call
+    return partial(run_stakesim, cwd=CONTRACTS.parent)
 
 
-def assert_fails_with(completed: Completed, message: str) -> None:
+def assert_fails_with(completed: subprocess.CompletedProcess[str], message: str) -> None:
     assert completed.returncode == 2
     assert completed.stderr.strip().startswith("stakesim: ")
     assert message in completed.stderr

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from stakesim.campaign import failure_cache
 from stakesim.campaign.failure_cache import FailureCache, keep
 from stakesim.campaign.result import CampaignResult
-from stakesim.commands import cli
 from stakesim.evm.compiler import compile_contracts
 from stakesim.paths import shipped
 from stakesim.runner.findings import Finding
@@ -41,17 +38,9 @@ def use(project, artifact) -> None:
 
 
 @pytest.fixture
-def stakesim(monkeypatch, capsys):
+def stakesim(run_stakesim):
     """`stakesim run` in this process, on the contract alone."""
-
-    def call(*args: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["stakesim", "run", *args, "--driver", "contract"])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        output = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(exit_.value.code or 0), output.out, output.err)
-
-    return call
+    return lambda *args: run_stakesim("run", *args, "--driver", "contract")
 
 
 def kept(project) -> list[str]:
