@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 
 import app.main  # noqa: F401 - its functions are patched
 import pytest
@@ -10,9 +12,9 @@ from planted_bugs import planted, together, write
 from planted_in_backend import PLANTS
 from planted_in_backend import planted as planted_in_backend
 from stakesim.campaign import failure_cache
-from stakesim.commands import cli
+from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.scenario import load, loads
-from stakesim.search import backend_search
+from stakesim.search import backend_search, contract_search
 
 pytestmark = pytest.mark.slow
 
@@ -20,17 +22,9 @@ SEARCH = ("--seed", "7", "--sequences", "40")
 
 
 @pytest.fixture
-def fuzz(monkeypatch, capsys):
+def fuzz(run_stakesim):
     """`stakesim fuzz` in this process."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["stakesim", "fuzz", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        output = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(exit_.value.code or 0), output.out, output.err)
-
-    return call
+    return partial(run_stakesim, "fuzz")
 
 
 @pytest.fixture
@@ -66,6 +60,21 @@ def test_findings_are_told_written_kept_and_seen_at_once_the_next_time(project, 
     next_time = [json.loads(line) for line in fuzz(*options, "--json").stdout.splitlines()]
     assert next_time[-1]["findings"] >= len(stories)
     assert len(next_time) == next_time[-1]["findings"] + 1
+
+
+def test_a_page_tells_what_no_scenario_confirms(project, monkeypatch, fuzz):
+    """The lane alone says that it is wrong, and the page must not say that it passes."""
+    confirm = contract_search.confirm
+
+    def unconfirmed(search):
+        return [replace(found, result=ScenarioResult(found.scenario, "revm", "contract")) for found in confirm(search)]
+
+    monkeypatch.setattr(contract_search, "confirm", unconfirmed)
+    done = fuzz(*SEARCH, "--out", "found", "--corpus", "corpus")
+    assert done.returncode == 1
+    page = (project / "found" / "report.html").read_text(encoding="utf-8")
+    assert "<strong>FINDINGS</strong>" in page
+    assert "Contract and rules agree on every call" in page
 
 
 def test_a_backends_findings_have_a_file_each(project, fuzz, monkeypatch):

@@ -16,6 +16,7 @@ from stakesim.campaign.result import CampaignResult
 from stakesim.campaign.stories import CONTRACT, Story, StoryStep, Transfer, stories, whole_story
 from stakesim.evm.compiler import Artifact
 from stakesim.paths import shipped
+from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault, ContractWeakness
 from stakesim.units import format_inr
 
@@ -99,6 +100,21 @@ def test_a_story_whose_prices_are_in_wei_is_told_in_wei(crowd: Path, tmp_path: P
     file.write_text(crowd.read_text() + f"price: {{path: constant, inr_per_eth: '{10**18}'}}\n")
     (result,) = played(file).results
     assert whole_story(result).transfers[0][1].told == "865 wei"
+
+
+@pytest.mark.parametrize(
+    ("findings", "interrupted", "heading"),
+    [
+        ([], False, "PASS"),
+        ([], True, "INTERRUPTED"),
+        ([Finding("VACUOUS", "a campaign reaches what it is to test", "no no-show")], False, "VACUOUS"),
+        ([Finding("INV-05", "fee", "it is kept")], True, "FINDINGS"),
+    ],
+)
+def test_a_page_has_the_verdict_of_the_terminal(findings: list[Finding], interrupted: bool, heading: str) -> None:
+    """Findings may be of no scenario, as those that `stakesim fuzz` can't confirm by one."""
+    result = CampaignResult([], findings, interrupted=interrupted)
+    assert f"<strong>{heading}</strong>" in page(result, "stakesim run")
 
 
 def test_names_and_amounts_of_a_drawing_are_escaped_and_many_parties_share_a_column() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader
-from markupsafe import Markup
 
 from stakesim.campaign.campaign import unsupported
 from stakesim.campaign.money_flow import money_flow
 from stakesim.campaign.report import SUMMARY_KEYS, grouped
-from stakesim.campaign.result import CampaignResult
+from stakesim.campaign.result import HEADINGS, CampaignResult
 from stakesim.campaign.stories import Story, stories, whole_story
 from stakesim.paths import package_data
 from stakesim.runner.ledger import LedgerRow, by_party
@@ -45,6 +45,7 @@ def page(
         title=title,
         result=result,
         figures=figures or result.summary(),
+        heading=HEADINGS[result.verdict],
         headline=headline(told),
         stories=told,
         groups=grouped(result),
@@ -67,6 +68,7 @@ def scenario_page(result: CampaignResult, command: str) -> str:
     return render(
         "replay_report.html",
         scenario=scenario,
+        heading=HEADINGS[result.verdict],
         headline=headline(told),
         whole=whole_story(played),
         findings=told,
@@ -102,6 +104,13 @@ def payouts(rows: Iterable[LedgerRow]) -> list[dict[str, str]]:
     return table
 
 
+def write_page(html: str, file: Path) -> Path:
+    """Writes a page, and returns its path. Folders are made if they are not there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(html, encoding="utf-8")
+    return file
+
+
 def render(template: str, **values: Any) -> str:
     """Fills in a template of the package's data.
 
@@ -120,7 +129,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         loader=FunctionLoader(lambda name: package_data(name).read_text(encoding="utf-8")),
     )
-    environment.filters["money_flow"] = lambda story: money_flow(story) or Markup("")
+    environment.filters["money_flow"] = money_flow
     return environment
 
 

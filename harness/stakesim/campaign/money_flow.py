@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from stakesim.campaign.stories import CONTRACT, Story, StoryStep, Transfer
 
@@ -69,8 +69,8 @@ def _arrow(step: StoryStep, transfer: Transfer, columns: Sequence[str], y: int, 
     number = Markup('<text class="number" x="4" y="{y}">{n}.</text>').format(y=y + 4, n=step.number)
     note = " (refused, to be withdrawn)" if transfer.deferred else ""
     # next to the contract, so that long arrows of several parties do not hide each other's amounts
-    near = x2 - _COLUMN // 2 * (1 if x2 > x1 else -1) if transfer.payee == CONTRACT else None
-    at = near if near is not None else x1 + _COLUMN // 2 * (1 if x2 > x1 else -1)
+    contract, party = (x2, x1) if transfer.payee == CONTRACT else (x1, x2)
+    at = contract + (_COLUMN // 2 if party > contract else -_COLUMN // 2)
     return (number if show_number else Markup("")) + Markup(
         '<line class="{style}" x1="{x1}" y1="{y}" x2="{x2}" y2="{y}" marker-end="url(#head)"><title>{title}</title>'
         '</line><text class="amount" x="{at}" y="{above}" text-anchor="middle">{told}</text>'
@@ -82,5 +82,5 @@ def _arrow(step: StoryStep, transfer: Transfer, columns: Sequence[str], y: int, 
         at=at,
         above=y - 5,
         told=transfer.told,
-        title=escape(f"{transfer.payer} to {transfer.payee}: {transfer.wei:,} wei{note}"),
+        title=f"{transfer.payer} to {transfer.payee}: {transfer.wei:,} wei{note}",
     )

@@ -10,15 +10,22 @@ from typing import NamedTuple, TypeAlias
 
 from stakesim.runner.findings import Finding
 from stakesim.runner.ledger import LedgerRow
-from stakesim.runner.narrative import describe_action, format_time, format_wei, narrate, paise_of, people, told_steps
+from stakesim.runner.narrative import (
+    by_scenario,
+    describe_action,
+    format_time,
+    format_wei,
+    narrate,
+    paise_of,
+    people,
+    told_steps,
+)
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.scenario import Scenario
 from stakesim.units import WEI_PER_ETH, format_inr
 
 CONTRACT = "the contract"
 """Who has the money between two steps."""
-
-
 _IN_WEI = WEI_PER_ETH
 """INR per ETH of a story whose prices are in wei, as those that `stakesim fuzz` finds."""
 
@@ -73,7 +80,6 @@ class Story:
         steps: What leads there.
         technical: All of it in the words of the terminal.
         also: How many other scenarios fail for the same cause.
-        saved: Path of the file that replays it; may be empty.
     """
 
     title: str
@@ -83,7 +89,6 @@ class Story:
     steps: Sequence[StoryStep]
     technical: str
     also: int = 0
-    saved: str = ""
 
     @property
     def transfers(self) -> list[tuple[StoryStep, Transfer]]:
@@ -98,12 +103,11 @@ def stories(findings: Sequence[Finding], rows: Iterable[LedgerRow]) -> list[Stor
         findings: Of a campaign or a part of a gate.
         rows: The ledger of their scenarios; steps that it does not have are told without outcome and transfers.
     """
+    if not findings:
+        return []
     steps = _by_step(rows)
-    groups: dict[int, list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault(id(finding.scenario or finding), []).append(finding)
     by_title: dict[str, list[list[Finding]]] = {}
-    for group in groups.values():
+    for group in by_scenario(findings):
         by_title.setdefault(_title(group[0]), []).append(group)
     return [_story(title, alike, steps) for title, alike in by_title.items()]
 
@@ -145,7 +149,6 @@ def _story(title: str, alike: Sequence[Sequence[Finding]], steps: Mapping[tuple[
         steps=_steps(scenario, last.step, steps[scenario.name, scenario.seed], last.step) if scenario else (),
         technical=narrate(group),
         also=len(alike) - 1,
-        saved=last.saved or "",
     )
 
 

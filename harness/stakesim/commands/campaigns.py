@@ -127,7 +127,6 @@ def report(
         keeps: Make regressions of the project of the failing scenarios.
     """
     from stakesim.campaign.failure_cache import FailureCache, keep
-    from stakesim.campaign.html_report import page
     from stakesim.campaign.report import save_failures, show, write_report
     from stakesim.project import current_project
 
@@ -150,9 +149,11 @@ def report(
         console().print(f"fails no longer, and is forgotten: {name}", markup=False)
     try:
         if out:
+            from stakesim.campaign.html_report import page, write_page
+
             command += option_text(contract=contract)
             write_report(result, out, command)
-            (out / "report.html").write_text(page(result, command), encoding="utf-8")
+            write_page(page(result, command), out / "report.html")
             console().print(f"report: {out / 'report.html'}, ledger: {out / 'ledger.csv'}")
     except OSError as error:
         print_error(f"the report can't be written: {error}")

@@ -18,7 +18,9 @@ from stakesim.commands.terminal import console, finish, output, print_error, pri
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stakesim.campaign.result import CampaignResult
     from stakesim.lane.search import LaneFinding, LaneSearch
+    from stakesim.runner.findings import Finding
     from stakesim.runner.scenario_result import ScenarioResult
     from stakesim.search.backend_search import SearchProgress
     from stakesim.search.contract_search import ContractFinding
@@ -83,16 +85,32 @@ class _Options:
 def _save(results: list[ScenarioResult], options: _Options) -> None:
     """Keeps what was found for the next run, and as regressions where they are asked for."""
     from stakesim.campaign.failure_cache import FailureCache, keep
-    from stakesim.campaign.result import CampaignResult
     from stakesim.project import current_project
 
-    result = CampaignResult(results, [finding for each in results for finding in each.findings])
+    result = _as_campaign(results)
     try:
         FailureCache(options.contract, options.driver).update(result)
         if options.keep:
             keep(result, current_project().failures)
     except OSError as error:
         print_error(f"the failing scenarios can't be saved: {error}")
+
+
+def _as_campaign(results: list[ScenarioResult], findings: list[Finding] | None = None) -> CampaignResult:
+    """What was found as a campaign; the findings are those of the results, if no others are given."""
+    from stakesim.campaign.result import CampaignResult
+
+    if findings is None:
+        findings = [finding for each in results for finding in each.findings]
+    return CampaignResult(results, findings)
+
+
+def _write_page(result: CampaignResult, out: Path, command: str, figures: str, not_tried: Mapping[str, str]) -> Path:
+    """Writes a page that tells what was found."""
+    from stakesim.campaign.html_report import page, write_page
+
+    html = page(result, command, title="stakesim fuzz", figures=figures, not_tried=not_tried)
+    return write_page(html, out / "report.html")
 
 
 # A contract
@@ -191,7 +209,8 @@ def _tell(search: LaneSearch, found: list[ContractFinding], out: Path | None, co
             imported = Path(contract.partition(":")[0]).resolve() if contract else CONTRACTS / "EventStake.sol"
             files = export(search, found, out, os.path.relpath(imported, out))
             command = f"stakesim fuzz --seed {search.seed}{option_text(contract=contract)}"
-            files.append(_write_page([each.result for each in found], out, command, _figures(search), search.skipped))
+            told = _as_campaign([each.result for each in found], [each for one in found for each in one.findings])
+            files.append(_write_page(told, out, command, _figures(search), search.skipped))
         except OSError as error:
             print_error(f"the stories can't be written: {error}")
     screen, wrong = console(), console(findings=True)
@@ -244,20 +263,6 @@ def _search_backend(options: _Options) -> NoReturn:
     finish(ok=not results, **figures, sequences=progress.sequences, findings=len(results))
 
 
-def _write_page(
-    results: list[ScenarioResult], out: Path, command: str, figures: str, not_tried: Mapping[str, str]
-) -> Path:
-    """Writes a page that tells what was found."""
-    from stakesim.campaign.html_report import page
-    from stakesim.campaign.result import CampaignResult
-
-    result = CampaignResult(results, [finding for each in results for finding in each.findings])
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "report.html"
-    file.write_text(page(result, command, title="stakesim fuzz", figures=figures, not_tried=not_tried))
-    return file
-
-
 def _write(results: list[ScenarioResult], progress: SearchProgress, out: Path) -> None:
     """Writes each story as a scenario, and a page of all of them, and says where."""
     from stakesim.scenario.scenario import dump
@@ -269,7 +274,7 @@ def _write(results: list[ScenarioResult], progress: SearchProgress, out: Path) -
             file.write_text(dump(result.scenario), encoding="utf-8")
             console().print(f"written: {file}", markup=False)
         command = f"stakesim fuzz --driver services --seed {progress.seed}"
-        page = _write_page(results, out, command, _figures_of_backend(progress), {})
+        page = _write_page(_as_campaign(results), out, command, _figures_of_backend(progress), {})
         console().print(f"written: {page}", markup=False)
     except OSError as error:
         print_error(f"the stories can't be written: {error}")

@@ -26,7 +26,6 @@ def replay(
     suspend_garbage_collection()
     import_web3()
     from stakesim.campaign import campaign
-    from stakesim.campaign.html_report import scenario_page
     from stakesim.campaign.report import show_steps
     from stakesim.evm.engines import engine_with_rules
 
@@ -36,8 +35,9 @@ def replay(
     for finding in result.findings:
         print_scenario_finding(finding)
     if html is not None:
+        from stakesim.campaign.html_report import scenario_page, write_page
+
         command = f"stakesim replay {file}{option_text(engine=engine, driver=driver, contract=contract)}"
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(scenario_page(result, command), encoding="utf-8")
+        write_page(scenario_page(result, command), html)
         console().print(f"page: {html}")
     finish(ok=result.ok, **result.figures())

@@ -45,7 +45,7 @@ def encode_calls(calls: Sequence[bytes]) -> bytes:
     return b"".join([len(call).to_bytes(2, "big") + call for call in calls])
 
 
-def encode_answer(data: bytes, *, reverted: bool) -> bytes:
+def encode_answer(data: bytes, reverted: bool) -> bytes:
     """Encodes the answer to a call as the contract returns it."""
     return (len(data) | _REVERTED * reverted).to_bytes(_WORD, "big") + data
 

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 from eth_utils.crypto import keccak
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
+from stakesim.evm.batch_reader import ViewAnswer
 from stakesim.model.rules import RECEIVE
 from stakesim.model.state import ExpectedEvent
+from stakesim.model.views import ExpectedView
 
 Encoder: TypeAlias = Callable[[Any], bytes]
 _WORD = 32
@@ -112,6 +114,12 @@ class LaneCodec:
             return None
         selector, encode = self._errors[name]
         return selector + encode(args)
+
+    def answer(self, view: ExpectedView) -> ViewAnswer:
+        """What a view must answer; no data for an error that the contract does not have."""
+        if view.error is None:
+            return ViewAnswer(self.result(view.function, view.results or ()), reverted=False)
+        return ViewAnswer(self.error(*view.error) or b"", reverted=True)
 
     def has_function(self, name: str) -> bool:
         """Whether the contract has a function of this name; `RECEIVE` is one that can always be called."""

@@ -12,7 +12,6 @@ from itertools import chain, repeat
 from typing import Any
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
-from stakesim.evm.batch_reader import ViewAnswer
 from stakesim.lane.counters import find_counters
 from stakesim.lane.foundry_file import test_file
 from stakesim.lane.moves import (
@@ -285,7 +284,7 @@ class _Export:
         name, codec = self._difference.function, self._player.arena.codec
         views = [view for view in expected_views(self._state, VIEWED, roles=True) if view.function == name]
         answers = self._player.arena.read([codec.call(view.function, view.args) for view in views])[1]
-        wrong = [view for view, answer in zip(views, answers, strict=True) if answer != self._answer(view)]
+        wrong = [view for view, answer in zip(views, answers, strict=True) if answer != codec.answer(view)]
         yield from ("", "// What the contract must say:")
         for view in (wrong or views)[:_MOST_VIEWS]:
             if view.error is not None:
@@ -293,12 +292,6 @@ class _Export:
             else:
                 results = self.writer.values(self._functions[name]["outputs"], view.results or ())
                 yield f"_viewReturns({self._data(view)}, abi.encode({', '.join(results)}));"
-
-    def _answer(self, view: ExpectedView) -> ViewAnswer:
-        codec = self._player.arena.codec
-        if view.error is None:
-            return ViewAnswer(codec.result(view.function, view.results or ()), reverted=False)
-        return ViewAnswer(codec.error(*view.error) or b"", reverted=True)
 
 
 def _quoted(text: str) -> str:

@@ -367,16 +367,13 @@ class Player:
         known = self._encoded_views.get(view)
         if known is None:
             codec = self.arena.codec
-            if view.error is None:
-                answer = encode_answer(codec.result(view.function, view.results or ()), reverted=False)
-            else:
-                answer = encode_answer(codec.error(*view.error) or b"", reverted=True)
-            known = self._encoded_views[view] = codec.call(view.function, view.args), answer
+            known = codec.call(view.function, view.args), encode_answer(*codec.answer(view))
+            self._encoded_views[view] = known
         return known
 
     def _wrong_view(self, view: ExpectedView, data: bytes, *, ok: bool) -> str | None:
         _, expected = self._encoded(view)
-        if encode_answer(data, reverted=not ok) == expected:
+        if encode_answer(data, not ok) == expected:
             return None
         if view.error is not None:
             if not ok and not self._has_errors:

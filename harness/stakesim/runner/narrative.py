@@ -57,10 +57,15 @@ def narrate(findings: Sequence[Finding]) -> str:
 
 def narratives(findings: Sequence[Finding]) -> list[str]:
     """Describes findings of many scenarios: one text per scenario that failed, one per finding of a whole campaign."""
+    return [narrate(group) for group in by_scenario(findings)]
+
+
+def by_scenario(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """The findings of each scenario together; one of a whole campaign alone."""
     groups: dict[int, list[Finding]] = {}
     for finding in findings:
         groups.setdefault(id(finding.scenario or finding), []).append(finding)
-    return [narrate(group) for group in groups.values()]
+    return list(groups.values())
 
 
 def describe_amounts(finding: Finding) -> str:

@@ -39,17 +39,17 @@ def files_of(item: str) -> list[Path]:
     """
     path = Path(item)
     if item and path.is_dir():
-        if files := yaml_files(path, nested=True):
-            return files
-        raise _no_files(path)
+        return _files_in(path, nested=True)
     found = find_scenario_file(item) or find_drawn(item, "profiles") or find_drawn(item, "populations")
     if found is None:
         raise unknown(item)
     return [found]
 
 
-def _no_files(folder: Path) -> InputError:
-    return InputError(f"{folder}: has no file that ends in {' or '.join(ENDINGS)}; name another folder")
+def _files_in(folder: Path, *, nested: bool) -> list[Path]:
+    if files := yaml_files(folder, nested=nested):
+        return files
+    raise InputError(f"{folder}: has no file that ends in {' or '.join(ENDINGS)}; name another folder")
 
 
 def unknown(item: str) -> InputError:
@@ -94,9 +94,7 @@ def find_scenarios(item: str) -> list[Path]:
         InputError: The folder has none.
     """
     if item and Path(item).is_dir():
-        if files := yaml_files(Path(item)):
-            return files
-        raise _no_files(Path(item))
+        return _files_in(Path(item), nested=False)
     file = find_scenario_file(item)
     return [] if file is None else [file]
 
