@@ -35,7 +35,7 @@ from stakesim_adapter.faults.poolers import pgbouncer
 
 pytestmark = pytest.mark.slow
 
-HASTY = DatabasePolicy(pool_size=4, pool_timeout=0.3, lock_timeout=0.3, statement_timeout=0.6)
+HASTY = DatabasePolicy(pool_size=4, pool_timeout=3, lock_timeout=0.5, statement_timeout=1.5)
 WAYS = ("direct", "session", "transaction")
 
 

@@ -245,7 +245,7 @@ def test_a_silent_signer_is_asked_once_in_its_time_out() -> None:
     now = [0.0]
     with remote_signer(SECOND) as signer:
         signer.answer = "silence"
-        account = RemoteAccount(signer.url, SECOND.address, 0.2, clock=lambda: now[0])
+        account = RemoteAccount(signer.url, SECOND.address, 2, clock=lambda: now[0])
         fields = {"type": 2, "chainId": 1, "to": SECOND.address, "value": 0, "data": b"", "nonce": 0, "gas": 21_000}
         fields |= {"maxFeePerGas": 2, "maxPriorityFeePerGas": 1}
 
@@ -256,11 +256,11 @@ def test_a_silent_signer_is_asked_once_in_its_time_out() -> None:
 
         assert words() == words() == words()
         assert account.failures["timeout"] == 1
-        now[0] = 0.3
+        now[0] = 3
         words()
         assert account.failures["timeout"] == 2
         signer.work()
-        now[0] = 0.6
+        now[0] = 6
         assert account.sign_transaction(fields).raw_transaction
 
 

@@ -27,6 +27,8 @@ from web3 import HTTPProvider, Web3
 from web3.middleware import AttributeDictMiddleware
 
 pytestmark = pytest.mark.slow
+TIMEOUT_S = 2
+"""Long enough for a signer that works on a busy machine."""
 SEAL_KEY = b"0123456789abcdefghijklmnopqrstuv"
 OTHER = Account.from_key("0x" + "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318")
 ELSEWHERE = "0x00000000000000000000000000000000000000AA"
@@ -53,7 +55,9 @@ def with_signer(environment: FaultEnvironment, signer: RemoteSigner, **policy: A
     """Returns a process whose key is at the signer."""
     connection = NodeConnection(http(environment.engine), environment.database)
     w3 = Web3(connection, [AttributeDictMiddleware])
-    account = RemoteAccount(signer.url, environment.platform.address, timeout=0.5, clock=count().__next__)
+    account = RemoteAccount(
+        signer.url, environment.platform.address, timeout=TIMEOUT_S, clock=count(step=TIMEOUT_S).__next__
+    )
     sealer = Sealer(account.address, [SEAL_KEY])
     sender = TransactionSender(w3, account, environment.database, replace(POLICY, **policy), sealer=sealer)
     chain = BlockchainService(w3, environment.address, sender)
@@ -136,7 +140,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str]] = {
         "the signer refuses: policy denies it",
     ),
     "an HTTP error": ({"answer": b"", "status": 503}, "unavailable", "HTTP status 503"),
-    "silence": ({"answer": "silence"}, "timeout", "the signer did not answer within 0.5 seconds"),
+    "silence": ({"answer": "silence"}, "timeout", f"the signer did not answer within {TIMEOUT_S} seconds"),
 }
 
 
@@ -204,8 +208,8 @@ def test_a_gap_that_can_not_be_filled_is_filled_later(environment: FaultEnvironm
 def test_the_signer_is_asked_for_its_accounts_by_the_checks(
     environment: FaultEnvironment, signer: RemoteSigner
 ) -> None:
-    account = RemoteAccount(signer.url, environment.platform.address, 0.5)
-    stranger = RemoteAccount(signer.url, OTHER.address, 0.5)
+    account = RemoteAccount(signer.url, environment.platform.address, TIMEOUT_S)
+    stranger = RemoteAccount(signer.url, OTHER.address, TIMEOUT_S)
     known, unknown = check_signer([account, stranger])
     assert (known.ok, known.finding) == (True, f"The signer has the key of {account.address}.")
     assert (unknown.ok, unknown.fatal, unknown.finding) == (
@@ -216,7 +220,7 @@ def test_the_signer_is_asked_for_its_accounts_by_the_checks(
     signer.answer = "silence"
     [silent] = check_signer([account])
     assert (silent.ok, silent.fatal) == (False, False)
-    assert silent.finding == "The signer did not answer within 0.5 seconds."
+    assert silent.finding == f"The signer did not answer within {TIMEOUT_S} seconds."
     assert not list(check_signer([environment.platform]))
 
 

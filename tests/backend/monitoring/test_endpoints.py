@@ -55,14 +55,14 @@ def test_each_kind_of_failure_is_counted_for_its_endpoint(kind: str, monkeypatch
     if kind in ANSWERS:
         bad.answers["eth_getBalance"] = lambda _: ANSWERS[kind]
     elif kind == "timeout":
-        bad.answers["eth_getBalance"] = lambda _: time.sleep(0.5)
+        bad.answers["eth_getBalance"] = lambda _: time.sleep(2.5)
     elif kind == "wrong_network":
         bad.chain_id = 1
     if kind == "too_large":
         monkeypatch.setattr(rpc_http, "MAX_ANSWER_BYTES", 500)
     with running(bad, good):
         url = DEAD if kind == "connection" else bad.url
-        w3 = connect(clock, url, good.url, timeout=0.2 if kind == "timeout" else 5)
+        w3 = connect(clock, url, good.url, timeout=2 if kind == "timeout" else 5)
         if kind == "lagging":
             w3.eth.get_logs(FilterParams(address=ACCOUNT, fromBlock=101, toBlock=103))
         else:
