@@ -116,7 +116,7 @@ class Project:
         tests_for: float,
         told: Callable[[PythonMutant, Outcome], None],
     ) -> None:
-        """Judges mutants, those in functions first, each with tests for so many seconds."""
+        """Judges mutants, those in functions first, each with tests for so many seconds of processor time."""
         uses = uses_in(self.root, self.code)
         warm: list[tuple[PythonMutant, list[str]]] = []
         cold: list[tuple[PythonMutant, list[str]]] = []
@@ -160,13 +160,15 @@ def in_fork(job: Callable[[], int]) -> None:
 
 def main(
     only: Annotated[str, typer.Option(help="Only mutants whose key contains this text.")] = "",
+    money: Annotated[bool, typer.Option("--money", help="Only mutants on lines that move money.")] = False,
     sample: Annotated[int | None, typer.Option(help="Only so many mutants, drawn by --seed.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sample; a fresh one by default.")] = None,
     out: Annotated[
         Path, typer.Option(help="Verdicts, a line of JSON each, as they come. The same command goes on.")
     ] = Path(".stakesim/mutants/verdicts.jsonl"),
     tests_for: Annotated[
-        float, typer.Option(help="Seconds of tests that a mutant gets at most, of those that reach it.", min=0)
+        float,
+        typer.Option(help="Processor time of the tests that a mutant gets at most, in seconds.", min=0),
     ] = 60,
     known: Annotated[bool, typer.Option("--known", help="Only show the verdicts that there are.")] = False,
 ) -> None:
@@ -175,7 +177,7 @@ def main(
     table = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutants"]
     project = Project(Settings(**table), out.parent)
     console = Console(highlight=False, soft_wrap=True)
-    chosen = [mutant for mutant in project.mutants if only in mutant.key]
+    chosen = [mutant for mutant in project.mutants if only in mutant.key and (mutant.moves_money or not money)]
     seed = secrets.randbits(32) if seed is None else seed
     console.print(f"{len(project.mutants)} mutants, seed {seed}")
     random.Random(seed).shuffle(chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import sys
 import time
 from collections import Counter, defaultdict
@@ -28,6 +29,7 @@ class Reach:
 
     Attributes:
         seconds: For each test that passes, how long it takes with its fixtures.
+        processor: The processor time of it, in seconds, which other programs on the machine do not change.
         tests: Tests by file and line of a statement in a function.
         failed: Tests that fail without any mutant.
         imported: Packages that are no part of the project.
@@ -35,6 +37,7 @@ class Reach:
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, float] = field(default_factory=dict)
     tests: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     imported: list[str] = field(default_factory=list)
@@ -52,6 +55,7 @@ class Reach:
             return test.partition("::")[0] in self.files
 
         self.seconds = {test: seconds for test, seconds in self.seconds.items() if is_known(test)}
+        self.processor = {test: self.processor[test] for test in self.seconds}
         self.failed = [*filter(is_known, self.failed)]
         self.tests = {
             file: {line: [*filter(is_known, tests)] for line, tests in lines.items()}
@@ -74,9 +78,9 @@ class Reach:
 
     @classmethod
     def read(cls, file: Path, fingerprint: str) -> Reach:
-        """Reads it; empty if it is of other code."""
+        """Reads it; empty if it is of other code, or was written before processor times were."""
         stored = json.loads(file.read_text()) if file.exists() else {}
-        if stored.pop("fingerprint", None) != fingerprint:
+        if stored.pop("fingerprint", None) != fingerprint or "processor" not in stored:
             return cls()
         ids = list(stored["seconds"])
         tests = {
@@ -105,12 +109,15 @@ class Reach:
         return sorted(tests, key=lambda test: (ranks[test], self.seconds[test]))
 
     def within(self, tests: list[str], seconds: float) -> list[str]:
-        """Those of these tests that take so many seconds together, at least one; what does not fit in is left out."""
+        """Those of these tests that take so much processor time together, at least one.
+
+        What does not fit in is left out.
+        """
         chosen: list[str] = []
         for test in tests:
-            if not chosen or seconds >= self.seconds[test]:
+            if not chosen or seconds >= self.processor[test]:
                 chosen.append(test)
-                seconds -= self.seconds[test]
+                seconds -= self.processor[test]
         return chosen
 
     def with_names(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> PythonMutant:
@@ -161,14 +168,20 @@ class Observer:
         for cache in self._caches:  # each test reaches what is computed once
             cache.cache_clear()
         self._ran.clear()
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), _processor_time()
         reports = run(item, following)
         if any(report.failed for report in reports):
             self._reach.failed.append(item.nodeid)
         elif not any(report.skipped for report in reports):
             self._reach.seconds[item.nodeid] = time.perf_counter() - begin
+            self._reach.processor[item.nodeid] = _processor_time() - used
             for file, line in set(self._ran):
                 self._reach.tests.setdefault(file, {}).setdefault(line, []).append(item.nodeid)
+
+
+def _processor_time() -> float:
+    """Seconds of processor time of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
 
 
 def require_collected(session: pytest.Session) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 from mutants.making import mutants_of, names_in
-from mutants.reach import uses_in
+from mutants.reach import Reach, uses_in
 
 PROJECT = """
 [tool.mutants]
@@ -120,7 +120,8 @@ def test_what_no_test_finds_survives_until_a_test_does(project):
     tests = project / "tests" / "test_prices.py"
     without_edge = TESTS[: TESTS.index("def test_edge")] + TESTS[TESTS.index("def test_lasting") :]
     tests.write_text(without_edge)
-    code, output, rows = run(project, "--only", "total")
+    code, output, rows = run(project, "--money")
+    assert all(": total: " in row["mutant"] for row in rows)
     assert status(rows, "[14: >= -> >]") == "survived"
     assert "survived, moves money: shop/prices.py:10 comparison" in output
     assert code == 1
@@ -199,6 +200,14 @@ def test_operators_make_these_mutants(tmp_path, code, expected):
     made = [mutant.mutant.apply(code) for mutant in mutants_of(tmp_path, "code.py", names, [])]
     wanted = [text if text.startswith("def") else f"x = {text}" for text in expected]
     assert sorted(ast.dump(ast.parse(text)) for text in made) == sorted(ast.dump(ast.parse(text)) for text in wanted)
+
+
+def test_the_limit_of_seconds_counts_what_tests_compute_and_not_what_they_wait_for():
+    reach = Reach(
+        seconds={"waits": 90.0, "computes": 2.0, "short": 1.0}, processor={"waits": 0.5, "computes": 2.0, "short": 1.0}
+    )
+    assert reach.within(["waits", "computes", "short"], 2) == ["waits", "short"]
+    assert reach.within(["computes"], 1) == ["computes"], "a mutant gets at least one test"
 
 
 def test_a_value_is_used_by_what_is_made_of_it(tmp_path):
