@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from payouts import PayoutCampaign
 from plainly_patched import plainly_patched
 from stakesim.campaign import campaign
+from stakesim.campaign.faults_page import fault_page
 from stakesim.campaign.html_report import headline, page, scenario_page
 from stakesim.campaign.money_flow import money_flow
 from stakesim.campaign.result import CampaignResult
 from stakesim.campaign.stories import CONTRACT, Story, StoryStep, Transfer, stories, whole_story
 from stakesim.evm.compiler import Artifact
+from stakesim.faults.campaign import FaultCampaignResult
+from stakesim.faults.catalogue import ROWS
+from stakesim.faults.protocol import EpisodeResult, Violation
+from stakesim.faults.rpc_faults import FAULTS
 from stakesim.paths import shipped
 from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault, ContractWeakness
@@ -163,3 +171,28 @@ def test_no_page_is_wider_than_its_screen(failed: CampaignResult, width: int, tm
     found = re.search(r"<title>(\d+)/(\d+)</title>", done.stdout)
     assert found is not None, done.stderr[-500:]
     assert int(found[1]) <= int(found[2]) == width
+
+
+def test_a_fault_campaign_tells_each_broken_promise_once_by_its_shortest_episode() -> None:
+    def episode(number: int, events: int, *violations: str, counts: int = 1) -> EpisodeResult:
+        broken = [Violation(invariant, f"invoice {number} <3>") for invariant in violations]
+        log = [f"event {event}" for event in range(events)]
+        return EpisodeResult(f"payout:{number}", Counter({FAULTS[0].name: counts}), broken, log)
+
+    episodes = [episode(0, 9, "ONCE", "ONCE"), episode(1, 4, "ONCE", "END"), episode(2, 5, counts=3)]
+    result = FaultCampaignResult(PayoutCampaign(), 7, episodes, 1.0)
+    html = fault_page(result, "stakesim faults --seed 7 --runs 3", "5 faults in 3 episodes")
+    assert "FINDINGS" in html
+    assert "this does not hold: each invoice is paid once. Nor does 1 more statement." in html
+    assert html.count("<h3>each invoice is paid once</h3>") == 1
+    assert "invoice 1 &lt;3&gt;" in html, "of the shortest episode"
+    assert "1 more episode shows the same" in html
+    assert "stakesim faults --seed 7 --only payout:1" in html
+    row = ROWS[FAULTS[0].row]
+    assert f'<td>{row}</td><td class="number">5</td>\n<td class="number bad">3</td>' in html
+    assert "Not tried" in html, "rows of which no fault happened"
+
+    sound = FaultCampaignResult(PayoutCampaign(), 7, [episode(2, 5)], 1.0)
+    assert "all that must hold did hold" in (page_of := fault_page(sound, "again", "figures"))
+    assert "PASS" in page_of
+    assert "INTERRUPTED" in fault_page(replace(sound, interrupted=True), "again", "figures")

@@ -36,6 +36,7 @@ def faults(
     replay: Annotated[
         Path | None, typer.Option(help="Run the episode of a file that a campaign saved, and show its log.")
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html.")] = None,
 ) -> None:
     """Inject faults between service, node and database, and check that nothing is lost or paid twice.
 
@@ -66,6 +67,8 @@ def faults(
     output.print(_summary(result))
     if not result.interrupted:
         _save_violations(result)
+    if out is not None:
+        _write_page(result, out, _command(runs, seed, only, for_))
     figures: dict[str, Any] = {
         "seed": result.seed,
         "seconds": round(result.seconds, 1),
@@ -106,6 +109,20 @@ def _replay(file: Path, project_campaign: FaultCampaign) -> None:
         print_finding(violation.invariant, violation.message, replay=str(file))
     output.print(f"{result.counts.total()} faults: {'violated' if result.violations else 'no violation'}")
     finish(ok=not result.violations)
+
+
+def _command(runs: int, seed: int, only: list[str] | None, for_: str | None) -> str:
+    """The command that runs the same episodes again."""
+    chosen = [f"--only {name}" for name in only] if only else [f"--for {for_}" if for_ else f"--runs {runs}"]
+    return " ".join(["stakesim faults", f"--seed {seed}", *chosen])
+
+
+def _write_page(result: FaultCampaignResult, out: Path, command: str) -> None:
+    from stakesim.campaign.faults_page import fault_page
+    from stakesim.campaign.html_report import write_page
+
+    file = write_page(fault_page(result, command, _summary(result)), out / "report.html")
+    console().print(f"report: {file}", markup=False)
 
 
 def _save_violations(result: FaultCampaignResult) -> None:
