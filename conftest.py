@@ -34,7 +34,7 @@ def pytest_configure(config):
 
     config.addinivalue_line(
         "markers",
-        "sampled(n=2): below the deep profile one of n of its cases runs, drawn by the seed of campaigns",
+        "sampled(n=3): below the deep profile one of n of its cases runs, drawn by the seed of campaigns",
     )
     config.addinivalue_line(
         "markers", "slow: takes a third of a second or longer, or starts a node, a server, workers or a compiler"
@@ -83,11 +83,11 @@ def campaign_seed():
 
 @pytest.fixture
 def sampled(request, profile):
-    """Draws half of a list by the seed of campaigns; the deep profile takes it whole."""
+    """Draws a third of a list by the seed of campaigns; the deep profile takes it whole."""
 
     def sample(cases):
         cases = list(cases)
-        drawn = random.Random(f"{_campaign_seed()} {request.node.nodeid}").sample(cases, (len(cases) + 1) // 2)
+        drawn = random.Random(f"{_campaign_seed()} {request.node.nodeid}").sample(cases, -(-len(cases) // 3))
         return cases if profile == "deep" else drawn
 
     return sample
@@ -118,6 +118,6 @@ def _left_out(items):
         if item.get_closest_marker("sampled"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for name, group in cases.items():
-        share = (group[0].get_closest_marker("sampled").args or (2,))[0]
+        share = (group[0].get_closest_marker("sampled").args or (3,))[0]
         left_out = len(group) - -(-len(group) // share)
         yield from random.Random(f"{_campaign_seed()} {name}").sample(group, left_out)

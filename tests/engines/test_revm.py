@@ -20,7 +20,7 @@ from web3.exceptions import Web3RPCError
 
 pytest.importorskip("pyrevm", reason="the engine revm is an extra: pip install -e '.[revm]'")
 
-PROGRAMS = {"quick": 6, "ci": 60, "deep": 5_000}
+PROGRAMS = {"quick": 6, "ci": 30, "deep": 5_000}
 LONG = {"quick": 600, "ci": 4_000, "deep": 100_000}
 FEES = {"maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**9, "chainId": 131_277_322_940_537, "type": 2}
 

@@ -23,7 +23,7 @@ SCENARIOS = shipped("scenarios")
 def scenarios(profile):
     """All scripted ones and some of each profile."""
     files = sorted(SCENARIOS.glob("*.yaml"))[:: 6 if profile == "quick" else 1]
-    drawn = range({"quick": 1, "ci": 5, "deep": 100}[profile])
+    drawn = range({"quick": 1, "ci": 3, "deep": 100}[profile])
     profiles = [load_profile(path) for path in scenario_files.profiles().values()]
     return [*map(load, files), *(generate(one, 3, index) for one in profiles for index in drawn)]
 

@@ -137,7 +137,7 @@ def test_mutant_statuses_are_equal_on_a_cluster(address, monkeypatch, engine_nam
     lane = LaneBudget(kept=40, fresh=5)
     here, there = (
         mutation_run.mutate(
-            contract, engine_name, jobs=1, only="uint256 forfeitsToHost", sample=12, lane=lane, dask=where
+            contract, engine_name, jobs=1, only="uint256 forfeitsToHost", sample=5, lane=lane, dask=where
         )
         for where in (None, address)
     )

@@ -79,6 +79,7 @@ def artifact(name: str):
         return artifacts_from_output(compile_plain(compiler, sources, FILE), sources)["EventStake"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", yardstick())
 def test_each_call_is_needed_and_together_they_cost_money(name, environment):
     words = STORIES[name].split()
