@@ -15,8 +15,8 @@ from stakesim.runner.drivers import CONTRACT
 from stakesim.runner.drivers.backend import USE_CASES
 from stakesim.workers.time_limit import NeverEnds, time_limit
 
-BACKEND_LIMIT_S = 60
-"""Seconds within which a backend is opened, starts a scenario, and is closed."""
+BACKEND_LIMIT_S = 180
+"""Seconds within which a backend is opened, starts a scenario, and is closed: a database that recovers takes minutes."""
 _log = logging.getLogger(__name__)
 
 
