@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from stakesim.bench import contenders, full_path, guided_search
+from stakesim.bench import contenders, full_path, guided_search, ratios
 from stakesim.bench.contenders import BASE, Contender
 from stakesim.commands.cli import cli
 from typer.testing import CliRunner
@@ -34,6 +34,43 @@ def test_without_a_bare_loop_there_are_no_ratios(monkeypatch, tmp_path):
     result = CliRunner().invoke(cli, ["bench", "--rounds", "1"])
     assert result.exit_code == 2
     assert "the bare loop can't be measured: not installed" in result.output
+
+
+@pytest.mark.parametrize(
+    ("rates", "code", "says"),
+    [
+        ([30.0, 15.0], 0, "1 ratios compared, 0 worse"),  # as before: the machine was half as fast in the second round
+        ([25.4, 25.4], 1, "stakesim is slower: 1.91 times the bare loop, and was 3 times (-36%)"),
+        ([40.0, 20.0], 0, "1 ratios compared, 0 worse"),
+        ([], 1, "stakesim can't be measured: gone"),
+    ],
+)
+def test_a_loss_of_speed_is_found_and_a_slow_machine_is_none(rates, code, says, monkeypatch, tmp_path):
+    def contender(name, rates):
+        one = Contender(name, "", [], 1, rates=rates, trouble="" if rates else "gone")
+        monkeypatch.setattr(one, "run_round", lambda scale: None)
+        return one
+
+    def run(*options):
+        return CliRunner().invoke(cli, ["bench", "--no-growth", *options])
+
+    chosen = [contender(BASE, [10.0, 5.0]), contender("stakesim", [30.0, 15.0]), contender("a peer", [9.0, 9.0])]
+    ratios.write(chosen, tmp_path)
+    assert ratios.read(tmp_path) == {"stakesim": 3.0}
+    base = [10.0, 20.0] if rates == [25.4, 25.4] else [10.0, 5.0]
+    now = [contender(BASE, base), contender("stakesim", rates), contender("a peer", [1.0, 1.0])]
+    monkeypatch.setattr(contenders, "all_contenders", lambda: now)
+    result = run("--check", str(tmp_path))
+    assert (result.exit_code, says in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize("text", [None, "[]", '{"stakesim": "fast"}', '{"stakesim": 0}', "{"])
+def test_ratios_that_are_missing_or_wrong_are_a_sentence(text, tmp_path):
+    if text is not None:
+        (tmp_path / ratios.FILE).write_text(text)
+    result = CliRunner().invoke(cli, ["bench", "--check", str(tmp_path)])
+    assert result.exit_code != 0
+    assert f"stakesim bench --out {tmp_path}" in str(result.exception) + result.output
 
 
 @pytest.mark.parametrize("wrong", ["HOST_GETS", "PLATFORM_GETS", "STAKE"])

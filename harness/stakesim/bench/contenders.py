@@ -46,6 +46,11 @@ class Contender:
     trouble: str = ""
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it runs this project's code, and is no peer."""
+        return self.name.startswith(("stakesim", "the API"))
+
+    @property
     def rate(self) -> float:
         """Median of the rates, in transactions per second.
 

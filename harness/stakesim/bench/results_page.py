@@ -148,7 +148,7 @@ def _plot_contenders(contenders: Sequence[Contender], file: Path) -> None:
     measured = [contender for contender in contenders if contender.rates][::-1]
     figure = _figure(9, 0.45 * len(measured) + 1)
     axes = figure.subplots()
-    colours = [BLUE if contender.name.startswith(("stakesim", "the API")) else GREY for contender in measured]
+    colours = [BLUE if contender.is_ours else GREY for contender in measured]
     bars = axes.barh([c.name for c in measured], [c.rate for c in measured], color=colours)
     axes.bar_label(bars, [_short(contender.rate) for contender in measured], padding=3)
     axes.set(xscale="log", xlabel="transactions per second (log scale); blue: with services, database and all checks")

@@ -16,7 +16,7 @@ from stakesim.runner.drivers.backend import USE_CASES
 from stakesim.workers.time_limit import NeverEnds, time_limit
 
 BACKEND_LIMIT_S = 180
-"""Seconds within which a backend is opened, starts a scenario, and is closed: a database that recovers takes minutes."""
+"""Seconds within which a backend is opened, starts a scenario, and is closed. A database may have to recover."""
 _log = logging.getLogger(__name__)
 
 

@@ -1,0 +1,71 @@
+"""Ratios of speeds to that of the bare loop: kept in a file, and compared with those of a later run.
+
+Ratios of one run on one machine are compared, as rates of two machines, or of a busy and an idle one, tell nothing.
+Ratios differ between processors, too, though less: write the file anew on the machine that checks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from stakesim.bench.contenders import Contender
+from stakesim.errors import StakesimError
+
+FILE = "ratios.json"
+"""Name of the file, beside RESULTS.md."""
+ALLOWED_LOSS = 0.15
+"""Share of a ratio that may be lost: more than rounds of an idle machine differ by."""
+
+
+def ratios(contenders: Sequence[Contender]) -> dict[str, float]:
+    """Of each contender of this project that was measured, the ratio of its speed to that of the base.
+
+    A ratio is the median of those of the rounds, in each of which both had their turn: what slows the machine for some
+    rounds slows both.
+
+    Args:
+        contenders: The base first.
+    """
+    base, *others = contenders
+    return {
+        other.name: median(rate / of_base for rate, of_base in zip(other.rates, base.rates, strict=False))
+        for other in others
+        if other.is_ours and other.rates
+    }
+
+
+def write(contenders: Sequence[Contender], folder: Path) -> None:
+    """Writes the ratios into a folder."""
+    rounded = {name: float(f"{ratio:.3g}") for name, ratio in ratios(contenders).items()}
+    (folder / FILE).write_text(json.dumps(rounded, indent=2) + "\n")
+
+
+def read(folder: Path) -> dict[str, float]:
+    """Reads the ratios of a folder.
+
+    Raises:
+        StakesimError: They are not there, or are not what `write` writes.
+    """
+    file = folder / FILE
+    try:
+        kept: dict[str, float] = json.loads(file.read_text())
+        assert all(isinstance(ratio, float | int) and ratio > 0 for ratio in kept.values())
+    except FileNotFoundError:
+        raise StakesimError(
+            f"There is no {file} to compare with: write it with stakesim bench --out {folder}."
+        ) from None
+    except (ValueError, AttributeError, AssertionError):
+        raise StakesimError(f"{file} has no ratios: write it anew with stakesim bench --out {folder}.") from None
+    return kept
+
+
+def losses(now: Mapping[str, float], kept: Mapping[str, float]) -> list[str]:
+    """A sentence for each contender whose ratio is smaller than the kept one by more than `ALLOWED_LOSS`."""
+    return [
+        f"{name} is slower: {ratio:.3g} times the bare loop, and was {before:.3g} times ({ratio / before - 1:+.0%})"
+        for name, ratio in now.items()
+        if (before := kept.get(name, 0)) and ratio < (1 - ALLOWED_LOSS) * before
+    ]
