@@ -66,7 +66,7 @@ docs-serve: docs
 	@exec $(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8001
 
 release: setup-dev docs
-	@$(BIN)/python docs/site/release.py
+	@$(BIN)/python .ci/release.py
 
 # Tests that run on any engine take revm, the fastest; scenarios also run on py-evm, the default, and so do the tests of what
 # revm does not have: accounts that delegate to code. `make deep` runs all of it on py-evm.

@@ -1,12 +1,13 @@
 """Builds the documentation's site from the Markdown files of the repository: `python docs/site/build.py [FOLDER]`.
 
-The pages keep their places, so links between them are the same in the site and on a code host. Links to other files lead
-to copies of them. Pages about what the code knows best are written by `reference.py`. The site needs no server and nothing
-from the internet; `links.py` checks that, and each link.
+The pages keep their places, so links between them are the same in the site and on a code host. Links to other files
+lead to copies of them. Pages about what the code knows best are written by `reference.py`. The site needs no server and
+nothing from the internet; `links.py` checks that, and each link.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -87,7 +88,7 @@ def _stage(pages: list[str], folder: Path) -> None:
     """Copies pages, and files that they link to."""
     copies: set[str] = set()
 
-    def relink(match: re.Match[str], page: str) -> str:
+    def relink(page: str, match: re.Match[str]) -> str:
         target = os.path.normpath(os.path.join(os.path.dirname(page), match[2]))
         if target in pages or (folder / target).exists() or not (ROOT / target).exists():
             return match[0]
@@ -101,7 +102,7 @@ def _stage(pages: list[str], folder: Path) -> None:
 
     for page in pages:
         text = (folder / page if page.startswith("generated/") else ROOT / page).read_text(encoding="utf-8")
-        _write(folder / page, _LINK.sub(lambda match, page=page: relink(match, page), text))
+        _write(folder / page, _LINK.sub(functools.partial(relink, page), text))
     for name in copies:
         if name.endswith("/contents"):
             _write(folder / _copy_of(name), _contents(ROOT / name.removesuffix("/contents")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import json
 import re
 import textwrap
@@ -115,8 +116,8 @@ def scenario_fields() -> str:
 
 def sweep_fields() -> str:
     """The page of the fields of profiles, populations and sweeps."""
-    intro = "Profiles are in `scenarios/profiles`, populations in `scenarios/populations`, sweeps in `scenarios/sweeps`;"
-    intro += " [how they are used](../scenarios/README.md#random-campaigns)."
+    intro = "Profiles are in `scenarios/profiles`, populations in `scenarios/populations`, sweeps in"
+    intro += " `scenarios/sweeps`; [how they are used](../scenarios/README.md#random-campaigns)."
     return _fields("Fields of profiles, populations and sweeps", intro, [Profile, Population, SweepFile])
 
 
@@ -182,7 +183,7 @@ def settings() -> str:
         for name, field in Settings.model_fields.items()
     ]
     intro = "The service reads them from the environment and from `.env`; the environment wins."
-    intro += " [.env.example](../backend/.env.example) is a file to start from, and `stakesim doctor` checks all of them."
+    intro += " [.env.example](../backend/.env.example) is a file to start from; `stakesim doctor` checks all of them."
     return "\n\n".join(["# Settings of the service", intro, _table(("setting", "default", "meaning"), rows), ""])
 
 
@@ -210,8 +211,8 @@ def errors() -> str:
     return "\n\n".join(
         [
             "# Errors",
-            "How an action can fail: the names that `fails` of a scenario takes. The model, the contract and the backend must"
-            " agree on the name. Elsewhere: [exit codes](../docs/COMMAND_LINE.md#exit-codes), the"
+            "How an action can fail: the names that `fails` of a scenario takes. Model, contract and backend"
+            " must agree on the name. Elsewhere: [exit codes](../docs/COMMAND_LINE.md#exit-codes), the"
             " [problems of the HTTP API](../backend/API.md#problems), and the"
             " [weaknesses and faults](../docs/ADOPT.md) that stakesim names.",
             _table(("name", "arguments", "meaning"), rows),
@@ -229,14 +230,16 @@ def _described(model: type[BaseModel]) -> dict[str, str]:
     meanings: dict[str, str] = {}
     for part in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
         body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body  # type: ignore[attr-defined]
-        for field, text in zip(body, body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                meanings[field.target.id] = text.value.value
+        for field, text in itertools.pairwise(body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str() as meaning)):
+                    meanings[name] = meaning
         meanings |= _attributes(part.__doc__ or "")
     return meanings
 
 
-def _subclasses(model: type) -> Iterator[type]:
+def _subclasses(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    kind: type[BaseModel]
     for kind in model.__subclasses__():
         yield from (kind, *_subclasses(kind))
 

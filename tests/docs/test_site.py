@@ -1,0 +1,87 @@
+"""The documentation's site: it builds, all its links lead somewhere, and it needs nothing from the internet."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from stakesim.commands.cli import cli
+from stakesim.paths import checkout
+from stakesim.scenario.scenario import Scenario
+from typer.main import get_command
+
+ROOT = checkout()
+SITE = ROOT / "docs" / "site"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. Building it checks each link."""
+    if importlib.util.find_spec("zensical") is None:
+        pytest.skip("the site's builder is not installed: run `make setup-dev`, or `make docs`")
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    done = subprocess.run([sys.executable, SITE / "build.py", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def links(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(SITE)
+    import links
+
+    return links
+
+
+@pytest.mark.slow
+def test_the_site_has_what_the_code_knows(site: Path) -> None:
+    commands = (site / "generated" / "COMMANDS.html").read_text()
+    for name, command in get_command(cli).commands.items():
+        assert f'id="stakesim-{name}"' in commands
+        assert all(name in commands for part in command.params for name in part.opts if name.startswith("--"))
+    fields = (site / "generated" / "SCENARIO_FIELDS.html").read_text()
+    assert all(f"<code>{field}</code>" in fields for field in Scenario.model_fields)
+    assert (
+        "<code>BLOCKCHAIN_RPC_URL</code></td>\n<td>required</td>" in (site / "generated" / "SETTINGS.html").read_text()
+    )
+    assert 'id="stakesim.run"' in (site / "generated" / "PYTHON_API.html").read_text()
+    assert "NotEnoughSeats" in (site / "generated" / "ERRORS.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_search_needs_no_server(site: Path) -> None:
+    """Opened files may not load data or start workers, so both are scripts of the site."""
+    assert (site / "search.js").read_text().startswith("var __index = ")
+    assert "iframe-worker.js" in (site / "index.html").read_text()
+    assert (site / "iframe-worker.js").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('<a href="b.html#there">', None),
+        ('<a href="https://example.org"><a href="mailto:a@example.org">', None),
+        ('<a href="gone.html">', "a.html: gone.html leads to no file"),
+        ('<a href="b.html#gone">', "a.html: b.html#gone leads to no heading"),
+        ('<a href="#gone">', "a.html: #gone leads to no heading"),
+        ('<a href=".">', "a.html: . leads to no file"),
+        ('<img src="gone.png">', "a.html: gone.png leads to no file"),
+        ('<script src="https://cdn.example/x.js">', "a.html: loads https://cdn.example/x.js from another server"),
+        ('<link href="//cdn.example/x.css">', "a.html: loads //cdn.example/x.css from another server"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_found(
+    tmp_path: Path, links: ModuleType, content: str, problem: str | None
+) -> None:
+    (tmp_path / "a.html").write_text(content)
+    (tmp_path / "b.html").write_text('<h1 id="there">')
+    assert links.problems(tmp_path) == ([problem] if problem else [])
+
+
+def test_a_style_from_another_server_is_found(tmp_path: Path, links: ModuleType) -> None:
+    (tmp_path / "a.css").write_text("@font-face {src: url('https://fonts.example/a.woff2')} b {background: url(b.png)}")
+    assert links.problems(tmp_path) == ["a.css: loads https://fonts.example/a.woff2 from another server"]
