@@ -60,7 +60,8 @@ def try_wheel(wheel: Path, version: str) -> None:
         said = subprocess.run([stakesim, "--version"], cwd=folder, env=environment, capture_output=True, text=True)
         if said.stdout.strip() != f"stakesim {version}":
             sys.exit(f"The wheel says it is {said.stdout.strip()!r} instead of stakesim {version}.")
-        subprocess.run([stakesim, "run", "no-show", "calm", "--runs", "2"], cwd=folder, env=environment, check=True)
+        scenarios = ("no-show", "wrong-values", "reentrant-attendee")
+        subprocess.run([stakesim, "run", *scenarios], cwd=folder, env=environment, check=True)
 
 
 def _git(root: Path, *words: str) -> str:
@@ -70,7 +71,10 @@ def _git(root: Path, *words: str) -> str:
 if __name__ == "__main__":
     if found := problems(ROOT):
         sys.exit("\n".join(found))
-    archives = build(ROOT, ROOT / "dist")
-    try_wheel(next(file for file in archives if file.suffix == ".whl"), version_of(ROOT))
+    try:
+        archives = build(ROOT, ROOT / "dist")
+        try_wheel(next(file for file in archives if file.suffix == ".whl"), version_of(ROOT))
+    except subprocess.CalledProcessError as failed:
+        sys.exit(str(failed))
     version = version_of(ROOT)
     print(f"dist/ is ready. Now: git tag -s v{version} && git push origin v{version}, and upload dist/")  # noqa: T201
