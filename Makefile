@@ -60,7 +60,7 @@ serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
 
 docs: setup .venv/docs.stamp
-	@$(BIN)/python docs/site/build.py
+	@$(BIN)/python docs/site/build_site.py
 
 docs-serve: docs
 	@exec $(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8001

@@ -69,7 +69,7 @@ class Reader:
         file.write_text(text.replace(removed, added))
 
     def _run(self, command: str, shown: str | None, place: str) -> None:
-        small = re.sub(r"--runs \d+", "--runs 1", re.sub(r"--for \w+", "--for 1s", command))
+        small = re.sub(r"--runs \d+", "--runs 2", re.sub(r"--for \w+", "--for 1s", command))
         name, *words = shlex.split(small)
         if name.removeprefix(".venv/bin/") == "stakesim" and "|" not in words:
             done = self.stakesim(*words, cwd=self.folder)

@@ -24,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("zensical") is None:
         pytest.skip("the site's builder is not installed: run `make setup-dev`, or `make docs`")
     folder = tmp_path_factory.mktemp("docs") / "site"
-    done = subprocess.run([sys.executable, SITE / "build.py", folder], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, SITE / "build_site.py", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -35,6 +35,14 @@ def links(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import links
 
     return links
+
+
+@pytest.fixture
+def builder(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(SITE)
+    import build_site
+
+    return build_site
 
 
 @pytest.mark.slow
@@ -85,3 +93,29 @@ def test_a_link_that_leads_nowhere_is_found(
 def test_a_style_from_another_server_is_found(tmp_path: Path, links: ModuleType) -> None:
     (tmp_path / "a.css").write_text("@font-face {src: url('https://fonts.example/a.woff2')} b {background: url(b.png)}")
     assert links.problems(tmp_path) == ["a.css: loads https://fonts.example/a.woff2 from another server"]
+
+
+def test_what_the_builder_warns_of_has_file_and_line(builder: ModuleType) -> None:
+    said = "Build started\n\x1b[33mWarning:\x1b[0m page does not exist\n   ╭─[ docs/A.md:3:39 ]\n   │\n"
+    assert builder._warnings(said) == ["docs/A.md:3:39: page does not exist"]
+    assert builder._warnings("no room on the disk") == ["no room on the disk"]
+
+
+def test_a_page_that_is_in_no_menu_is_added(builder: ModuleType) -> None:
+    nav = [{"Home": "README.md"}, {"How to": [{"Deploy": "docs/DEPLOY.md"}]}]
+    pages = builder._pages(nav)
+    assert pages[:2] == ["README.md", "docs/DEPLOY.md"]
+    [more] = nav[2].values()
+    assert "docs/GLOSSARY.md" in more
+    assert "docs/DEPLOY.md" not in more
+    assert len(pages) == len(set(pages))
+
+
+def test_links_to_files_lead_to_copies_that_browsers_show(builder: ModuleType, tmp_path: Path) -> None:
+    builder._stage(["README.md", "docs/ADOPT.md", "docs/PYTHON.md"], tmp_path)
+    assert "](contracts/IEventStake.sol.txt)" in (tmp_path / "README.md").read_text()
+    assert "](docs/ADOPT.md)" in (tmp_path / "README.md").read_text()
+    assert "](../notebooks/contents.txt)" in (tmp_path / "docs/PYTHON.md").read_text()
+    assert "01_tour.ipynb" in (tmp_path / "notebooks/contents.txt").read_text()
+    assert (tmp_path / "contracts/IEventStake.sol.txt").read_text().startswith("// SPDX")
+    assert (tmp_path / "github/workflows/gate.yml").exists()

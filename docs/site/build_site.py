@@ -1,4 +1,4 @@
-"""Builds the documentation's site from the Markdown files of the repository: `python docs/site/build.py [FOLDER]`.
+"""Builds the documentation's site from the Markdown files of the repository: `python docs/site/build_site.py [FOLDER]`.
 
 The pages keep their places, so links between them are the same in the site and on a code host. Links to other files
 lead to copies of them. Pages about what the code knows best are written by `reference.py`. The site needs no server and
