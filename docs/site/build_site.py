@@ -22,6 +22,7 @@ from typing import Any
 import links
 import reference
 import yaml
+from commonmark import rewrite_lists
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -102,7 +103,7 @@ def _stage(pages: list[str], folder: Path) -> None:
 
     for page in pages:
         text = (folder / page if page.startswith("generated/") else ROOT / page).read_text(encoding="utf-8")
-        _write(folder / page, _LINK.sub(functools.partial(relink, page), text))
+        _write(folder / page, _LINK.sub(functools.partial(relink, page), rewrite_lists(text)))
     for name in copies:
         if name.endswith("/contents"):
             _write(folder / _copy_of(name), _contents(ROOT / name.removesuffix("/contents")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,71 @@ def test_links_to_files_lead_to_copies_that_browsers_show(builder: ModuleType, t
     assert "01_tour.ipynb" in (tmp_path / "notebooks/contents.txt").read_text()
     assert (tmp_path / "contracts/IEventStake.sol.txt").read_text().startswith("// SPDX")
     assert (tmp_path / "github/workflows/gate.yml").exists()
+
+
+@pytest.mark.slow
+def test_steps_with_commands_keep_their_numbers(site: Path) -> None:
+    """A block between two steps of the runbook belongs to the first; a list that ended there would begin at 1 again."""
+    page = (site / "backend" / "RUNBOOK.html").read_text()
+    source = (ROOT / "backend" / "RUNBOOK.md").read_text()
+    assert page.count("<ol>") == len(re.findall(r"^1\. ", source, re.MULTILINE))
+
+
+def test_lists_are_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SITE)
+    from commonmark import rewrite_lists
+
+    page = """
+Text:
+- a
+  goes on
+- b
+  1. c
+
+     ```sh
+     if x
+       y
+
+     - no item
+     ```
+
+     more
+  2. d
+
+No item - at all.
+1. e
+
+   text
+2. f
+"""
+    assert (
+        rewrite_lists(page)
+        == """
+Text:
+
+- a
+    goes on
+- b
+    1. c
+
+        ```sh
+        if x
+          y
+
+        - no item
+        ```
+
+        more
+
+    2. d
+
+No item - at all.
+
+1. e
+
+    text
+
+2. f
+"""
+    )
+    assert rewrite_lists("| a - b |\n| --- |\n\n    code\n") == "| a - b |\n| --- |\n\n    code\n"
