@@ -10,7 +10,7 @@ CI_PROFILE ?= ci
 
 unexport PYTHONDONTWRITEBYTECODE # without bytecode each process would compile its imports, and pytest rewrite all tests, again
 
-.PHONY: help run gate opinions proofs mutants notebooks run-notebooks serve test test-quick deep setup setup-dev lint lock artifact openapi clean
+.PHONY: help run gate opinions proofs mutants notebooks run-notebooks serve docs docs-serve release test test-quick deep setup setup-dev lint lock artifact openapi clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,9 @@ help:
 	@echo "make opinions       set up, analyse the contract with slither and prove properties of it with halmos"
 	@echo "make mutants        set up, put small faults into the backend's code of money and state and list those that no test finds (hours)"
 	@echo "make notebooks      set up, open the notebooks in JupyterLab"
+	@echo "make docs           set up, build the documentation's site into site/, and check its links"
+	@echo "make docs-serve     the same, and serve it on http://127.0.0.1:8001"
+	@echo "make release        check that a release is ready; build and try wheel and source archive, into dist/"
 	@echo "make run-notebooks  set up, run all notebooks and save their outputs"
 	@echo "make test-quick     the tests of 'make test' in the quick profile, without the slow ones, on all cores"
 	@echo "make deep           the tests of 'make test' in the deep profile, and large random campaigns (hours)"
@@ -55,6 +58,15 @@ notebooks: setup .venv/notebooks.stamp
 
 serve: setup .venv/serve.stamp contracts/node_modules/dev.stamp
 	@exec $(BIN)/stakesim serve
+
+docs: setup .venv/docs.stamp
+	@$(BIN)/python docs/site/build_site.py
+
+docs-serve: docs
+	@exec $(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8001
+
+release: setup-dev docs
+	@$(BIN)/python .ci/release.py
 
 # Tests that run on any engine take revm, the fastest; scenarios also run on py-evm, the default, and so do the tests of what
 # revm does not have: accounts that delegate to code. `make deep` runs all of it on py-evm.
@@ -95,7 +107,7 @@ setup-dev: .venv/dev.stamp contracts/node_modules/dev.stamp examples/clients/typ
 	@touch $@
 
 # extra requirements of some targets, installed on top of run.txt
-EXTRAS := dev gate notebooks serve
+EXTRAS := dev docs gate notebooks serve
 $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.txt .venv/run.stamp
 	@echo "installing requirements/$*.txt into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
@@ -128,7 +140,7 @@ openapi: setup .venv/serve.stamp
 	@$(BIN)/stakesim openapi --out backend/openapi.json
 
 lock: setup-dev
-	@for f in run serve gate notebooks dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for f in run serve gate notebooks docs dev node; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --no-header requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 	@for f in contracts examples/clients/typescript; do (cd $$f && npm install --package-lock-only --silent) || exit 1; done
 
@@ -137,4 +149,4 @@ artifact: setup
 
 clean:
 	@test ! -x $(BIN)/stakesim || $(BIN)/stakesim stop-database || true
-	rm -rf $(VENV) contracts/node_modules examples/clients/typescript/node_modules .stakesim reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) contracts/node_modules examples/clients/typescript/node_modules .stakesim reports site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

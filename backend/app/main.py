@@ -12,9 +12,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import Lifespan
 
-from app.api import bookings, event_runs, health, operations, pause, payments, problems
+from app.api import bookings, docs_page, event_runs, health, operations, pause, payments, problems
 from app.api.background import ReconcilerThread, stop_waiting_on_signal
-from app.api.headers import docs_page
 from app.api.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from app.api.middleware import (
     CrossOriginMiddleware,
@@ -109,8 +108,7 @@ def _app_with_routes(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for module in (event_runs, bookings, payments, operations, pause, health):
+    for module in (event_runs, bookings, payments, operations, pause, health, docs_page):
         app.include_router(module.router)
-    app.add_api_route("/docs", docs_page, include_in_schema=False)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app

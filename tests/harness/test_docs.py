@@ -9,7 +9,6 @@ from stakesim.commands.cli import cli
 from stakesim.paths import checkout
 from stakesim.runner.invariants import INVARIANTS
 from stakesim.runner.known_faults import BackendFault, ContractWeakness
-from typer.testing import CliRunner
 
 ROOT = checkout()
 TRACKED_FILES = subprocess.run(
@@ -41,20 +40,6 @@ def test_architecture_md_names_every_package(folder):
     packages = [path.name for path in (ROOT / folder).iterdir() if list(path.glob("*.py"))]
     modules = [path.name for path in (ROOT / folder).glob("[!_]*.py")]
     assert sorted(named) == sorted([*(f"{name}/" for name in packages if name != "__pycache__"), *modules])
-
-
-def test_readme_shows_the_no_show_scenario_as_it_is():
-    scenario = (ROOT / "scenarios/no-show.yaml").read_text().split("\n", 1)[1]  # without the editor's schema line
-    assert f"```yaml\n{scenario}```" in (ROOT / "README.md").read_text()
-
-
-@pytest.mark.slow
-def test_readme_shows_what_replay_prints(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("COLUMNS", "250")
-    output = CliRunner().invoke(cli, ["replay", "scenarios/no-show.yaml"]).output
-    steps, _ = output.split("\nPASS ")
-    assert f"$ stakesim replay scenarios/no-show.yaml\n{steps}" in (ROOT / "README.md").read_text()
 
 
 def test_adopt_md_explains_every_weakness_and_every_fault():

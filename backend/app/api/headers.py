@@ -1,11 +1,7 @@
-"""Response headers that keep browsers from doing harm, and the page `/docs`, which needs other ones."""
+"""Response headers that keep browsers from doing harm."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
-from fastapi import Response
 from starlette.types import Scope
 
 YEAR_S = 365 * 24 * 3600
@@ -30,35 +26,3 @@ def headers_for(scope: Scope, hsts_seconds: int | None) -> dict[str, str]:
     if seconds is None:
         seconds = YEAR_S if scope.get("scheme") == "https" else 0
     return SECURITY_HEADERS | ({"Strict-Transport-Security": f"max-age={seconds}"} if seconds else {})
-
-
-_SWAGGER_UI = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.35.0"
-_START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true});"""
-_SCRIPT_HASH = base64.b64encode(hashlib.sha256(_START.encode()).digest()).decode()
-DOCS_POLICY = (
-    f"default-src 'none'; script-src {_SWAGGER_UI}/swagger-ui-bundle.js 'sha256-{_SCRIPT_HASH}'; "
-    f"style-src {_SWAGGER_UI}/swagger-ui.css 'unsafe-inline'; img-src data:; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-"""Content-Security-Policy of `/docs`: this start, and two files of Swagger UI from a CDN, whose hashes the page has."""
-_DOCS = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>stakesim API</title>
-<link rel="stylesheet" href="{_SWAGGER_UI}/swagger-ui.css" crossorigin="anonymous"
- integrity="sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="{_SWAGGER_UI}/swagger-ui-bundle.js" crossorigin="anonymous"
- integrity="sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9"></script>
-<script>{_START}</script>
-</body>
-</html>
-"""
-
-
-async def docs_page() -> Response:
-    """Returns the page with the documentation of the API, drawn by Swagger UI in the browser."""
-    return Response(_DOCS, media_type="text/html", headers={"Content-Security-Policy": DOCS_POLICY})
