@@ -209,9 +209,10 @@ def test_the_embedded_server_starts_once_for_all_below_any_path(
 
 
 def _does_not_wait(program: str, args: tuple[str, ...], **options: Any) -> str:
-    """Is late for a server that has to recover from a crash, as `pg_ctl` is after 10 seconds."""
+    """Is late for a server that has to recover from a crash, as `pg_ctl` is after 10 seconds, and has no log yet."""
     done = pgexec(program, [arg if arg != "-w" else "-W" for arg in args], **options)
     if program == "pg_ctl":
+        Path(args[args.index("-l") + 1]).unlink()  # the server goes on with the open file
         raise subprocess.TimeoutExpired(program, options["timeout"])
     return done
 

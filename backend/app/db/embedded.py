@@ -130,18 +130,25 @@ def _start(data_dir: Path) -> URL:
         PostgresServer.runtime_path = runtime
         PostgresServer._lock = type(PostgresServer._lock)(runtime / "pgserver.lock")
         PostgresServer(_plain_path(data_dir, runtime), cleanup_mode=None).start()
-    except subprocess.TimeoutExpired:  # after 10 seconds, in which not each crash can be recovered from; it goes on
-        pass
     except Exception as error:
-        raise DatabaseUnavailable(
-            f"The embedded database in {data_dir} does not start ({error}): see its `log`, or set DATABASE_URL."
-        ) from error
+        if not _only_takes_long(error):
+            raise DatabaseUnavailable(
+                f"The embedded database in {data_dir} does not start ({error}): see its `log`, or set DATABASE_URL."
+            ) from error
     url = _await_start(data_dir)
     with psycopg.connect(url.render_as_string().replace("+psycopg", ""), autocommit=True) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # simulations need not survive a crash
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
     return url
+
+
+def _only_takes_long(error: Exception) -> bool:
+    """Whether the package gave up after 10 seconds, in which a server is still recovering or a machine is busy.
+
+    It prints the server's log then, and fails by that if the server has not begun one.
+    """
+    return any(isinstance(each, subprocess.TimeoutExpired) for each in (error, error.__context__))
 
 
 def _await_start(data_dir: Path) -> URL:
