@@ -208,6 +208,30 @@ def test_the_embedded_server_starts_once_for_all_below_any_path(
         stop_embedded(data_dir)
 
 
+@pytest.mark.slow
+def test_an_interrupted_first_start_leaves_nothing_half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one of an earlier version, which did, is a sentence."""
+    data_dir = tmp_path / "postgres"
+
+    def interrupted(program: str, args: tuple[str, ...], **options: Any) -> str:
+        (Path(args[args.index("-D") + 1]) / "PG_VERSION").write_text("18\n")  # the first file that initdb writes
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(postgres_server, "pgexec", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start_embedded(data_dir)
+    monkeypatch.setattr(postgres_server, "pgexec", pgexec)
+    try:
+        url = start_embedded(data_dir).set(drivername="postgresql", database="template1")
+        with psycopg.connect(url.render_as_string(), autocommit=True) as connection:
+            connection.execute("DROP DATABASE postgres")
+        stop_embedded(data_dir)
+        with pytest.raises(DatabaseUnavailable, match="is broken: delete that folder"):
+            start_embedded(data_dir)
+    finally:
+        stop_embedded(data_dir)
+
+
 def _does_not_wait(program: str, args: tuple[str, ...], **options: Any) -> str:
     """Is late for a server that has to recover from a crash, as `pg_ctl` is after 10 seconds, and has no log yet."""
     done = pgexec(program, [arg if arg != "-w" else "-W" for arg in args], **options)

