@@ -142,7 +142,7 @@ def test_the_hook_checks_scenarios() -> None:
 
 
 class Runner:
-    """Runs the commands of steps as GitHub's runner does: expressions filled in, with its shell, variables and files."""
+    """Runs the commands of steps as GitHub's runner does: expressions filled in, with its shells, variables, files."""
 
     def __init__(self, folder: Path, event: str = "push", **inputs: str) -> None:
         self.folder = folder
@@ -209,13 +209,14 @@ class Runner:
     def program(self, path: Path, *lines: str) -> Path:
         """Writes a program that notes its arguments in a file of its name."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(["#!/bin/bash", f'printf "%s\\n" "$*" >> {self.folder}/{path.name}.log', *lines]))
+        path.write_text("\n".join(["#!/bin/bash", f'(IFS="|"; echo "$*") >> {self.folder}/{path.name}.log', *lines]))
         path.chmod(0o755)
         return path
 
     def calls(self, name: str) -> list[str]:
+        """The arguments of each call of a program, with blanks between them and `_` for blanks in them."""
         log = self.folder / f"{name}.log"
-        return log.read_text().splitlines() if log.exists() else []
+        return log.read_text().replace(" ", "_").replace("|", " ").splitlines() if log.exists() else []
 
 
 def action_step(name: str) -> dict[str, Any]:
@@ -249,12 +250,12 @@ def test_the_action_installs_the_lock_once_and_itself_each_time(tmp_path: Path) 
         (
             "pull_request",
             {"contract": "src/A B.sol:Stake", "time": "20m", "seed": "fresh", "arguments": "-j 1"},
-            "gate -j 1 --seed 98765432102 --out reports/stakesim --contract src/A B.sol:Stake --profile pr --for 20m",
+            "gate -j 1 --seed 98765432102 --out reports/stakesim --contract src/A_B.sol:Stake --profile pr --for 20m",
         ),
         (
             "push",
             {"command": "run", "arguments": "calm  --runs 5", "seed": "7", "out": "to", "contract": "$(touch x)"},
-            "run calm --runs 5 --seed 7 --out to --contract $(touch x)",
+            "run calm --runs 5 --seed 7 --out to --contract $(touch_x)",
         ),
     ],
 )
