@@ -57,7 +57,7 @@ chmod +x .venv/bin/*
 
 @pytest.mark.slow
 def test_the_page_leads_from_nothing_to_the_bug(folder: Path, profile: str) -> None:
-    """In the deep profile it installs all and gives the gate its whole time; in the quick one it leaves out the gate."""
+    """In the deep profile it installs all and gives the gate its whole time; in the quick one there is no gate."""
     commands = "".join(blocks("sh"))
     assert [line.split()[0] for line in commands.splitlines()] == [
         *("git", "cd", "make", ".venv/bin/pip", "export", "cd", "stakesim", "stakesim", "stakesim")
