@@ -1,7 +1,8 @@
 """The embedded PostgreSQL server, for when no `DATABASE_URL` is set.
 
-Its programs come with a Python package. The server keeps running after the process that started it, so that the next
-process need not start it again.
+Its programs come with a Python package. All processes of one data directory share the server. It goes on after the
+process that started it, so that the next one need not start it again, and stops by itself `IDLE_LIMIT_S` after the end
+of its last user. With `STAKESIM_KEEP_DATABASE=1` in the environment of the process that starts it, it goes on.
 """
 
 from __future__ import annotations
@@ -21,16 +22,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psycopg
 from sqlalchemy import URL
 
 from app.core.errors import DatabaseUnavailable
 
+IDLE_LIMIT_S = 60.0
+"""Seconds from the end of the last user to that of the server."""
+KEEP_DATABASE = "STAKESIM_KEEP_DATABASE"
+"""Environment variable."""
 START_LIMIT_S = 120
 """How long a server may take to recover from a crash, in seconds."""
 _MAX_PATH = 80
 """Bytes of a data directory's path: with the socket's name at most 104, as macOS takes."""
+_uses: dict[Path, IO[str]] = {}
+"""Locked files of users, by data directory."""
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
 
@@ -59,6 +67,8 @@ def _state_dir() -> Path:
 def start_embedded(data_dir: Path) -> URL:
     """Starts the server if it does not run. Several processes may do so at the same time.
 
+    This process is a user of the server until it ends.
+
     Returns:
         URL of the server's database `postgres`.
 
@@ -66,10 +76,11 @@ def start_embedded(data_dir: Path) -> URL:
         DatabaseUnavailable: The server does not start.
     """
     data_dir = data_dir.expanduser().resolve()
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    _become_user(data_dir)
     url = _running(data_dir)
     if url:
         return url
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
     with _locked(data_dir):
         return _running(data_dir) or _start(data_dir)
 
@@ -141,7 +152,32 @@ def _start(data_dir: Path) -> URL:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # simulations need not survive a crash
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
+    if os.environ.get(KEEP_DATABASE, "0") == "0":
+        server = (data_dir / "postmaster.pid").read_text().split()[0]
+        watcher, users, quiet = (
+            Path(__file__).with_name("embedded_watcher.py"),
+            _users_file(data_dir),
+            subprocess.DEVNULL,
+        )
+        # isolated and without packages, so that it starts fast and stays small
+        command = [sys.executable, "-I", "-S", str(watcher), str(data_dir), str(users), server, str(IDLE_LIMIT_S)]
+        subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet)
     return url
+
+
+def _become_user(data_dir: Path) -> None:
+    """Makes this process a user of the server until it ends; processes that it forks are users with it.
+
+    Waits while the server is being stopped.
+    """
+    if data_dir not in _uses:
+        users = _users_file(data_dir).open("a")
+        fcntl.flock(users, fcntl.LOCK_SH)
+        _uses[data_dir] = users
+
+
+def _users_file(data_dir: Path) -> Path:
+    return data_dir.parent / f"{data_dir.name}.users"
 
 
 def _await_start(data_dir: Path) -> URL:
