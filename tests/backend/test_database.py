@@ -223,6 +223,7 @@ def user_of_the_server(data_dir: Path) -> Iterator[int]:
 
     process = context.Process(target=use)
     process.start()
+    there.close()  # so that the end of a process that fails is seen here
     try:
         yield int(here.recv())
     finally:

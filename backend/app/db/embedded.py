@@ -28,6 +28,7 @@ import psycopg
 from sqlalchemy import URL
 
 from app.core.errors import DatabaseUnavailable
+from app.db.embedded_watcher import files_of_server
 
 IDLE_LIMIT_S = 60.0
 """Seconds from the end of the last user to that of the server."""
@@ -96,9 +97,10 @@ def stop_embedded(data_dir: Path) -> None:
         return
     with _locked(data_dir):
         pid_file = data_dir / "postmaster.pid"
+        files = files_of_server(pid_file)
         os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)  # "fast shutdown": ends all sessions first
         for _ in range(1000):
-            if not pid_file.exists():
+            if not any(file.exists() for file in files):
                 return
             time.sleep(0.01)
     raise DatabaseUnavailable(f"The embedded database in {data_dir} does not stop: see its `log`.")

@@ -37,10 +37,17 @@ def watch(pid_file: Path, users_file: Path, server: int, idle_limit_s: float) ->
 
 
 def _stop(pid_file: Path, server: int) -> None:
+    files = files_of_server(pid_file)
     os.kill(server, signal.SIGINT)  # "fast shutdown"
     deadline = time.monotonic() + STOP_LIMIT_S
-    while _is_running(pid_file, server) and time.monotonic() < deadline:
+    while any(file.exists() for file in files) and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def files_of_server(pid_file: Path) -> tuple[Path, Path]:
+    """Returns the files that a running server removes last. Another can't start as long as there is one."""
+    lines = pid_file.read_text().splitlines()
+    return pid_file, Path(lines[4]) / f".s.PGSQL.{lines[3]}.lock"
 
 
 def _is_running(pid_file: Path, server: int) -> bool:
