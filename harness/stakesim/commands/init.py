@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from stakesim.commands.options import CONTRACT
 from stakesim.paths import package_data
 from stakesim.project import ProjectError, parse_section, read_section
 
@@ -34,9 +35,8 @@ def init(
     contract: Annotated[
         str | None,
         typer.Option(
-            help="The contract to test: FILE.sol or FILE.sol:Name in the folder, an artifact (.json), or `none` for "
-            "the packaged EventStake.",
-            show_default="the stake contract in the folder, if there is one; asked if there are several",
+            help=CONTRACT,
+            show_default="the stake contract in the folder; asked if there are several; `none`: EventStake",
         ),
     ] = None,
     backend: Annotated[
@@ -55,12 +55,13 @@ def init(
             show_default="asked; else yes",
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing: take the default of each question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Write a starter for a Foundry, Hardhat, Ape or other repository: settings, a scenario, and what you ask for.
 
-    Asks which contract there is, whether there is a backend, and whether a workflow for GitHub is wanted. Existing
-    files are left as they are; pyproject.toml gets a section at its end.
+    Asks which contract there is, whether there is a backend, and whether a workflow for GitHub is wanted; without a
+    terminal, or with --yes, it takes the defaults. Existing files are left as they are; pyproject.toml gets a section
+    at its end.
     """
     from stakesim.commands.repository import find_contracts, find_repository
 
