@@ -39,6 +39,7 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "slow: takes a third of a second or longer, or starts a node, a server, workers or a compiler"
     )
+    config.addinivalue_line("markers", "asyncio: on tests in web3.py's own modules, of which only the others run here")
     if config.option.slow is None:  # pytest-xdist passes the controller's value to its workers
         is_whole_run = config.args_source is pytest.Config.ArgsSource.TESTPATHS
         config.option.slow = config.option.profile != "quick" or not is_whole_run

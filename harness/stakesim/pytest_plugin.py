@@ -14,6 +14,8 @@ Fixtures:
     run_scenario: Runs a scenario, and fails the test if the scenario has findings. A path counts from the test's file.
     stakesim_environment: The session's environment.
     stakesim_engine: The session's engine; each test's changes to the chain are reverted.
+    w3: A web3 client of a chain in this process, or of another engine; each test's changes to it are reverted.
+    stakesim_provider: The session's provider of `w3`.
     stakesim_trace: The session's trace, for `open_engine("py-evm", trace=...)`.
 
 pytest loads the plugin in every project of the Python environment. So nothing else of the library is imported before
@@ -30,6 +32,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from web3 import Web3
+    from web3.providers.base import BaseProvider
+
     from stakesim.errors import StakesimError
     from stakesim.evm.engine import Engine
     from stakesim.evm.in_process.trace import ExecutionTrace
@@ -232,6 +237,35 @@ def stakesim_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     snapshot = engine.snapshot()
     yield engine
     engine.revert(snapshot)
+
+
+@pytest.fixture(scope="session")
+def stakesim_provider(request: pytest.FixtureRequest) -> BaseProvider:
+    """The session's chain for web3 clients, on the engine of `--stakesim-engine`. It has no contract."""
+    from stakesim.errors import StakesimError
+    from stakesim.evm import provider
+
+    try:
+        return provider(request.config.getoption("--stakesim-engine") or "py-evm")
+    except StakesimError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def w3(stakesim_provider: BaseProvider) -> Iterator[Web3]:
+    """A web3 client with unlocked, funded accounts (`w3.eth.accounts`). The chain is restored after the test."""
+    from web3 import Web3
+    from web3.exceptions import Web3RPCError
+    from web3.types import RPCEndpoint
+
+    client = Web3(stakesim_provider)
+    try:
+        snapshot = client.manager.request_blocking(RPCEndpoint("evm_snapshot"), [])
+    except Web3RPCError:
+        pytest.fail("w3: the node of --stakesim-engine takes no snapshots: choose another engine", pytrace=False)
+    yield client
+    client.manager.request_blocking(RPCEndpoint("evm_setAutomine"), [True])
+    client.manager.request_blocking(RPCEndpoint("evm_revert"), [snapshot])
 
 
 def _environment(request: pytest.FixtureRequest) -> Environment:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -228,6 +230,56 @@ def test_an_interrupted_first_start_leaves_nothing_half_done(tmp_path: Path, mon
         stop_embedded(data_dir)
         with pytest.raises(DatabaseUnavailable, match="is broken: delete that folder"):
             start_embedded(data_dir)
+    finally:
+        stop_embedded(data_dir)
+
+
+@contextmanager
+def user_of_the_server(data_dir: Path) -> Iterator[int]:
+    """A process that uses the server, until it is killed. Yields the server's process id."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+
+    def use() -> None:
+        start_embedded(data_dir)
+        there.send((data_dir / "postmaster.pid").read_text().split()[0])
+        signal.pause()
+
+    process = context.Process(target=use)
+    process.start()
+    there.close()  # so that the end of a process that fails is seen here
+    try:
+        yield int(here.recv())
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.slow
+def test_the_embedded_server_stops_after_its_last_user_unless_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir, pid_file = tmp_path / "postgres", tmp_path / "postgres" / "postmaster.pid"
+    monkeypatch.setattr(embedded, "IDLE_LIMIT_S", 0.5)
+    monkeypatch.setenv("STAKESIM_KEEP_DATABASE", "1")
+    try:
+        with user_of_the_server(data_dir):
+            pass
+        time.sleep(1.5)
+        assert pid_file.exists()
+        stop_embedded(data_dir)
+        monkeypatch.delenv("STAKESIM_KEEP_DATABASE")
+        with user_of_the_server(data_dir) as first:
+            with user_of_the_server(data_dir) as second:
+                assert first == second
+            time.sleep(1.5)
+            assert pid_file.exists()
+        for _ in range(1_200):
+            if pid_file.exists():
+                time.sleep(0.05)
+        assert not pid_file.exists()
+        with user_of_the_server(data_dir) as again:
+            assert again != first
     finally:
         stop_embedded(data_dir)
 

@@ -537,6 +537,18 @@ class TestSpotChecks:
 
 
 class TestCommand:
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_ctrl_c_says_what_is_kept(self, tmp_path, monkeypatch, run_stakesim, kept):
+        def interrupted(block):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(blocks, "compute_block", interrupted)
+        file = ROOT / "scenarios" / "sweeps" / "stake-size.yaml"
+        options = ("--out", tmp_path) if kept else ()
+        ended = run_stakesim("sweep", file, "--runs", 50, "-j", 1, "--spot-check", 0, *options)
+        told = f"the same command goes on from {tmp_path}" if kept else "nothing is kept without --out"
+        assert (ended.returncode, ended.stderr.splitlines()[-1]) == (130, f"stakesim: interrupted: {told}")
+
     @pytest.mark.parametrize("file", sorted((ROOT / "scenarios" / "sweeps").glob("*.yaml")), ids=lambda f: f.stem)
     @pytest.mark.slow
     def test_every_shipped_sweep_runs(self, file, tmp_path):

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 from stakesim.evm.engines import open_engine
-from stakesim.evm.in_process.node import CALLER_SLACK
+from stakesim.evm.in_process.node_core import CALLER_SLACK
 from web3.exceptions import ContractLogicError, Web3RPCError
 
 from tests.engines.transactions import MAX_FEE, TIP, deploy, send

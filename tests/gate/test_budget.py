@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from stakesim.campaign import campaign
+from stakesim.campaign.result import CampaignResult
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import production_contract
-from stakesim.gate import budget, pipeline, report
+from stakesim.gate import budget, mutation_run, pipeline, report
 from stakesim.gate.budget import Budget
-from stakesim.gate.mutation_result import MutantStatus
+from stakesim.gate.mutation_result import MutantStatus, Verdict
 from stakesim.gate.mutation_run import mutate
 from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
+from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner
 
@@ -99,6 +102,36 @@ def test_parts_that_were_not_begun_are_named(monkeypatch):
     assert not gate.ok
     assert report.verdict_line(gate) == "VACUOUS; not tried: random"
     assert gate.parts[1].problems == ["The time was up before it began: give the gate more time with --for."]
+
+
+@pytest.mark.parametrize(("finds", "verdict", "code"), [(False, "vacuous", 130), (True, "fail", 1)])
+def test_ctrl_c_keeps_what_is_done_and_passes_in_no_case(monkeypatch, run_stakesim, tmp_path, finds, verdict, code):
+    def interrupted(gate, part):
+        result = CampaignResult([], [Finding("INV-01", "conservation", "lost")] if finds else [], interrupted=True)
+        pipeline._add_result(gate, part, result, "scenarios")
+
+    names = {"interface": lambda gate, part: part.passes_if(True), "random": interrupted, "gas": pytest.fail}
+    monkeypatch.setattr(pipeline, "_checks", lambda effort: [pipeline._Check(name, "", names[name]) for name in names])
+    ended = run_stakesim("gate", "--out", tmp_path)
+    written = json.loads((tmp_path / "gate.json").read_text())
+    assert (ended.returncode, written["verdict"]) == (code, verdict)
+    assert [part["result"] for part in written["parts"].values()] == ["pass", verdict, "not tried"]
+    assert "Ctrl-C ended the gate here." in ended.stdout
+    assert written["parts"]["gas"]["problems"] == ["Ctrl-C ended the gate before it began."]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_verdicts_on_mutants(monkeypatch, run_stakesim, tmp_path):
+    def judge_one(run, mutants, equivalents):
+        yield run._kept(Verdict(mutants[0], MutantStatus.KILLED))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mutation_run._Run, "plain_verdicts", judge_one)
+    file = tmp_path / "verdicts.jsonl"
+    ended = run_stakesim("mutate", "--out", file)
+    assert ended.returncode == 130
+    assert "interrupted: the same command goes on from" in " ".join(ended.stdout.split())
+    assert len(file.read_text().splitlines()) == 2  # what it is about, and the verdict
 
 
 @pytest.fixture

@@ -122,3 +122,22 @@ def test_with_xdist_last_failed_and_junit(project):
     failures = [failure.get("message", "") for failure in ElementTree.parse(report).getroot().iter("failure")]
     places = sorted(message.partition(": ")[0] for message in failures)
     assert places == ["stories/bad.yaml:2", f"stories/wrong.yaml:{LAST}"]
+
+
+def test_w3_is_a_chain_that_each_test_finds_as_it_was(pytester):
+    pytester.makepyfile(
+        """
+        def balance_after_a_payment(w3):
+            a, b = w3.eth.accounts[:2]
+            w3.eth.send_transaction({"from": a, "to": b, "value": 10**18})
+            return w3.eth.get_balance(b), w3.eth.block_number
+
+        def test_pays(w3):
+            assert balance_after_a_payment(w3) == (1_000_001 * 10**18, 1)
+            w3.provider.make_request("evm_setAutomine", [False])
+
+        def test_pays_again(w3):
+            assert balance_after_a_payment(w3) == (1_000_001 * 10**18, 1)
+        """
+    )
+    pytester.runpytest_inprocess(*OPTIONS[:2], "--stakesim-engine", "py-evm").assert_outcomes(passed=2)

@@ -69,7 +69,7 @@ def test_the_starter_runs_in_a_project_with_the_same_names(installed, project):
 
 
 def test_the_starters_adapter_runs_and_has_findings(installed, project):
-    installed(project, "init")
+    installed(project, "init", "--backend")
     pyproject = project / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace("# backend", "backend"))
     ran = installed(project, "run", "stakesim-scenarios/one-no-show.yaml", "--keep")

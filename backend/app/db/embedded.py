@@ -1,7 +1,8 @@
 """The embedded PostgreSQL server, for when no `DATABASE_URL` is set.
 
-Its programs come with a Python package. The server keeps running after the process that started it, so that the next
-process need not start it again.
+Its programs come with a Python package. All processes of one data directory share the server. It goes on after the
+process that started it, so that the next one need not start it again, and stops by itself `IDLE_LIMIT_S` after the end
+of its last user. With `STAKESIM_KEEP_DATABASE=1` in the environment of the process that starts it, it goes on.
 """
 
 from __future__ import annotations
@@ -22,16 +23,24 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psycopg
 from sqlalchemy import URL
 
 from app.core.errors import DatabaseUnavailable
+from app.db.embedded_watcher import files_of_server
 
+IDLE_LIMIT_S = 60.0
+"""Seconds from the end of the last user to that of the server."""
+KEEP_DATABASE = "STAKESIM_KEEP_DATABASE"
+"""Environment variable."""
 START_LIMIT_S = 120
 """How long a server may take to recover from a crash, in seconds."""
 _MAX_PATH = 80
 """Bytes of a data directory's path: with the socket's name at most 104, as macOS takes."""
+_uses: dict[Path, IO[str]] = {}
+"""Locked files of users, by data directory."""
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
 
@@ -60,6 +69,8 @@ def _state_dir() -> Path:
 def start_embedded(data_dir: Path) -> URL:
     """Starts the server if it does not run. Several processes may do so at the same time.
 
+    This process is a user of the server until it ends.
+
     Returns:
         URL of the server's database `postgres`.
 
@@ -67,10 +78,11 @@ def start_embedded(data_dir: Path) -> URL:
         DatabaseUnavailable: The server does not start.
     """
     data_dir = data_dir.expanduser().resolve()
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    _become_user(data_dir)
     url = _running(data_dir)
     if url:
         return url
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
     with _locked(data_dir):
         return _running(data_dir) or _start(data_dir)
 
@@ -86,9 +98,10 @@ def stop_embedded(data_dir: Path) -> None:
         return
     with _locked(data_dir):
         pid_file = data_dir / "postmaster.pid"
+        files = files_of_server(pid_file)
         os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)  # "fast shutdown": ends all sessions first
         for _ in range(1000):
-            if not pid_file.exists():
+            if not any(file.exists() for file in files):
                 return
             time.sleep(0.01)
     raise DatabaseUnavailable(f"The embedded database in {data_dir} does not stop: see its `log`.")
@@ -154,6 +167,16 @@ def _start(data_dir: Path) -> URL:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # simulations need not survive a crash
             connection.execute(f"ALTER SYSTEM SET {setting} = off")
         connection.execute("SELECT pg_reload_conf()")
+    if os.environ.get(KEEP_DATABASE, "0") == "0":
+        server = (data_dir / "postmaster.pid").read_text().split()[0]
+        watcher, users, quiet = (
+            Path(__file__).with_name("embedded_watcher.py"),
+            _users_file(data_dir),
+            subprocess.DEVNULL,
+        )
+        # isolated and without packages, so that it starts fast and stays small
+        command = [sys.executable, "-I", "-S", str(watcher), str(data_dir), str(users), server, str(IDLE_LIMIT_S)]
+        subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet)
     return url
 
 
@@ -163,6 +186,21 @@ def _only_takes_long(error: Exception) -> bool:
     It prints the server's log then, and fails by that if the server has not begun one.
     """
     return any(isinstance(each, subprocess.TimeoutExpired) for each in (error, error.__context__))
+
+
+def _become_user(data_dir: Path) -> None:
+    """Makes this process a user of the server until it ends; processes that it forks are users with it.
+
+    Waits while the server is being stopped.
+    """
+    if data_dir not in _uses:
+        users = _users_file(data_dir).open("a")
+        fcntl.flock(users, fcntl.LOCK_SH)
+        _uses[data_dir] = users
+
+
+def _users_file(data_dir: Path) -> Path:
+    return data_dir.parent / f"{data_dir.name}.users"
 
 
 def _await_start(data_dir: Path) -> URL:

@@ -86,6 +86,7 @@ def gate(
     finish(
         ok=result.ok,
         vacuous=result.verdict is PartVerdict.VACUOUS,
+        interrupted=result.interrupted,
         seed=seed,
         seconds=round(result.seconds, 1),
         parts={part.name: part.verdict.value for part in result.parts},

@@ -75,16 +75,23 @@ def mutate(
             out=out,
             progress=judged,
             dask=dask,
+            interruptible=True,
         )
     _show(result)
     killed, survived = len(result.with_status(MutantStatus.KILLED)), len(result.with_status(MutantStatus.SURVIVED))
+    verdict = "pass" if result.passed else "missed"
+    if result.interrupted:
+        kept = f"the same command goes on from {out}" if out else "nothing is kept without --out"
+        verdict = f"interrupted: {kept}"
     console().print(
         f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, and {result.money_score:.1%} of those on "
         f"lines that compute or move money, in {result.seconds / 60:.1f} min; required are {MIN_SCORE:.0%} and 100%: "
-        f"{'pass' if result.passed else 'missed'}"
+        f"{verdict}",
+        markup=False,
     )
     finish(
-        ok=result.passed,
+        ok=result.passed or (result.interrupted and not survived),
+        interrupted=result.interrupted,
         killed=killed,
         survived=survived,
         score=round(result.score, 4),

@@ -43,11 +43,14 @@ Driver = Annotated[
         show_default="the backend's first driver; contract if there is no backend",
     ),
 ]
+CONTRACT = (
+    "The contract: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts), or an artifact (.json) of "
+    "Foundry or Hardhat."
+)
 Contract = Annotated[
     str | None,
     typer.Option(
-        help="The contract: a Solidity file (FILE.sol, or FILE.sol:Name if it has several contracts), or an "
-        "artifact (.json) of Foundry or Hardhat.",
+        help=CONTRACT,
         show_default="the project's contract, else EventStake",
     ),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stakesim.commands.options import JOBS, SEED, Dask, Engine, Jobs, reports
-from stakesim.commands.terminal import console, finish, print_finding, progress_bar
+from stakesim.commands.terminal import ExitCode, console, fail, finish, print_finding, progress_bar
 from stakesim.schema.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ def sweep(
         console(findings=True).print(str(mismatch), markup=False)
         print_finding("mismatch", str(mismatch))
         finish(ok=False)
+    except KeyboardInterrupt:
+        kept = f"the same command goes on from {out}" if out else "nothing is kept without --out"
+        fail(f"interrupted: {kept}", ExitCode.INTERRUPTED)
     _print_table(output, sweep_file, frame)
     if out:
         from stakesim.economics.report import write_report

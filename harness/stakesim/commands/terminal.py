@@ -92,15 +92,17 @@ class Advance(Protocol):
         ...
 
 
-def finish(*, ok: bool, vacuous: bool = False, **figures: Any) -> NoReturn:
+def finish(*, ok: bool, vacuous: bool = False, interrupted: bool = False, **figures: Any) -> NoReturn:
     """Ends the command; with `--json`, its last line is printed before.
 
     Args:
         ok: Exit code PASS; otherwise FINDINGS.
         vacuous: Exit code VACUOUS instead of FINDINGS.
+        interrupted: Ctrl-C ended the work: exit code INTERRUPTED instead of PASS and VACUOUS.
         figures: What else the last line of `--json` has.
     """
-    end(ExitCode.PASS if ok else ExitCode.VACUOUS if vacuous else ExitCode.FINDINGS, **figures)
+    code = ExitCode.PASS if ok else ExitCode.VACUOUS if vacuous else ExitCode.FINDINGS
+    end(ExitCode.INTERRUPTED if interrupted and code is not ExitCode.FINDINGS else code, **figures)
 
 
 def end(code: ExitCode, **figures: Any) -> NoReturn:

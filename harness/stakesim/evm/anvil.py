@@ -40,11 +40,12 @@ class AnvilEngine(RemoteEngine):
     anvil logs nothing and listens on a free local port. It ends with `close()` or with this process, however that ends.
     """
 
-    def __init__(self, hardfork: Hardfork = DEFAULT_HARDFORK) -> None:
+    def __init__(self, hardfork: Hardfork = DEFAULT_HARDFORK, unlocked: int = 0) -> None:
         """Starts anvil.
 
         Args:
             hardfork: The chain's rules. The name of the engine says which, unless they are the default ones.
+            unlocked: Number of funded accounts beside `accounts` that anvil itself signs for.
 
         Raises:
             EngineError: anvil is not installed, or does not start.
@@ -53,6 +54,7 @@ class AnvilEngine(RemoteEngine):
         url, stop = start_anvil(
             *("--timestamp", str(GENESIS_TIMESTAMP), "--gas-limit", str(BLOCK_GAS_LIMIT), "--chain-id", str(CHAIN_ID)),
             *("--block-base-fee-per-gas", str(INITIAL_BASE_FEE)),
+            accounts=unlocked,
             hardfork=hardfork,
         )
         self._stop = weakref.finalize(self, stop)

@@ -11,6 +11,8 @@ from stakesim.evm.errors import EngineError
 from stakesim.evm.hardfork import DEFAULT_HARDFORK, Hardfork
 
 if TYPE_CHECKING:
+    from web3.providers.base import BaseProvider
+
     from stakesim.evm.in_process.trace import ExecutionTrace
 
 
@@ -50,6 +52,35 @@ def open_engine(name: str, *, keys: Sequence[str] = (), trace: ExecutionTrace | 
     from stakesim.evm.in_process.engine import InProcessEngine
 
     return InProcessEngine(name, trace)
+
+
+def provider(engine: str = "py-evm") -> BaseProvider:
+    """Starts a chain of its own for a web3 client: `Web3(provider())`.
+
+    The node signs for its accounts (`w3.eth.accounts`), and has the methods of a development node; `docs/NODE.md` lists
+    them. An anvil ends with this process, or by `provider.engine.close()`.
+
+    Args:
+        engine: As `open_engine` takes it.
+
+    Raises:
+        EngineError: As `open_engine` raises it.
+        NotInstalled: As `open_engine` raises it.
+    """
+    if engine in ("py-evm", "revm"):
+        from stakesim.evm.in_process.engine import development_node
+
+        return development_node(engine)
+    check_name(engine)
+    program, _, hardfork = engine.partition(":")
+    if program != "anvil":
+        return open_engine(engine).w3.provider
+    from stakesim.evm.anvil import AnvilEngine
+
+    anvil = AnvilEngine(_hardfork(hardfork) if hardfork else DEFAULT_HARDFORK, unlocked=10)
+    opened = anvil.w3.provider
+    vars(opened)["engine"] = anvil
+    return opened
 
 
 def check_name(name: str) -> None:

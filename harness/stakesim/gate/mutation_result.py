@@ -142,6 +142,7 @@ class MutationResult:
         seconds: Wall-clock time.
         deployed: Verdicts on the survivors and on a sample of the killed, compiled as for a deploy.
         stale: Keys in the list of equivalent mutants that no mutant of the contract has; empty with `only`.
+        interrupted: Whether Ctrl-C ended it, so that verdicts are missing.
     """
 
     source: str = ""
@@ -149,6 +150,7 @@ class MutationResult:
     seconds: float = 0.0
     deployed: list[Verdict] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
     def with_status(self, status: MutantStatus) -> list[Verdict]:
         """Verdicts with this status."""

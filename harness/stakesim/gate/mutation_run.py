@@ -63,6 +63,7 @@ def mutate(
     out: Path | None = None,
     progress: Callable[[Verdict], None] | None = None,
     dask: str | None = None,
+    interruptible: bool = False,
 ) -> MutationResult:
     """Generates and runs all mutants of a contract.
 
@@ -85,6 +86,7 @@ def mutate(
             are the same.
         progress: Called with each verdict.
         dask: Address of a Dask scheduler, whose workers run the mutants instead.
+        interruptible: Ctrl-C ends it and gives the verdicts so far; otherwise it is raised.
 
     Raises:
         CompileError: The contract can't be compiled.
@@ -105,17 +107,24 @@ def mutate(
     about = {"contract": plain.artifact.name, "sources": source_hash(plain.sources), "engine": engine}
     with VerdictFile(out, about) as file:
 
-        def judged(verdict: Verdict) -> Verdict:
-            if progress:
-                progress(verdict)
-            return verdict
+        def judged(verdicts: Iterator[Verdict], into: list[Verdict]) -> None:
+            for verdict in verdicts:
+                into.append(verdict)
+                if progress:
+                    progress(verdict)
 
         run = _Run(plain, engine, tests, lane, jobs, dask, file, ends, proves=deployed is not None)
-        result.verdicts = [judged(verdict) for verdict in run.plain_verdicts(mutants, equivalents)]
+        try:
+            judged(run.plain_verdicts(mutants, equivalents), result.verdicts)
+            if deployed is not None:
+                result.verdicts.sort(key=_position)  # the sample depends on the order
+                judged(run.deployed_verdicts(_to_deploy(result, deployed, seed)), result.deployed)
+        except KeyboardInterrupt:
+            if not interruptible:
+                raise
+            result.interrupted = True
         result.verdicts.sort(key=_position)
-        if deployed is not None:
-            chosen = _to_deploy(result, deployed, seed)
-            result.deployed = sorted(map(judged, run.deployed_verdicts(chosen)), key=_position)
+        result.deployed.sort(key=_position)
     result.seconds = time.perf_counter() - started
     return result
 

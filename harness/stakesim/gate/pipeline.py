@@ -38,7 +38,7 @@ def run_gate(
     seconds: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> GateResult:
-    """Runs all parts of the gate.
+    """Runs all parts of the gate. Ctrl-C ends it, and what was done is kept; it then passes in no case.
 
     Args:
         contract: Solidity file or artifact, as `load_contract` takes it; by default the project's `EventStake`.
@@ -62,7 +62,9 @@ def run_gate(
     for name, description, check in _checks(gate.effort):
         part = GatePart(name, description)
         gate.parts.append(part)
-        if name in gate.effort.left_out:
+        if gate.interrupted:
+            part.not_tried("Ctrl-C ended the gate before it began.")
+        elif name in gate.effort.left_out:
             part.not_tried(f"It is no part of the profile {profile}: use --profile nightly or release.")
         elif budget.is_up and name in budget:
             part.out_of_time("nothing", "before it began")
@@ -73,7 +75,11 @@ def run_gate(
             part.ends = budget.begin(name)
             if name in WHOLE:
                 part.ends = budget.ends
-            check(gate, part)
+            try:
+                check(gate, part)
+            except KeyboardInterrupt:
+                gate.interrupted = True
+                part.interrupted()
             part.seconds = time.perf_counter() - part_started
     gate.seconds = time.perf_counter() - started
     return gate
@@ -149,7 +155,12 @@ def _regressions(gate: GateResult, part: GatePart) -> None:
 
 def _campaign(gate: GateResult, part: GatePart, files: Sequence[Path]) -> CampaignResult:
     return campaign.run(
-        files, engine=gate.engine, contract=gate.foreign_artifact, terms=gate.given_terms, limit=part.seconds_left
+        files,
+        engine=gate.engine,
+        contract=gate.foreign_artifact,
+        terms=gate.given_terms,
+        limit=part.seconds_left,
+        interruptible=True,
     )
 
 
@@ -182,6 +193,7 @@ def _random_campaign(
             terms=gate.given_terms,
             probing=False,  # the scripted part has probed it
             limit=part.seconds_left,
+            interruptible=True,
         )
 
     return campaign.draw_on(draw, gate.seed, gate.foreign_artifact, lambda: bool(part.seconds_left))
@@ -192,7 +204,7 @@ def _open_environment(gate: GateResult) -> Environment:
 
 
 def _add_result(gate: GateResult, part: GatePart, result: CampaignResult, what: str) -> None:
-    """Adds the result of a campaign to its part and to the gate."""
+    """Adds the result of a campaign to its part and to the gate; if Ctrl-C ended the campaign, it goes on from here."""
     part.passes_if(result.ok)
     if result.is_vacuous or not result.results:
         part.verdict = PartVerdict.VACUOUS
@@ -203,6 +215,8 @@ def _add_result(gate: GateResult, part: GatePart, result: CampaignResult, what: 
     steps = sum(scenario.steps for scenario in result.results)
     part.figures = {"scenarios": len(result.results), "steps": steps, "transactions": result.transactions}
     part.played(len(result.results), len(result.results) + result.left, what)
+    if result.interrupted:
+        raise KeyboardInterrupt
 
 
 def _stateful(gate: GateResult, part: GatePart) -> None:

@@ -123,6 +123,13 @@ class GatePart:
         self.left_out.append(self.name)
         self.problems = [f"The time was up {when}: give the gate more time with --for."]
 
+    def interrupted(self) -> None:
+        """Says that Ctrl-C ended it, so that nobody takes it for a part that passed. What it has found stays."""
+        self.verdict = PartVerdict.FAIL if self.findings else PartVerdict.VACUOUS
+        self.cut = "what was done before Ctrl-C"
+        self.left_out.append(f"the rest of {self.name}")
+        self.problems.append("Ctrl-C ended the gate here.")
+
 
 @dataclass
 class GateResult:
@@ -148,6 +155,7 @@ class GateResult:
         analyses: Reports of slither and of what proves properties.
         seconds: Wall-clock time.
         given_terms: Those that were asked for; None: nobody did, and a contract that has terms of its own keeps them.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     artifact: Artifact
@@ -169,6 +177,7 @@ class GateResult:
     analyses: list[ToolReport] = field(default_factory=list)
     seconds: float = 0.0
     given_terms: Terms | None = None
+    interrupted: bool = False
 
     @property
     def verdict(self) -> PartVerdict:

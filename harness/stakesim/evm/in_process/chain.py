@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from eth_utils.exceptions import ValidationError
 
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
-from stakesim.evm.in_process.evm import Evm, Header, Receipt, Transaction
+from stakesim.evm.in_process.evm import Evm, Header, Receipt, StateOverrides, Transaction
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,8 @@ class Chain:
         """Sets the timestamp of the next block, in seconds since 1970."""
         self.pending = self.pending.copy(timestamp=timestamp)
 
-    def set_balance(self, address: bytes, wei: int) -> None:
-        """Sets a balance in the state that later calls and blocks start from. The last block keeps its hash."""
-        self._set_state(self.evm.with_balance(self.head.header, address, wei))
-
-    def set_storage(self, address: bytes, slot: int, value: int) -> None:
-        """Sets a slot of a contract in the state that later calls and blocks start from; see `set_balance`."""
-        self._set_state(self.evm.with_storage(self.head.header, address, slot, value))
-
-    def _set_state(self, root: bytes) -> None:
+    def set_state(self, overrides: StateOverrides) -> None:
+        """Changes accounts in the state that later calls and blocks start from. The last block keeps its hash."""
+        root = self.evm.with_overrides(self.head.header, overrides)
         self.blocks[-1] = replace(self.head, header=self.head.header.copy(state_root=root))
         self.pending = self.pending.copy(state_root=root)

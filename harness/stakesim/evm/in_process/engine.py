@@ -11,7 +11,9 @@ from stakesim.evm.chain_spec import BLOCK_GAS_LIMIT, CHAIN_ID, GENESIS_TIMESTAMP
 from stakesim.evm.engine import Snapshot
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.chain import Chain, ChainSnapshot
+from stakesim.evm.in_process.evm import StateOverride
 from stakesim.evm.in_process.node import InProcessNode
+from stakesim.evm.in_process.node_core import NodeCore
 from stakesim.evm.lean_web3 import lean_web3
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class InProcessEngine:
         self.name = name
         self.accounts = engine_accounts()
         self.chain = Chain(_open_evm(name, trace), CHAIN_ID)
-        self.w3 = lean_web3(InProcessNode(self.chain, name))
+        self.w3 = lean_web3(InProcessNode(NodeCore(self.chain, name)))
 
     def now(self) -> int:
         """See `Engine.now`."""
@@ -70,14 +72,30 @@ class InProcessEngine:
 
     def set_balance(self, address: str, wei: int) -> None:
         """See `Engine.set_balance`."""
-        self.chain.set_balance(to_canonical_address(address), wei)
+        self.chain.set_state({to_canonical_address(address): StateOverride(balance=wei)})
 
     def set_storage(self, address: str, slot: int, value: int) -> None:
         """See `Engine.set_storage`."""
-        self.chain.set_storage(to_canonical_address(address), slot, value)
+        self.chain.set_state({to_canonical_address(address): StateOverride(slots={slot: value})})
 
     def close(self) -> None:
         """Does nothing: the chain is memory of this process."""
+
+
+def development_node(name: str) -> InProcessNode:
+    """Starts a chain for a web3 client, which has the node's accounts and all its methods.
+
+    Args:
+        name: `py-evm` or `revm`.
+
+    Raises:
+        NotInstalled: pyrevm is not installed.
+    """
+    from stakesim.evm.in_process.rpc_methods.all_methods import all_methods
+
+    engine = InProcessEngine(name)
+    core = NodeCore(engine.chain, name, engine.accounts)
+    return InProcessNode(core, all_methods(core))
 
 
 def _open_evm(name: str, trace: ExecutionTrace | None) -> Evm:

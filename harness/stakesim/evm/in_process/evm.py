@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import rlp
@@ -49,6 +50,30 @@ class Message(NamedTuple):
     value: int
     data: bytes
     gas: int
+    access_list: Sequence[tuple[bytes, Sequence[int]]] = ()
+
+
+class StateOverride(NamedTuple):
+    """What to change of an account.
+
+    Attributes:
+        balance: In wei; None to keep it, as with the next two.
+        nonce: Nonce.
+        code: Code of a contract.
+        slots: Storage slots with their words.
+        replaces_storage: Whether all other slots become 0.
+    """
+
+    balance: int | None = None
+    nonce: int | None = None
+    code: bytes | None = None
+    slots: Mapping[int, int] = MappingProxyType({})
+    replaces_storage: bool = False
+
+
+StateOverrides: TypeAlias = Mapping[bytes, StateOverride]
+"""Changes of accounts by their addresses."""
+NO_OVERRIDES: StateOverrides = MappingProxyType({})
 
 
 class UnsignedTransaction(NamedTuple):
@@ -92,6 +117,10 @@ class CallResult(NamedTuple):
     watches_gas: bool | None
 
 
+Accesses: TypeAlias = dict[bytes, set[int]]
+"""Storage slots by the address of their contract."""
+
+
 class Evm(Protocol):
     """Executes transactions and keeps every state of one chain.
 
@@ -120,8 +149,16 @@ class Evm(Protocol):
         """
         ...
 
-    def execute(self, header: Header, message: Message) -> CallResult:
-        """Executes a call on the state of `header`, charges no fees, and discards its effects."""
+    def execute(self, header: Header, message: Message, overrides: StateOverrides = NO_OVERRIDES) -> CallResult:
+        """Executes a call on the state of `header` with overrides, charges no fees, and discards its effects."""
+        ...
+
+    def accesses(self, header: Header, message: Message, overrides: StateOverrides = NO_OVERRIDES) -> Accesses:
+        """Executes a call as `execute` does.
+
+        Returns:
+            The accounts that it looked at, each with the slots that it read or wrote.
+        """
         ...
 
     def balance(self, header: Header, address: bytes) -> int:
@@ -140,16 +177,8 @@ class Evm(Protocol):
         """Returns the word in a storage slot."""
         ...
 
-    def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
-        """Creates a state in which one balance differs from the state of `header`.
-
-        Returns:
-            The root of the new state.
-        """
-        ...
-
-    def with_storage(self, header: Header, address: bytes, slot: int, value: int) -> bytes:
-        """Creates a state in which one slot of a contract differs from the state of `header`.
+    def with_overrides(self, header: Header, overrides: StateOverrides) -> bytes:
+        """Creates a state that differs from the state of `header` by overrides.
 
         Returns:
             The root of the new state.

@@ -19,7 +19,18 @@ from eth_utils.exceptions import ValidationError
 
 from stakesim.evm.abi import checksummed
 from stakesim.evm.in_process import raw_transaction
-from stakesim.evm.in_process.evm import CallResult, Header, Message, Receipt, RpcLog, Transaction, UnsignedTransaction
+from stakesim.evm.in_process.evm import (
+    NO_OVERRIDES,
+    Accesses,
+    CallResult,
+    Header,
+    Message,
+    Receipt,
+    RpcLog,
+    StateOverrides,
+    Transaction,
+    UnsignedTransaction,
+)
 from stakesim.evm.in_process.rpc_encoding import data, word
 
 _CACHED_STATES = 8
@@ -113,23 +124,45 @@ class PyEvm:
         )
         return _WithSender(transaction, Address(tx.sender))
 
-    def execute(self, header: Header, message: Message) -> CallResult:
+    def execute(self, header: Header, message: Message, overrides: StateOverrides = NO_OVERRIDES) -> CallResult:
         """See `Evm.execute`."""
-        state = self._state(header)
-        unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
-            chain_id=self.chain_id,
-            nonce=state.get_nonce(Address(message.sender)),
-            max_priority_fee_per_gas=0,
-            max_fee_per_gas=0,
-            gas=message.gas,
-            to=message.to,
-            value=message.value,
-            data=message.data,
-            access_list=(),
-        )
-        transaction = cast(SignedTransactionAPI, SpoofTransaction(unsigned, from_=message.sender))
+        return self._execute(self._state(header), message, overrides)
+
+    def accesses(self, header: Header, message: Message, overrides: StateOverrides = NO_OVERRIDES) -> Accesses:
+        """See `Evm.accesses`."""
+        state: Any = self._new_state(header)
+        found: Accesses = {}
+        mark_address, mark_slot = state.mark_address_warm, state.mark_storage_warm
+
+        def note_address(address: Address) -> None:
+            found.setdefault(bytes(address), set())
+            mark_address(address)
+
+        def note_slot(address: Address, slot: int) -> None:
+            found.setdefault(bytes(address), set()).add(slot)
+            mark_slot(address, slot)
+
+        state.mark_address_warm, state.mark_storage_warm = note_address, note_slot
+        self._execute(state, message, overrides)
+        return found
+
+    def _execute(self, state: StateAPI, message: Message, overrides: StateOverrides) -> CallResult:
+        """Executes a call on a state without fees, and undoes its changes."""
         before = state.snapshot()
         try:
+            _override(state, overrides)
+            unsigned = self._builder.new_unsigned_dynamic_fee_transaction(
+                chain_id=self.chain_id,
+                nonce=state.get_nonce(Address(message.sender)),
+                max_priority_fee_per_gas=0,
+                max_fee_per_gas=0,
+                gas=message.gas,
+                to=message.to,
+                value=message.value,
+                data=message.data,
+                access_list=message.access_list,
+            )
+            transaction = cast(SignedTransactionAPI, SpoofTransaction(unsigned, from_=message.sender))
             run: Any = state.apply_transaction(transaction)
         finally:
             state.revert(before)
@@ -153,17 +186,10 @@ class PyEvm:
         """See `Evm.storage`."""
         return self._state(header).get_storage(Address(address), slot)
 
-    def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
-        """See `Evm.with_balance`."""
+    def with_overrides(self, header: Header, overrides: StateOverrides) -> bytes:
+        """See `Evm.with_overrides`."""
         state: StateAPI = self._vm(header).state
-        state.set_balance(Address(address), wei)
-        state.persist()
-        return state.state_root
-
-    def with_storage(self, header: Header, address: bytes, slot: int, value: int) -> bytes:
-        """See `Evm.with_storage`."""
-        state: StateAPI = self._vm(header).state
-        state.set_storage(Address(address), slot, value)
+        _override(state, overrides)
         state.persist()
         return state.state_root
 
@@ -183,10 +209,13 @@ class PyEvm:
         if key not in self._states:
             if len(self._states) == _CACHED_STATES:
                 self._states.clear()
-            state: Any = self._vm(header.copy(base_fee_per_gas=0, gas_used=0)).state
-            state.computation_class = self._computation
-            self._states[key] = state
+            self._states[key] = self._new_state(header)
         return self._states[key]
+
+    def _new_state(self, header: Header) -> StateAPI:
+        state: Any = self._vm(header.copy(base_fee_per_gas=0, gas_used=0)).state
+        state.computation_class = self._computation
+        return cast(StateAPI, state)
 
 
 class _WithSender:
@@ -200,6 +229,21 @@ class _WithSender:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transaction, name)
+
+
+def _override(state: StateAPI, overrides: StateOverrides) -> None:
+    for account, override in overrides.items():
+        address = Address(account)
+        if override.balance is not None:
+            state.set_balance(address, override.balance)
+        if override.nonce is not None:
+            state.set_nonce(address, override.nonce)
+        if override.code is not None:
+            state.set_code(address, override.code)
+        if override.replaces_storage:
+            state.delete_storage(address)
+        for slot, value in override.slots.items():
+            state.set_storage(address, slot, value)
 
 
 def _receipt(receipt: ReceiptAPI, used_before: int) -> Receipt:

@@ -61,6 +61,20 @@ def read_journal(journal: str) -> Iterator[JournalAccount]:
         position = journal.find(_ACCOUNT, flags)
 
 
+def read_accesses(journal: str) -> dict[bytes, set[int]]:
+    """Returns the accounts of a journal, each with the slots that the run read or wrote."""
+    found: dict[bytes, set[int]] = {}
+    end = journal.index("}, transient_storage: ")
+    position = journal.find(_ACCOUNT)
+    while 0 <= position < end:
+        storage = journal.index(_STORAGE, position)
+        flags = journal.index(_STATUS, storage)
+        slots = {int(slot["key"]) for slot in _SLOT.finditer(journal, storage, flags)}
+        found[bytes.fromhex(journal[position - 40 : position])] = slots
+        position = journal.find(_ACCOUNT, flags)
+    return found
+
+
 def parse_failure(failure: RuntimeError) -> tuple[str, bytes]:
     """Returns the name of the error, "Revert" for a revert, and the data of a revert.
 

@@ -59,6 +59,16 @@ def decode_any(raw: bytes) -> Transaction:
     return PragueTransactionBuilder.decode(raw)
 
 
+def encode(transaction: Transaction) -> bytes:
+    """Encodes a decoded transaction as it was sent."""
+    if not isinstance(transaction, SignedTransaction):
+        return bytes(transaction.encode())
+    tx = transaction
+    fees = (tx.max_priority_fee_per_gas, tx.max_fee_per_gas)
+    fields = (tx.chain_id, tx.nonce, *fees, tx.gas, tx.to, tx.value, tx.data, tx.access_list, tx.y_parity, tx.r, tx.s)
+    return _DYNAMIC_FEE + bytes(rlp.encode(fields))
+
+
 def _decode_usual(raw: bytes) -> SignedTransaction | None:
     """Returns None for other kinds, and for whatever is not well-formed, so that py-evm says what is wrong."""
     if raw[:1] != _DYNAMIC_FEE:

@@ -27,9 +27,18 @@ from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env, TxEnv
 from stakesim.evm.abi import checksummed
 from stakesim.evm.chain_spec import CHAIN_ID, INITIAL_BASE_FEE
 from stakesim.evm.in_process import raw_transaction
-from stakesim.evm.in_process.evm import CallResult, Message, Receipt, RpcLog, Transaction
+from stakesim.evm.in_process.evm import (
+    NO_OVERRIDES,
+    Accesses,
+    CallResult,
+    Message,
+    Receipt,
+    RpcLog,
+    StateOverrides,
+    Transaction,
+)
 from stakesim.evm.in_process.gas import floor_gas, next_base_fee
-from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
+from stakesim.evm.in_process.pyrevm_text import parse_failure, read_accesses, read_journal
 from stakesim.evm.in_process.rpc_encoding import data
 
 _ZERO = bytes(32)
@@ -100,6 +109,7 @@ class _RunResult(NamedTuple):
         accounts: Changed accounts as they are afterwards.
         slots: Changed slots as they are afterwards.
         frames: Number of calls and creations, the run itself included.
+        journal: pyrevm's journal after the run, if it succeeded and the changes were read.
     """
 
     output: bytes
@@ -110,6 +120,7 @@ class _RunResult(NamedTuple):
     accounts: dict[str, AccountState]
     slots: dict[Slot, int]
     frames: int
+    journal: str
 
 
 class Revm:
@@ -143,7 +154,10 @@ class Revm:
 
     def decode(self, raw: bytes) -> Transaction:
         """See `Evm.decode`."""
-        return raw_transaction.decode(raw)
+        tx = raw_transaction.decode(raw)
+        if (getattr(tx, "type_id", None) or 0) > 2:
+            raise ValidationError("the revm engine takes no transactions with blobs, and none that set code")
+        return tx
 
     def header_after(self, parent: Header) -> Header:
         """See `Evm.header_after`."""
@@ -167,20 +181,38 @@ class Revm:
         root = _identifier(*(tx.hash for tx in transactions)) if transactions else _ZERO
         return pending._replace(gas_used=gas_used, transaction_root=root), receipts
 
-    def execute(self, header: Header, message: Message) -> CallResult:
+    def execute(self, header: Header, message: Message, overrides: StateOverrides = NO_OVERRIDES) -> CallResult:
         """See `Evm.execute`."""
+        result, code = self._execute(header, message, overrides, read_changes=False)
+        watches_gas = True if result.frames > 1 else None
+        return CallResult(result.output, result.gas_used + result.refund, result.error, bool(code), watches_gas)
+
+    def accesses(self, header: Header, message: Message, overrides: StateOverrides = NO_OVERRIDES) -> Accesses:
+        """See `Evm.accesses`. A run that fails has none."""
+        result, _ = self._execute(header, message, overrides, read_changes=True)
+        return read_accesses(result.journal) if result.journal else {}
+
+    def _execute(
+        self, header: Header, message: Message, overrides: StateOverrides, *, read_changes: bool
+    ) -> tuple[_RunResult, bytes]:
+        """Executes a call. Returns its result, and the code that ran."""
         self._switch_to(header)
+        change = self._change_by(overrides) if overrides else None
+        if change:
+            self._write_change(change, _AFTER)
         sender = self._account(header, message.sender)
         if sender.code_hash:  # pyrevm refuses a sender with code (EIP-3607); nodes allow it in a call
             self._write_account(_hex(message.sender), sender._replace(code_hash=b""))
         try:
-            result = self._run(header, message, gas_price=0, access_list=(), read_changes=False)
+            code = self.code(header, message.to) if message.to else message.data
+            access_list = message.access_list
+            run = self._run(header, message, gas_price=0, access_list=access_list, read_changes=read_changes)
         finally:
             if sender.code_hash:
                 self._write_account(_hex(message.sender), sender)
-        code = self.code(header, message.to) if message.to else message.data
-        watches_gas = True if result.frames > 1 else None
-        return CallResult(result.output, result.gas_used + result.refund, result.error, bool(code), watches_gas)
+            if change:
+                self._write_change(change, _BEFORE)
+        return run, code
 
     def balance(self, header: Header, address: bytes) -> int:
         """See `Evm.balance`."""
@@ -199,20 +231,12 @@ class Revm:
         self._switch_to(header)
         return self._slots.get((_hex(address), slot), 0)
 
-    def with_balance(self, header: Header, address: bytes, wei: int) -> bytes:
-        """See `Evm.with_balance`."""
+    def with_overrides(self, header: Header, overrides: StateOverrides) -> bytes:
+        """See `Evm.with_overrides`."""
         self._switch_to(header)
-        account = self._account(header, address)
-        root = _identifier(header.state_root, address, wei)
-        self._append_state(root, StateChange({_hex(address): (account, account._replace(balance=wei))}, {}))
-        return root
-
-    def with_storage(self, header: Header, address: bytes, slot: int, value: int) -> bytes:
-        """See `Evm.with_storage`."""
-        self._switch_to(header)
-        key = (_hex(address), slot)
-        root = _identifier(header.state_root, address, slot, value)
-        self._append_state(root, StateChange({}, {key: (self._slots.get(key, 0), value)}))
+        change = self._change_by(overrides)
+        root = _identifier(header.state_root, repr(change).encode())
+        self._append_state(root, change)
         return root
 
     def forget_after(self, header: Header) -> None:
@@ -229,8 +253,6 @@ class Revm:
         sender = _hex(tx.sender)
         payer = self._accounts.get(sender, AccountState())
         price = min(tx.max_fee_per_gas, tx.max_priority_fee_per_gas + header.base_fee_per_gas)
-        if (getattr(tx, "type_id", None) or 0) > 2:
-            raise ValidationError("the revm engine takes no transactions with blobs, and none that set code")
         if (
             tx.nonce != payer.nonce
             or tx.max_fee_per_gas < header.base_fee_per_gas
@@ -289,7 +311,7 @@ class Revm:
             evm.set_tx_env(TxEnv(access_list=hex_access_list))
         accounts: dict[str, AccountState] = {}
         slots: dict[Slot, int] = {}
-        checkpoint, output, error = evm.snapshot(), b"", None
+        checkpoint, output, error, journal = evm.snapshot(), b"", None, ""
         journal_length = evm.journal_len
         try:
             if message.to:
@@ -298,7 +320,8 @@ class Revm:
             else:
                 evm.deploy(sender, message.data, message.value, message.gas)
             if read_changes:
-                accounts, slots = self._changes_in(evm.journal_str)
+                journal = evm.journal_str
+                accounts, slots = self._changes_in(journal)
         except RuntimeError as failure:
             error, output = parse_failure(failure)
         finally:
@@ -308,7 +331,8 @@ class Revm:
             if hex_access_list:  # what it lists stays warm, in spite of the checkpoint
                 self._restart_pyrevm()
         logs = [_log(log) for log in result.logs] if read_changes and error is None else []
-        return _RunResult(output, error, result.gas_used, result.gas_refunded, logs, accounts, slots, frames)
+        gas_used, refund = result.gas_used, result.gas_refunded
+        return _RunResult(output, error, gas_used, refund, logs, accounts, slots, frames, journal)
 
     def _changes_in(self, journal: str) -> tuple[dict[str, AccountState], dict[Slot, int]]:
         """Returns the accounts and slots that differ between pyrevm's journal and the current state.
@@ -337,6 +361,31 @@ class Revm:
         return accounts, slots
 
     # States
+
+    def _change_by(self, overrides: StateOverrides) -> StateChange:
+        """Returns the change that overrides make to the current state."""
+        change = StateChange({}, {})
+        for account, override in overrides.items():
+            address = _hex(account)
+            before = self._accounts.get(address, AccountState())
+            after = before._replace(
+                balance=before.balance if override.balance is None else override.balance,
+                nonce=before.nonce if override.nonce is None else override.nonce,
+                code_hash=before.code_hash if override.code is None else self._keep_code(override.code),
+            )
+            change.accounts[address] = before, after
+            replaced = [key for holder, key in self._slots if holder == address] if override.replaces_storage else ()
+            for key, value in (dict.fromkeys(replaced, 0) | dict(override.slots)).items():
+                change.slots[address, key] = self._slots.get((address, key), 0), value
+        return change
+
+    def _keep_code(self, code: bytes) -> bytes:
+        """Keeps a code, and returns its hash."""
+        code_hash = keccak(code) if code else b""
+        if code_hash not in self._codes:
+            self._codes[code_hash] = code
+            self._analysed[code_hash] = AccountInfo(code=code)
+        return code_hash
 
     def _account(self, header: Header, address: bytes) -> AccountState:
         self._switch_to(header)

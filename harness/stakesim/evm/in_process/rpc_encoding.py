@@ -13,6 +13,8 @@ from stakesim.evm.in_process.evm import Receipt, RpcLog, Transaction, contract_a
 
 JsonValue: TypeAlias = "str | int | bool | Sequence[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
+_SETS_CODE = 4
+"""Type of a transaction that sets the code of accounts (EIP-7702)."""
 
 
 class LogFilter(TypedDict, total=False):
@@ -68,18 +70,33 @@ def block(source: Block, *, full_transactions: bool) -> JsonObject:
 def transaction(source: Block, index: int) -> JsonObject:
     """Encodes a block's transaction at this index."""
     tx = source.transactions[index]
+    return _transaction(
+        tx,
+        _gas_price(source, tx),
+        {
+            "blockHash": source.hash and data(source.hash),
+            "blockNumber": hex(source.number),
+            "transactionIndex": hex(index),
+        },
+    )
+
+
+def waiting_transaction(tx: Transaction) -> JsonObject:
+    """Encodes a transaction that is in no block."""
+    return _transaction(tx, tx.max_fee_per_gas, {"blockHash": None, "blockNumber": None, "transactionIndex": None})
+
+
+def _transaction(tx: Transaction, gas_price: int, place: JsonObject) -> JsonObject:
     fields: JsonObject = {
         "type": hex(_type(tx)),
         "hash": data(tx.hash),
-        "blockHash": source.hash and data(source.hash),
-        "blockNumber": hex(source.number),
-        "transactionIndex": hex(index),
+        **place,
         "from": checksummed(tx.sender),
         "to": checksummed(tx.to) if tx.to else None,
         "nonce": hex(tx.nonce),
         "value": hex(tx.value),
         "gas": hex(tx.gas),
-        "gasPrice": hex(_gas_price(source, tx)),
+        "gasPrice": hex(gas_price),
         "input": data(tx.data),
         "chainId": hex(tx.chain_id) if tx.chain_id is not None else None,
         "r": hex(tx.r),
@@ -87,14 +104,30 @@ def transaction(source: Block, index: int) -> JsonObject:
         "v": hex(tx.y_parity if _type(tx) else tx.v),
     }
     if _type(tx):
-        fields["accessList"] = [
-            {"address": checksummed(address), "storageKeys": [word(slot) for slot in slots]}
-            for address, slots in tx.access_list
-        ]
+        fields["accessList"] = access_list(tx.access_list)
     if _type(tx) > 1:
         fields["maxFeePerGas"] = hex(tx.max_fee_per_gas)
         fields["maxPriorityFeePerGas"] = hex(tx.max_priority_fee_per_gas)
+    if _type(tx) == _SETS_CODE:
+        fields["authorizationList"] = [
+            {
+                "chainId": hex(authorization.chain_id),
+                "address": checksummed(authorization.address),
+                "nonce": hex(authorization.nonce),
+                "yParity": hex(authorization.y_parity),
+                "r": hex(authorization.r),
+                "s": hex(authorization.s),
+            }
+            for authorization in tx.authorization_list
+        ]
     return fields
+
+
+def access_list(entries: Iterable[tuple[bytes, Iterable[int]]]) -> list[JsonValue]:
+    """Encodes an access list: addresses, each with storage slots."""
+    return [
+        {"address": checksummed(address), "storageKeys": [word(slot) for slot in slots]} for address, slots in entries
+    ]
 
 
 def receipt(source: Block, index: int) -> JsonObject:
@@ -116,6 +149,11 @@ def receipt(source: Block, index: int) -> JsonObject:
         "logsBloom": _bloom([result]),
         "logs": [_log(source, index, log_index, log) for log_index, log in _numbered_logs(source, index)],
     }
+
+
+def effective_tip(source: Block, tx: Transaction) -> int:
+    """Returns what a transaction of a block pays above the base fee, in wei per gas."""
+    return _gas_price(source, tx) - int(source.header.base_fee_per_gas)
 
 
 def logs(source: Block, log_filter: LogFilter) -> list[JsonObject]:

@@ -8,6 +8,7 @@ from eth_abi.exceptions import DecodingError
 from stakesim.evm.in_process.evm import CallResult
 
 METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
 INVALID_INPUT = -32000
 EXECUTION_FAILED = -32003
 REVERTED = 3
