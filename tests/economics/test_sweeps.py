@@ -23,6 +23,7 @@ from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
 from stakesim.population.population import CHUNK_SIZE, Population, draw, load_population
 from stakesim.population.to_scenario import generate
+from stakesim.prices.gas_models import ConstantGas
 from stakesim.prices.price_models import Constant, Gbm, Series
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
@@ -57,13 +58,13 @@ def frame():
 
 class TestTable:
     def test_every_row_has_all_parameters(self, frame):
-        assert len(frame) == 3 * 2 * 2 * len(metrics.METRICS)
+        assert len(frame) == 3 * 2 * 2 * len(metrics.metrics_of(has_gas=False))
         estimates = ["value", "low", "high", "change", "change_low", "change_high"]
         assert not frame.drop(columns=estimates).isna().any().any()
         row = frame.iloc[0]
         assert (row.runs, row.seed, row.population) == (6_000, 3, "small")
         assert {*Terms.model_fields} <= {*frame.columns}
-        assert json.loads(row.behaviours_parameters)[0] == {"do": "lost_to_stake", "elasticity": 0.5}
+        assert json.loads(row.behaviours_parameters)[0] == LostToStake().model_dump()
         assert json.loads(row.price_parameters)["path"] == "constant"
         assert Population.model_validate_json(row.population_parameters) == SMALL
 
@@ -381,6 +382,9 @@ class TestSavedResults:
             "seed": 2,
             "first_chunk": 1,
             "runs": 11,
+            "gas": ConstantGas(gwei="1"),
+            "gas_data": "other",
+            "has_quantiles": True,
         }
         assert set(changes) == {field.name for field in fields(block)}
         digests = [block.digest(), *(replace(block, **{name: value}).digest() for name, value in changes.items())]
@@ -548,7 +552,9 @@ class TestCommand:
         )
         assert result.exit_code == 0, result.output
         assert sweep_file.question in result.output
-        per_policy = 50 * max(len(sweep_file.behaviours), 1) * max(len(sweep_file.prices), 1)
+        per_policy = (
+            50 * max(len(sweep_file.behaviours), 1) * max(len(sweep_file.prices), 1) * max(len(sweep_file.gas), 1)
+        )
         [values] = sweep_file.policies.values()
         assert len(pq.read_table(tmp_path / "runs.parquet")) == per_policy * len(values)
         page = (tmp_path / "report.html").read_text()

@@ -3,7 +3,7 @@
 notebook          | modules
 02_no_shows       | no_shows
 03_price_swings   | exposure
-04_platform       | gas_costs, gas_prices, break_even, wallet
+04_platform       | gas_costs, break_even, wallet
 05_incentives     | attacks, incentives, cancellation_options, payout_methods
 docs/PRICES.md    | price_statistics, synthetic_series, calibration, calibration_page
 """

@@ -16,10 +16,10 @@ from stakesim.economics.spot_check import SpotCheck, compare_with_chain
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import PopulationChunk, draw, first_runs
+from stakesim.prices.gas_models import SpikingGas
 from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
 from stakesim.studies.attacks import HONEST, PARTIES, AttackEffect, measure_attack, net_receipts
-from stakesim.studies.gas_prices import GasPrice
 from stakesim.studies.payout_methods import METHODS
 from stakesim.units import BPS, HOUR, WEI_PER_ETH, WEI_PER_GWEI
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SPLITS = (0, 2_500, 5_000, 10_000)
 """Values of `forfeit_to_host_bps`: the host's share of the forfeits."""
-GAS_PRICE = int(GasPrice().median * WEI_PER_GWEI)
+GAS_PRICE = int(SpikingGas().gwei * WEI_PER_GWEI)
 """Wei per gas: the assumed median of gas prices."""
 INR_PER_ETH = Decimal(200_000)
 """The constant rate of `attacks.HONEST`."""
