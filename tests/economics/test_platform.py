@@ -3,14 +3,16 @@ ticket, and wallets run dry as often as closed forms say."""
 
 from __future__ import annotations
 
+import json
 from math import exp, factorial
 
 import numpy as np
 import pytest
 from numpy.random import default_rng
 from stakesim import plots
-from stakesim.economics.gas import GasCosts, gas_used
+from stakesim.economics.gas import COSTS_FILE, GasCosts, gas_used, measured_costs
 from stakesim.economics.settle import settle
+from stakesim.evm.compiler import compiler_version
 from stakesim.population.exact_int import exact_sum
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import draw, select_runs
@@ -51,6 +53,12 @@ def test_measured_gas_is_near_the_reviewed_gas(costs: GasCosts) -> None:
     error = abs(table["of an only run"] / table["reviewed"] - 1)
     assert error.iloc[:3].max() < 0.005
     assert error.max() < 0.02
+
+
+def test_the_gas_that_comes_with_the_library_is_the_measured_one(costs: GasCosts) -> None:
+    """`python -m stakesim.studies.gas_costs` writes it anew."""
+    assert measured_costs().gas == costs
+    assert json.loads(COSTS_FILE.read_text())["compiler"] == compiler_version()
 
 
 def test_computed_gas_of_whole_runs_is_near_that_of_the_chain(costs: GasCosts, engine_name: str) -> None:

@@ -107,8 +107,13 @@ def cells_of(
         if not isinstance(price, get_args(get_args(PriceModel)[0])):
             raise InputError(f"{market}: {price!r} is no price model; give one of `stakesim.prices.price_models`")
     gases: Mapping[str, GasModel | None] = (
-        {"": None} if gas is None else gas if isinstance(gas, Mapping) else {gas.path: gas}
+        {"": None} if gas is None else gas if isinstance(gas, Mapping) else {getattr(gas, "path", "gas"): gas}
     )
+    if not gases:
+        raise InputError("there is no market of gas; give at least one, or none at all")
+    for name, gas_price in gases.items():
+        if gas_price is not None and not isinstance(gas_price, get_args(get_args(GasModel)[0])):
+            raise InputError(f"{name}: {gas_price!r} is no model of gas; give one of `stakesim.prices.gas_models`")
     return [
         Cell(
             people,
