@@ -71,8 +71,9 @@ def quantile_rows(frame: pd.DataFrame, policies: Sequence[str], metrics: Sequenc
         by_metric = group.set_index("metric")
         cells = []
         for metric in metrics:
-            scale, digits = (100, 1) if is_share(metric) else (1, 0 if METRICS[metric].startswith("INR") else 2)
+            scale = 100 if is_share(metric) else 1
             values = [float(by_metric[name][metric]) * scale for name in quantile_columns(frame)]
+            digits = 1 if is_share(metric) else _digits(METRICS[metric], max(map(abs, values)))
             cells.append(" / ".join(f"{value:,.{digits}f}" for value in values) + ("%" if is_share(metric) else ""))
         rows.append((keys, cells))
     return rows
@@ -118,13 +119,18 @@ def format_cell(row: Any, metric: str, *, is_first: bool, with_value: bool = Tru
     best = BEST_IS_LARGEST.get(metric)
     star = "*" if best is not None and (row.may_be_largest if best else row.may_be_smallest) else ""
     scale, unit = (100, "%") if is_share(metric) else (1, "")
-    digits = 1 if unit else 0 if row.unit.startswith(("INR", "wei")) else 2
+    digits = 1 if unit else _digits(row.unit, row.value)
     value = f"{row.value * scale:,.{digits}f}{unit}"
     if is_first:
         return f"{value} {_interval(row.value, row.low, row.high, scale, digits)}{star}"
     interval = _interval(row.change, row.change_low, row.change_high, scale, digits)
     change = f"[{row.change * scale:+,.{digits}f} {interval}]{star}"
     return f"{value} {change}" if with_value else change
+
+
+def _digits(unit: str, value: float) -> int:
+    """Decimals of a number: none for amounts from 100 INR or wei."""
+    return 0 if unit.startswith("wei") or (unit.startswith("INR") and not abs(value) < 100) else 2
 
 
 def _interval(value: float, low: float, high: float, scale: int, digits: int) -> str:
