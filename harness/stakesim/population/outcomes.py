@@ -6,6 +6,7 @@ The rules are those of `stakesim.model.rules`, and of the price check in `stakes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -152,14 +153,15 @@ def resolve_outcomes(state: PopulationState) -> Outcomes:
     may_book = (intents.seats > 0) & (times.books_at < np.minimum(state.start, stop))
     may_cancel = (times.cancels_at > times.books_at) & (times.cancels_at <= state.cutoff) & (times.cancels_at < stop)
     accepted = may_book.copy()
-    contested = _contested_runs(state, may_book)
-    if len(contested):
-        accepted[:, contested] = _accepted_in_order(state, times, may_book, may_cancel, contested)
+    for contested, moves_far in _contested_runs(state, may_book):
+        accepted[:, contested] = _accepted_in_order(
+            state, times, may_book, may_cancel, contested, may_be_refused=moves_far
+        )
     return Outcomes(accepted, accepted & may_cancel, final_status, closed_at, times.books_at)
 
 
-def _contested_runs(state: PopulationState, may_book: Bools) -> Ints:
-    """Indices of the runs in which the order of bookings matters.
+def _contested_runs(state: PopulationState, may_book: Bools) -> Iterator[tuple[Ints, bool]]:
+    """Indices of the runs in which the order of bookings matters, and whether the rate of these moves far.
 
     In these runs more seats are asked for than there are, or the rate moved so far that a quote may have been refused.
     """
@@ -167,7 +169,10 @@ def _contested_runs(state: PopulationState, may_book: Bools) -> Ints:
 
     seats_asked = np.where(may_book, state.intents.seats, 0).sum(axis=0)
     rates = state.rates[: int(state.start.max()) // DAY + 1]
-    return np.flatnonzero((seats_asked > state.seats) | (rates.max(axis=0) > PRICE_MAX_JUMP * rates.min(axis=0)))
+    far = rates.max(axis=0) > PRICE_MAX_JUMP * rates.min(axis=0)
+    for runs, moves_far in ((np.flatnonzero((seats_asked > state.seats) & ~far), False), (np.flatnonzero(far), True)):
+        if len(runs):
+            yield runs, moves_far
 
 
 def with_waiting_list(state: PopulationState) -> PopulationState:
@@ -178,13 +183,11 @@ def with_waiting_list(state: PopulationState) -> PopulationState:
     stop = np.where(times.cancels_run_at < state.start, times.cancels_run_at, state.start)
     may_book = (intents.seats > 0) & (times.books_at < stop)
     may_cancel = (times.cancels_at > times.books_at) & (times.cancels_at <= state.cutoff) & (times.cancels_at < stop)
-    contested = _contested_runs(state, may_book)
-    if not len(contested):
-        return state
-    waiting_list = _WaitingList(intents.seats[:, contested], intents.books_at[:, contested])
-    _accepted_in_order(state, times, may_book, may_cancel, contested, waiting_list)
     books_at = intents.books_at.copy()
-    books_at[:, contested] = waiting_list.books_at
+    for contested, moves_far in _contested_runs(state, may_book):
+        waiting_list = _WaitingList(intents.seats[:, contested], intents.books_at[:, contested])
+        _accepted_in_order(state, times, may_book, may_cancel, contested, waiting_list, may_be_refused=moves_far)
+        books_at[:, contested] = waiting_list.books_at
     return replace(state, intents=replace(intents, books_at=books_at))
 
 
@@ -234,8 +237,13 @@ def _accepted_in_order(
     may_cancel: Bools,
     runs: Ints,
     waiting_list: _WaitingList | None = None,
+    *,
+    may_be_refused: bool,
 ) -> Bools:
-    """Which bookings of some runs are accepted if they are made one after another, shape (places, len(runs))."""
+    """Which bookings of some runs are accepted if they are made one after another, shape (places, len(runs)).
+
+    `may_be_refused` says whether the rate moves so far that the price check may refuse it.
+    """
     import numpy as np
 
     places = len(may_book)
@@ -244,6 +252,7 @@ def _accepted_in_order(
     seats, may_book, may_cancel = state.intents.seats[:, runs], may_book[:, runs], may_cancel[:, runs]
     rates = state.rates[:, runs]
     free_seats, last_accepted_rate = state.seats[runs].copy(), rates[0].copy()
+    is_quoted: Bools | bool = True
     accepted = np.zeros_like(may_book)
     for event, second in zip(order, at, strict=True):
         if (second >= NEVER).all():
@@ -251,10 +260,11 @@ def _accepted_in_order(
         place = event % places
         is_booking, is_cancellation = event < places, (event >= places) & (event < 2 * places)
         seats_asked = seats[place, column]
-        rate = rates[np.clip(second // DAY, 0, len(rates) - 1), column]
-        # The price check refuses a rate that is too far from the last accepted one.
-        is_quoted = np.maximum(rate, last_accepted_rate) <= PRICE_MAX_JUMP * np.minimum(rate, last_accepted_rate)
-        last_accepted_rate = np.where(is_booking & is_quoted, rate, last_accepted_rate)
+        if may_be_refused:
+            rate = rates[np.clip(second // DAY, 0, len(rates) - 1), column]
+            # The price check refuses a rate that is too far from the last accepted one.
+            is_quoted = np.maximum(rate, last_accepted_rate) <= PRICE_MAX_JUMP * np.minimum(rate, last_accepted_rate)
+            last_accepted_rate = np.where(is_booking & is_quoted, rate, last_accepted_rate)
         is_accepted = is_booking & is_quoted & may_book[place, column] & (seats_asked <= free_seats)
         is_cancelled = is_cancellation & may_cancel[place, column] & accepted[place, column]
         accepted[place, column] |= is_accepted
