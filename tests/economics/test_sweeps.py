@@ -7,6 +7,7 @@ import os
 import pickle
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -559,8 +560,8 @@ class TestCommand:
         per_policy = (
             50 * max(len(sweep_file.behaviours), 1) * max(len(sweep_file.prices), 1) * max(len(sweep_file.gas), 1)
         )
-        [values] = sweep_file.policies.values()
-        assert len(pq.read_table(tmp_path / "runs.parquet")) == per_policy * len(values)
+        policies = prod(len(values) for values in sweep_file.policies.values())
+        assert len(pq.read_table(tmp_path / "runs.parquet")) == per_policy * policies
         page = (tmp_path / "report.html").read_text()
         for text in (" ".join(result.output.split()), page):
             assert "No run was carried out on a chain" in text

@@ -146,11 +146,13 @@ def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame) ->
     keys = [*policies, "people", "market", *(["gas"] if sweep_file.gas else [])]
 
     def show(rows: list[tuple[Any, list[str]]], metrics: Sequence[str]) -> None:
+        """Prints a table, without the columns of what is the same in all rows."""
+        varied = [n for n in range(len(keys)) if n == 0 or len({values[n] for values, _ in rows}) > 1]
         table = Table(box=None)
-        for name in (*keys, *metrics):
+        for name in (*(keys[n] for n in varied), *metrics):
             table.add_column(name.replace("_", " "), no_wrap=True)
         for values, cells in rows:
-            table.add_row(*map(str, values), *map(escape, cells))
+            table.add_row(*(str(values[n]) for n in varied), *map(escape, cells))
         output.print(table)
 
     output.print(sweep_file.question)
