@@ -20,6 +20,7 @@ from stakesim.prices.price_models import Constant, Gbm, Steps
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError
+from stakesim.schema.fields import StrictModel
 from stakesim.studies import attacks, break_even, exposure
 from stakesim.units import DAY, HOUR
 
@@ -153,6 +154,14 @@ class TestBookings:
             with pytest.raises(InputError, match="write it after no_show"):
                 sweep([Terms()], list(wrong), Constant(), 10, 1)
         Population(name="right", story="Right.", price_inr=("1", "2"), behaviours=(people.NoShowByDoubling(), lost))
+
+        class Own(StrictModel):
+            def __call__(self, rng, state):
+                return state.intents
+
+        sweep([Terms()], [Own(), lost], Constant(), 10, 1)  # what one's own behaviour knows is not asked
+        nobody = QUIET.model_copy(update={"attendees": (0, 0)})
+        assert (state(people.NoShow(), lost, population=nobody).intents.books_at == NEVER).all()
 
     def test_a_booking_curve_is_when_people_book(self):
         curve = ((0.0, 0.0), (0.1, 0.3), (0.7, 0.5), (1.0, 1.0))

@@ -583,6 +583,19 @@ class TestCommand:
             ({"change": {"price_in_inr": ["1", "2"]}}, "a population has no 'price_in_inr'; did you mean 'price_inr'?"),
             ({"change": {"seats": [9, 3]}}, "change, seats: the range ends before it begins"),
             ({"change": {"name": "mine"}}, "a population has no 'name'"),
+            ({"change": {"platform": {"runs": 4}}}, "runs is 10; give a multiple of 4, as a platform has so many"),
+            ({"gas": {"rollup": {"path": "constant", "gwei": 0.01}}}, "0.01 is a float, which is not exact"),
+            ({"gas": {"rollup": {"path": "const", "gwei": "1"}}}, "gas.rollup"),
+            ({"gas": {"own": {"path": "series", "file": "none.csv"}}}, "none.csv: there is no such file"),
+            ({"quantiles": [5]}, "quantiles"),
+            (
+                {"policies": {"overbooking_bps": [20_000]}},
+                "policies, overbooking_bps: Input should be less than or equal",
+            ),
+            (
+                {"behaviours": {"some": [{"do": "lost_to_stake", "screening": 0.5}]}},
+                "lost_to_stake with `screening` looks at who stays away; write it after no_show",
+            ),
         ],
     )
     def test_an_invalid_sweep_is_refused(self, change, message, tmp_path):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -133,8 +133,8 @@ class LostToStake(StrictModel):
         books_at = state.intents.books_at
         share = 1 - (1 + relative_stake(state, self.observed_inr, books_at)) ** -self.elasticity
         if self.screening:
-            stays_away = ~state.intents.intends_to_attend
-            q = min(max(float(stays_away[books_at < NEVER].mean()), 1e-9), 1 - 1e-9)
+            stays_away, books = ~state.intents.intends_to_attend, books_at < NEVER
+            q = min(max(int((stays_away & books).sum()) / max(int(books.sum()), 1), 1e-9), 1 - 1e-9)
             of_those = share + self.screening * (np.minimum(1, share / q) - share)
             share = np.where(stays_away, of_those, (share - q * of_those) / (1 - q))
         deterred = rng.random(state.shape) >= 1 - share
@@ -389,9 +389,9 @@ def in_order(group: Sequence[Any]) -> Any:
     Raises:
         ValueError: A stake screens people before it is known who stays away, so that it would not screen anybody.
     """
-    knows = False
+    shipped, knows = get_args(get_args(AnyBehaviour)[0]), False
     for behaviour in group:
-        knows = knows or isinstance(behaviour, NoShow | NoShowByDoubling) or not isinstance(behaviour, StrictModel)
+        knows = knows or isinstance(behaviour, NoShow | NoShowByDoubling) or type(behaviour) not in shipped
         if isinstance(behaviour, LostToStake) and behaviour.screening and not knows:
             raise ValueError("lost_to_stake with `screening` looks at who stays away; write it after no_show")
     return group
