@@ -1,10 +1,13 @@
 """Each behaviour changes what it says, and draws the same random numbers under every policy."""
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import get_args
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+from stakesim.economics import sweep
 from stakesim.economics.sweep_file import load_sweep, population_of
 from stakesim.model.state import RunStatus
 from stakesim.paths import checkout
@@ -16,8 +19,10 @@ from stakesim.population.streams import stream
 from stakesim.prices.price_models import Constant, Gbm, Steps
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
+from stakesim.schema.errors import InputError
+from stakesim.schema.fields import StrictModel
 from stakesim.studies import attacks, break_even, exposure
-from stakesim.units import DAY
+from stakesim.units import DAY, HOUR
 
 QUIET = Population(
     name="quiet",
@@ -74,11 +79,101 @@ class TestNoShows:
         assert by_run.var() > 5 * alone
 
 
+class TestWorth:
+    """With `observed_inr` people weigh INR: what was observed holds at that price, and otherwise the loss counts."""
+
+    BEHAVIOURS = (
+        people.NoShow(base=0.15, elasticity=1),
+        people.NoShowByDoubling(rate=0.15, base=0.5),
+        people.LostToStake(elasticity=2),
+        people.Weather(chance=1, stay_away=0.2, elasticity=1),
+        people.Cancel(daily=0.1, observed_cutoff=0, elasticity=1),
+    )
+
+    def at(self, inr, price=None, terms=None):
+        changes = {"price_inr": (inr, inr)} | ({"price": price} if price else {})
+        return lambda behaviour: (
+            state(
+                behaviour, population=QUIET.model_validate(QUIET.model_dump() | changes), terms=terms or Terms()
+            ).intents
+        )
+
+    @pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda behaviour: behaviour.do)
+    def test_at_the_observed_price_nothing_changes(self, behaviour):
+        in_inr = behaviour.model_copy(update={"observed_inr": Decimal(800)})
+        before, after = self.at("800")(behaviour), self.at("800")(in_inr)
+        for name, values in vars(before).items():
+            assert np.array_equal(values, vars(after)[name]), name
+
+    @pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda behaviour: behaviour.do)
+    def test_a_dearer_ticket_counts_for_more_and_a_token_for_little(self, behaviour):
+        in_inr = behaviour.model_copy(update={"observed_inr": Decimal(800)})
+        token, cheap, dear = (self.at(inr)(in_inr) for inr in ("1", "400", "1600"))
+        if behaviour.do == "lost_to_stake":
+            assert near(rate(dear.books_at == NEVER), 1 - 1.4**-2)
+            assert near(rate(token.books_at == NEVER), 1 - (1 + 0.2 / 800) ** -2)
+        else:
+            away = [rate(~intents.intends_to_attend) for intents in (token, cheap, dear)]
+            assert away[0] >= away[1] > away[2]
+            share = {"no_show": people.MOST_NO_SHOWS, "no_show_by_doubling": 0.5}.get(behaviour.do)
+            assert share is None or near(away[0], share)
+
+    def test_a_stake_whose_eth_has_fallen_deters_less(self):
+        """At a quarter of the rate a stake is worth a quarter: two doublings less."""
+        crash = Steps(rates=({"at": 0, "inr_per_eth": "200000"}, {"at": 12 * HOUR, "inr_per_eth": "50000"}))
+        behaviour = people.NoShowByDoubling(rate=0.15, base=0.5, fall=0.3)
+        in_inr = behaviour.model_copy(update={"observed_inr": Decimal(800)})
+        assert near(rate(~self.at("800", crash)(behaviour).intends_to_attend), 0.15)
+        assert near(rate(~self.at("800", crash)(in_inr).intends_to_attend), 0.15 / 0.7**2)
+
+
 class TestBookings:
     def test_lost_to_the_stake(self):
         after = state(people.LostToStake(elasticity=2), terms=Terms(stake_bps=2_000))
         assert near(rate(after.intents.books_at == NEVER), 1 - 1.2**-2)
         assert (state(people.LostToStake(elasticity=0)).intents.books_at < NEVER).all()
+
+    @pytest.mark.parametrize("screening", [0.0, 0.5, 1.0])
+    @pytest.mark.parametrize("elasticity", [0.25, 1.0])
+    def test_a_stake_that_screens_deters_those_first_who_would_stay_away(self, screening, elasticity):
+        """As many in all, but of those who stay away L + screening x (min(1, L / q) - L)."""
+        terms, lost = Terms(stake_bps=2_000), people.LostToStake(elasticity=elasticity, screening=screening)
+        away = ~state(people.NoShow(base=0.2), terms=terms).intents.intends_to_attend
+        gone = state(people.NoShow(base=0.2), lost, terms=terms).intents.books_at == NEVER
+        share, q = 1 - 1.2**-elasticity, away.mean()
+        expected = share + screening * (min(1, share / q) - share)
+        assert near(rate(gone), share)
+        assert near(rate(gone[away]), expected, away.sum())
+        assert near(rate(gone[~away]), (share - q * expected) / (1 - q), (~away).sum())
+
+    def test_a_stake_that_screens_comes_after_the_no_shows(self):
+        lost = people.LostToStake(screening=0.5)
+        for wrong in ((lost, people.NoShow()), (people.Weather(), lost)):
+            with pytest.raises(ValidationError, match=r"lost_to_stake with `screening` .* write it after no_show"):
+                Population(name="wrong", story="Wrong.", price_inr=("1", "2"), behaviours=wrong)
+            with pytest.raises(InputError, match="write it after no_show"):
+                sweep([Terms()], list(wrong), Constant(), 10, 1)
+        Population(name="right", story="Right.", price_inr=("1", "2"), behaviours=(people.NoShowByDoubling(), lost))
+
+        class Own(StrictModel):
+            def __call__(self, rng, state):
+                return state.intents
+
+        sweep([Terms()], [Own(), lost], Constant(), 10, 1)  # what one's own behaviour knows is not asked
+        nobody = QUIET.model_copy(update={"attendees": (0, 0)})
+        assert (state(people.NoShow(), lost, population=nobody).intents.books_at == NEVER).all()
+
+    def test_a_booking_curve_is_when_people_book(self):
+        curve = ((0.0, 0.0), (0.1, 0.3), (0.7, 0.5), (1.0, 1.0))
+        late = state(population=QUIET.model_copy(update={"booking_curve": curve}))
+        elapsed = late.intents.books_at / late.start
+        for until, made in curve:
+            assert near(rate(elapsed <= until), made)
+
+    @pytest.mark.parametrize("curve", [[], [[0, 0]], [[0, 0], [0.5, 0.6]], [[0, 0], [0.5, 0.5], [0.6, 0.5], [1, 1]]])
+    def test_a_booking_curve_that_is_none_is_refused(self, curve):
+        with pytest.raises(ValidationError, match=r"it rises from \[0, 0\] to \[1, 1\]"):
+            Population(name="wrong", story="Wrong.", price_inr=("1", "2"), booking_curve=curve)
 
     def test_cancellations_follow_their_hazard(self):
         """Of those who booked at least ten days ahead: 1% a day until three days before, then 10%."""

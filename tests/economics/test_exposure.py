@@ -18,12 +18,12 @@ from stakesim.evm.engines import fastest_engine
 from stakesim.model.state import RunStatus
 from stakesim.population.exact_int import paise_to_wei
 from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.policy import Policy
 from stakesim.population.population import CHUNK_SIZE, draw, select_runs
 from stakesim.population.state import NEVER, Intents, PopulationState
 from stakesim.population.to_scenario import HOST, to_scenario
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Constant, Gbm
-from stakesim.scenario.actions import Terms
 from stakesim.studies.exposure import (
     LEADS,
     MARKETS,
@@ -61,8 +61,9 @@ def one_run(rates: list[int], books: list[int], seats: list[int], **changes: obj
     )
     intents = replace(intents, **changes)
     price = np.array([250_000])
+    seats = np.array([4])
     return PopulationState(
-        Terms(), np.array([4]), np.array([3 * DAY]), price, paise_to_wei(price, paise[0]), paise, intents
+        Policy(), seats, seats, np.array([3 * DAY]), price, paise_to_wei(price, paise[0]), paise, intents
     )
 
 

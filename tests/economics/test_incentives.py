@@ -100,6 +100,13 @@ def test_blocking_a_run_costs_only_gas_and_interest(blocked: pd.DataFrame) -> No
     assert (blocked["times the cost"] > 10).all()
 
 
+def test_a_waiting_list_sells_what_was_blocked_if_the_attacker_cancels_before_the_start() -> None:
+    """At a cutoff of a day everybody who waits gets a seat; where bookings are cancelled at the start nobody does."""
+    alone, waited = (incentives.griefing(RUNS, 5, (0, 24), waiting_list=waits) for waits in (False, True))
+    assert waited["host loses, INR"][24] == pytest.approx(0, abs=0.02 * alone["host loses, INR"][24])
+    assert waited["host loses, INR"][0] == pytest.approx(alone["host loses, INR"][0], rel=0.05)
+
+
 def test_interest_runs_from_the_booking_to_the_refund() -> None:
     state = first_runs(draw(HONEST, 5, 0, behaviours=(NoShow(), Grief())), 50)
     for run, wei in enumerate(interest_wei(state, resolve_outcomes(state))):

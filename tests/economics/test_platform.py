@@ -3,19 +3,24 @@ ticket, and wallets run dry as often as closed forms say."""
 
 from __future__ import annotations
 
+import json
 from math import exp, factorial
 
 import numpy as np
 import pytest
 from numpy.random import default_rng
 from stakesim import plots
+from stakesim.economics.gas import COSTS_FILE, GasCosts, gas_used, measured_costs
 from stakesim.economics.settle import settle
+from stakesim.evm.compiler import compiler_version
 from stakesim.population.exact_int import exact_sum
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import draw, select_runs
+from stakesim.prices import gas_models
+from stakesim.prices.gas_models import ConstantGas, SpikingGas
 from stakesim.prices.price_models import Constant
 from stakesim.scenario.actions import Terms
-from stakesim.studies import gas_costs, gas_prices, wallet
+from stakesim.studies import gas_costs, wallet
 from stakesim.studies.break_even import (
     POPULATION,
     RunTotals,
@@ -27,8 +32,6 @@ from stakesim.studies.break_even import (
     totals_by_elasticity,
     usual_population,
 )
-from stakesim.studies.gas_costs import GasCosts, gas_used
-from stakesim.studies.gas_prices import GasPrice
 from stakesim.studies.no_shows import NO_SHOW_ELASTICITIES
 from stakesim.studies.wallet import DAYS_PER_YEAR, RunFlows, WalletFlows
 from stakesim.units import WEI_PER_ETH, WEI_PER_GWEI
@@ -36,7 +39,7 @@ from stakesim.units import WEI_PER_ETH, WEI_PER_GWEI
 pytestmark = pytest.mark.slow
 
 TERMS = Terms()
-CONSTANT_GAS_PRICE = GasPrice(5, deviation=0, spikes=0)
+CONSTANT_GAS_PRICE = ConstantGas(gwei="5")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,12 @@ def test_measured_gas_is_near_the_reviewed_gas(costs: GasCosts) -> None:
     error = abs(table["of an only run"] / table["reviewed"] - 1)
     assert error.iloc[:3].max() < 0.005
     assert error.max() < 0.02
+
+
+def test_the_gas_that_comes_with_the_library_is_the_measured_one(costs: GasCosts) -> None:
+    """`python -m stakesim.studies.gas_costs` writes it anew."""
+    assert measured_costs().gas == costs
+    assert json.loads(COSTS_FILE.read_text())["compiler"] == compiler_version()
 
 
 def test_computed_gas_of_whole_runs_is_near_that_of_the_chain(costs: GasCosts, engine_name: str) -> None:
@@ -116,17 +125,19 @@ def test_only_the_product_of_gas_price_and_rate_matters_and_both_tables_agree(co
 def test_gas_prices_have_the_given_median_deviation_memory_and_spikes() -> None:
     """Of log prices: deviation and correlation from day to day, and the mean, which spikes raise by
     spikes / 365 x size / (1 - memory)."""
-    calm = np.log(gas_prices.simulate(GasPrice(8, 0.6, 4, spikes=0), default_rng(1), 2_000, 300) / WEI_PER_GWEI)
+    calm_price = SpikingGas(gwei="8", deviation=0.6, half_life=4.0, spikes=0.0)
+    spiky_price = calm_price.model_copy(update={"spikes": 24.0, "spike": 1.5, "spike_deviation": 0.1})
+    calm = np.log(gas_models.simulate(calm_price, default_rng(1), 2_000, 300) / WEI_PER_GWEI)
     memory = 0.5 ** (1 / 4)
     assert np.median(calm) == pytest.approx(np.log(8), abs=0.02)
     assert calm.std() == pytest.approx(0.6, rel=0.02)
     assert np.corrcoef(calm[:-1].ravel(), calm[1:].ravel())[0, 1] == pytest.approx(memory, abs=0.01)
-    spiky = np.log(gas_prices.simulate(GasPrice(8, 0.6, 4, 24, 1.5, 0.1), default_rng(1), 2_000, 300) / WEI_PER_GWEI)
+    spiky = np.log(gas_models.simulate(spiky_price, default_rng(1), 2_000, 300) / WEI_PER_GWEI)
     assert spiky.mean() - np.log(8) == pytest.approx(24 / 365 * 1.5 / (1 - memory), rel=0.05)
 
 
-def test_a_gas_price_without_deviation_is_its_median() -> None:
-    assert set(gas_prices.simulate(CONSTANT_GAS_PRICE, default_rng(1), 3, 9).ravel()) == {5 * WEI_PER_GWEI}
+def test_a_constant_gas_price() -> None:
+    assert set(gas_models.simulate(CONSTANT_GAS_PRICE, default_rng(1), 3, 9).ravel()) == {5 * WEI_PER_GWEI}
 
 
 def test_run_flows_have_all_money_and_gas_of_their_runs(costs: GasCosts) -> None:
@@ -242,11 +253,11 @@ def test_the_plots_show_the_tables(costs: GasCosts) -> None:
     totals = run_totals(POPULATION, 100, 1, costs)
     table = break_even_grid(totals, [1, 10, 100], [100_000, 300_000], TERMS)
     assert plots.break_even_tickets(table).axes[0].get_xlabel() == "gas price, gwei"
-    path = gas_prices.simulate(GasPrice(), default_rng(1), 20, 30)
+    path = gas_models.simulate(SpikingGas(), default_rng(1), 20, 30)
     line = plots.gas_price_path(path, 30).axes[0].lines[0]
     assert line.get_ydata().tolist() == (path[:, 0] / 10**9).tolist()
     flows = wallet.run_flows(POPULATION, 50, 1, costs)
-    losses = wallet.loss_making_runs(flows, {"a": CONSTANT_GAS_PRICE, "b": GasPrice()}, [300, 900], 1, TERMS, 1)
+    losses = wallet.loss_making_runs(flows, {"a": CONSTANT_GAS_PRICE, "b": SpikingGas()}, [300, 900], 1, TERMS, 1)
     labels = [line.get_label() for line in plots.loss_making_runs(losses).axes[0].lines]
     assert labels == ["a", "b"]
     ruin = wallet.ruin_probabilities(np.array([10_000, 20_000]), [100, 150, 200])

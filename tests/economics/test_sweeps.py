@@ -7,6 +7,7 @@ import os
 import pickle
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from stakesim.paths import checkout
 from stakesim.population.behaviours import Cancel, LostToStake, NoShow
 from stakesim.population.population import CHUNK_SIZE, Population, draw, load_population
 from stakesim.population.to_scenario import generate
+from stakesim.prices.gas_models import ConstantGas
 from stakesim.prices.price_models import Constant, Gbm, Series
 from stakesim.runner.scenario_files import populations
 from stakesim.scenario.actions import Terms
@@ -57,13 +59,13 @@ def frame():
 
 class TestTable:
     def test_every_row_has_all_parameters(self, frame):
-        assert len(frame) == 3 * 2 * 2 * len(metrics.METRICS)
+        assert len(frame) == 3 * 2 * 2 * len(metrics.metrics_of(has_gas=False))
         estimates = ["value", "low", "high", "change", "change_low", "change_high"]
         assert not frame.drop(columns=estimates).isna().any().any()
         row = frame.iloc[0]
         assert (row.runs, row.seed, row.population) == (6_000, 3, "small")
         assert {*Terms.model_fields} <= {*frame.columns}
-        assert json.loads(row.behaviours_parameters)[0] == {"do": "lost_to_stake", "elasticity": 0.5}
+        assert json.loads(row.behaviours_parameters)[0] == LostToStake().model_dump()
         assert json.loads(row.price_parameters)["path"] == "constant"
         assert Population.model_validate_json(row.population_parameters) == SMALL
 
@@ -381,6 +383,9 @@ class TestSavedResults:
             "seed": 2,
             "first_chunk": 1,
             "runs": 11,
+            "gas": ConstantGas(gwei="1"),
+            "gas_data": "other",
+            "has_quantiles": True,
         }
         assert set(changes) == {field.name for field in fields(block)}
         digests = [block.digest(), *(replace(block, **{name: value}).digest() for name, value in changes.items())]
@@ -436,6 +441,10 @@ class TestRefusals:
             ({"prices": {}}, "there is no market"),
             ({"prices": "constant"}, "'constant' is no price model"),
             ({"prices": {"quiet": Constant}}, "quiet: .* is no price model"),
+            ({"gas": {}}, "there is no market of gas"),
+            ({"gas": {"rollup": ConstantGas}}, "rollup: .* is no model of gas; give one of"),
+            ({"gas": 0.01}, "gas: 0.01 is no model of gas"),
+            ({"policies": {"overbooking": [0]}}, "there is no term 'overbooking'; did you mean 'overbooking_bps'"),
             ({"runs": 0}, "runs is 0; give a whole number from 1"),
             ({"runs": -3}, "runs is -3"),
             ({"runs": 10.0}, "runs is 10.0"),
@@ -560,9 +569,11 @@ class TestCommand:
         )
         assert result.exit_code == 0, result.output
         assert sweep_file.question in result.output
-        per_policy = 50 * max(len(sweep_file.behaviours), 1) * max(len(sweep_file.prices), 1)
-        [values] = sweep_file.policies.values()
-        assert len(pq.read_table(tmp_path / "runs.parquet")) == per_policy * len(values)
+        per_policy = (
+            50 * max(len(sweep_file.behaviours), 1) * max(len(sweep_file.prices), 1) * max(len(sweep_file.gas), 1)
+        )
+        policies = prod(len(values) for values in sweep_file.policies.values())
+        assert len(pq.read_table(tmp_path / "runs.parquet")) == per_policy * policies
         page = (tmp_path / "report.html").read_text()
         for text in (" ".join(result.output.split()), page):
             assert "No run was carried out on a chain" in text
@@ -584,6 +595,19 @@ class TestCommand:
             ({"change": {"price_in_inr": ["1", "2"]}}, "a population has no 'price_in_inr'; did you mean 'price_inr'?"),
             ({"change": {"seats": [9, 3]}}, "change, seats: the range ends before it begins"),
             ({"change": {"name": "mine"}}, "a population has no 'name'"),
+            ({"change": {"platform": {"runs": 4}}}, "runs is 10; give a multiple of 4, as a platform has so many"),
+            ({"gas": {"rollup": {"path": "constant", "gwei": 0.01}}}, "0.01 is a float, which is not exact"),
+            ({"gas": {"rollup": {"path": "const", "gwei": "1"}}}, "gas.rollup"),
+            ({"gas": {"own": {"path": "series", "file": "none.csv"}}}, "none.csv: there is no such file"),
+            ({"quantiles": [5]}, "quantiles"),
+            (
+                {"policies": {"overbooking_bps": [20_000]}},
+                "policies, overbooking_bps: Input should be less than or equal",
+            ),
+            (
+                {"behaviours": {"some": [{"do": "lost_to_stake", "screening": 0.5}]}},
+                "lost_to_stake with `screening` looks at who stays away; write it after no_show",
+            ),
         ],
     )
     def test_an_invalid_sweep_is_refused(self, change, message, tmp_path):

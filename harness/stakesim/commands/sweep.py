@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LEAST_WIDTH = 112
 """Characters in a line, also where the terminal has fewer, so that tables keep their columns."""
 TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform income")
+TERMINAL_METRICS_OF_GAS = ("no-show rate", "host profit", "transaction costs", "platform profit")
 
 
 @reports
@@ -85,14 +87,24 @@ def sweep(
 
 
 def _write_runs(sweep_file: SweepFile, file: Path) -> None:
+    from stakesim.economics.metrics import OF_GAS
     from stakesim.economics.output import whole_file
-    from stakesim.economics.runs import sweep_runs
+    from stakesim.economics.runs import RUN_METRICS, sweep_runs
     from stakesim.economics.sweep_file import groups_and_markets, population_of
     from stakesim.runner.tables import write_parquet
 
     population = population_of(sweep_file)
     behaviours, prices = groups_and_markets(sweep_file, population)
-    frame = sweep_runs(sweep_file.policies, behaviours, prices, sweep_file.runs, sweep_file.seed, population)
+    frame = sweep_runs(
+        sweep_file.policies,
+        behaviours,
+        prices,
+        sweep_file.runs,
+        sweep_file.seed,
+        population,
+        gas=sweep_file.gas or None,
+        metrics=(*RUN_METRICS, *OF_GAS) if sweep_file.gas else RUN_METRICS,
+    )
     with whole_file(file) as unfinished:
         write_parquet(frame, unfinished)
 
@@ -105,7 +117,8 @@ def _run_with_progress(
 
     population = population_of(sweep_file)
     behaviours, prices = groups_and_markets(sweep_file, population)
-    with progress_bar("runs", sweep_file.runs * len(behaviours) * len(prices)) as advance:
+    cells = len(behaviours) * len(prices) * max(len(sweep_file.gas), 1)
+    with progress_bar("runs", sweep_file.runs * cells) as advance:
         return run_sweep(
             sweep_file.policies,
             behaviours,
@@ -113,6 +126,8 @@ def _run_with_progress(
             sweep_file.runs,
             sweep_file.seed,
             population,
+            gas=sweep_file.gas or None,
+            quantiles=sweep_file.quantiles,
             spot_check=sweep_file.spot_check,
             engine=engine,
             jobs=jobs,
@@ -126,15 +141,30 @@ def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame) ->
     from rich.markup import escape
     from rich.table import Table
 
-    from stakesim.economics.report import spot_check_sentence, table_rows
+    from stakesim.economics.report import quantile_columns, quantile_rows, spot_check_sentence, table_rows
+    from stakesim.economics.sweep_file import population_of
 
-    table = Table(box=None)
-    for name in (*sweep_file.policies, "people", "market", *TERMINAL_METRICS):
-        table.add_column(name.replace("_", " "), no_wrap=True)
-    for keys, cells in table_rows(frame, list(sweep_file.policies), TERMINAL_METRICS, with_values=False):
-        table.add_row(*map(str, keys), *map(escape, cells))
+    policies = list(sweep_file.policies)
+    names = TERMINAL_METRICS_OF_GAS if sweep_file.gas else TERMINAL_METRICS
+    keys = [*policies, "people", "market", *(["gas"] if sweep_file.gas else [])]
+
+    def show(rows: list[tuple[Any, list[str]]], metrics: Sequence[str]) -> None:
+        """Prints a table, without the columns of what is the same in all rows."""
+        varied = [n for n in range(len(keys)) if n == 0 or len({values[n] for values, _ in rows}) > 1]
+        table = Table(box=None)
+        for name in (*(keys[n] for n in varied), *metrics):
+            table.add_column(name.replace("_", " "), no_wrap=True)
+        for values, cells in rows:
+            table.add_row(*(str(values[n]) for n in varied), *map(escape, cells))
+        output.print(table)
+
     output.print(sweep_file.question)
-    output.print(table)
+    show(table_rows(frame, policies, names, with_values=False), names)
+    if levels := [f"{name[1:]}%" for name in quantile_columns(frame)]:
+        profits = ("host profit", names[-1])
+        of_platforms = population_of(sweep_file).platform is not None
+        output.print(f"Quantiles over {'platforms' if of_platforms else 'runs'}, {' / '.join(levels)}:")
+        show(quantile_rows(frame, policies, profits), profits)
     output.print(
         f"{sweep_file.runs:,} runs of each, the same ones under every policy. In brackets is the change from the first "
         "policy; ± is a 95% interval, of changes the paired one. * marks policies that no other one is shown to beat: "

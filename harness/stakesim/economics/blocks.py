@@ -10,25 +10,30 @@ import logging
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel
 
 from stakesim.economics import metrics
+from stakesim.economics.gas import costs_in_paise, draw_gas_prices, measured_costs
 from stakesim.economics.metrics import METRICS, MetricSums, MetricValues
 from stakesim.economics.output import whole_file
 from stakesim.economics.settle import settle
 from stakesim.population.outcomes import resolve_outcomes
-from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, chunks_of, draw, first_runs
+from stakesim.population.population import Population, PopulationChunk, chunks_of, draw, first_runs
 from stakesim.population.state import Behaviour
+from stakesim.prices.gas_models import GasModel, gas_data_hash
 from stakesim.prices.price_models import PriceModel, data_hash
 from stakesim.scenario.actions import Terms
 from stakesim.schema.errors import InputError
 from stakesim.workers.code_version import library_hash
 from stakesim.workers.pool import worker_pool
+
+if TYPE_CHECKING:
+    from stakesim.population.state import Ints
 
 CHUNKS_PER_BLOCK = 16
 _log = logging.getLogger(__name__)
@@ -51,8 +56,11 @@ class Block:
         seed: Seed of the sweep.
         price_data: Hash of the data that the market reads from a file, see `stakesim.prices.price_models.data_hash`.
         people_code: Hash of the code of each behaviour that is not the library's, see `_code_hash`.
-        first_chunk: Number of the first chunk of `CHUNK_SIZE` runs.
+        first_chunk: Number of the first chunk of runs.
         runs: Number of runs, from the first run of the first chunk.
+        gas: The market of gas; None: gas is not counted.
+        gas_data: Hash of the data that it reads from a file.
+        has_quantiles: Whether values are counted for quantiles.
     """
 
     population: Population
@@ -64,6 +72,19 @@ class Block:
     seed: int
     first_chunk: int
     runs: int
+    gas: GasModel | None = None
+    gas_data: str = ""
+    has_quantiles: bool = False
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the metrics that are computed."""
+        return metrics.metrics_of(has_gas=self.gas is not None)
+
+    @property
+    def runs_together(self) -> int:
+        """How many runs share a market."""
+        return self.population.platform.runs if self.population.platform else 1
 
     def draw(self, number: int, terms: Terms) -> PopulationChunk:
         """Draws a chunk, counted from the population's first, under a policy."""
@@ -85,7 +106,8 @@ class Block:
             "behaviours": [_identity(behaviour) for behaviour in self.behaviours],
             "people_code": self.people_code,
             "price": [self.price.model_dump_json(), self.price_data],
-            "metrics": list(METRICS),
+            "gas": [self.gas.model_dump_json() if self.gas else "", self.gas_data],
+            "metrics": [*METRICS, self.has_quantiles],
         }
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -129,12 +151,29 @@ def split_into_blocks(
     price: PriceModel,
     runs: int,
     seed: int,
+    gas: GasModel | None = None,
+    *,
+    has_quantiles: bool = False,
 ) -> tuple[Block, ...]:
     """Splits `runs` runs into blocks of `CHUNKS_PER_BLOCK` chunks; the last block has the rest."""
-    size = CHUNKS_PER_BLOCK * CHUNK_SIZE
-    data, code = data_hash(price), tuple(_code_hash(behaviour) or "" for behaviour in behaviours)
+    size = CHUNKS_PER_BLOCK * population.chunk_size
+    code = tuple(_code_hash(behaviour) or "" for behaviour in behaviours)
+    whole = Block(
+        population,
+        policies,
+        behaviours,
+        price,
+        data_hash(price),
+        code,
+        seed,
+        0,
+        runs,
+        gas,
+        gas_data_hash(gas),
+        has_quantiles,
+    )
     return tuple(
-        Block(population, policies, behaviours, price, data, code, seed, first // CHUNK_SIZE, min(size, runs - first))
+        replace(whole, first_chunk=first // population.chunk_size, runs=min(size, runs - first))
         for first in range(0, runs, size)
     )
 
@@ -147,7 +186,16 @@ def compute_block(block: Block) -> BlockResult:
     """
     chunks: list[BlockResult] = []
     for values_by_policy in measured(block):
-        chunks.append({name: metrics.sum_runs([values[name] for values in values_by_policy]) for name in METRICS})
+        chunks.append(
+            {
+                name: metrics.sum_runs(
+                    [values[name] for values in values_by_policy],
+                    together=block.runs_together,
+                    with_buckets=block.has_quantiles,
+                )
+                for name in block.metrics
+            }
+        )
     return combine_chunks(chunks)
 
 
@@ -158,8 +206,10 @@ def measured(block: Block) -> Iterator[list[MetricValues]]:
         InputError: The file of the market, or the code of a behaviour, is not the one that the sweep began with.
     """
     _check_same(block)
-    for number, count in chunks_of(block.runs):
-        yield [_metric_values(block.draw(block.first_chunk + number, terms), count) for terms in block.policies]
+    for number, count in chunks_of(block.population, block.runs):
+        chunk = block.first_chunk + number
+        prices = draw_gas_prices(block.population, block.gas, block.seed, chunk)[:, :count] if block.gas else None
+        yield [_metric_values(block.draw(chunk, terms), count, block.gas, prices) for terms in block.policies]
     _check_same(block)
 
 
@@ -168,6 +218,11 @@ def _check_same(block: Block) -> None:
     if data_hash(block.price) != block.price_data:
         raise InputError(
             f"{getattr(block.price, 'file', '')}: has another content on {platform.node()} than where the sweep began; "
+            "copy the file to every worker, and do not change it meanwhile"
+        )
+    if gas_data_hash(block.gas) != block.gas_data:
+        raise InputError(
+            f"{getattr(block.gas, 'file', '')}: has another content on {platform.node()} than where the sweep began; "
             "copy the file to every worker, and do not change it meanwhile"
         )
     for behaviour, code in zip(block.behaviours, block.people_code, strict=True):
@@ -179,16 +234,19 @@ def _check_same(block: Block) -> None:
             )
 
 
-def _metric_values(chunk: PopulationChunk, count: int) -> MetricValues:
+def _metric_values(chunk: PopulationChunk, count: int, gas: GasModel | None, prices: Ints | None) -> MetricValues:
     """The metrics of the first `count` runs of a chunk."""
     state = first_runs(chunk, count)
     outcomes = resolve_outcomes(state)
-    return metrics.measure(state, outcomes, settle(state, outcomes))
+    costs = None
+    if gas is not None and prices is not None:
+        costs = costs_in_paise(state, outcomes, measured_costs(), prices, gas)
+    return metrics.measure(state, outcomes, settle(state, outcomes), costs)
 
 
 def combine_chunks(parts: Sequence[BlockResult]) -> BlockResult:
     """Adds the sums of several chunks or blocks, for each metric."""
-    return {name: metrics.combine([sums[name] for sums in parts]) for name in METRICS}
+    return {name: metrics.combine([sums[name] for sums in parts]) for name in parts[0]}
 
 
 def compute_blocks(
@@ -204,7 +262,7 @@ def compute_blocks(
         progress: Called with the number of runs of each block as it is finished.
     """
     files = [saved / f"{block.digest()}.json" for block in blocks] if saved else []
-    results = {number: result for number, file in enumerate(files) if (result := _load(file))}
+    results = {number: result for number, file in enumerate(files) if (result := _load(file, blocks[number].metrics))}
     for number in results:
         _note(progress, blocks[number])
     waiting = [number for number in range(len(blocks)) if number not in results]
@@ -240,11 +298,11 @@ def _save(result: BlockResult, file: Path) -> None:
         unfinished.write_text(json.dumps(data), encoding="utf-8")
 
 
-def _load(file: Path) -> BlockResult | None:
+def _load(file: Path, names: Sequence[str]) -> BlockResult | None:
     """The result in a file; None if there is none, or the file is damaged, so that it is computed again."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        return {name: MetricSums.from_json(data[name]) for name in METRICS}
+        return {name: MetricSums.from_json(data[name]) for name in names}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

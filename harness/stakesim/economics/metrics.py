@@ -12,8 +12,10 @@ from math import fsum, nan, sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stakesim.economics.intervals import Z95, t_quantile, wilson_interval
+from stakesim.economics.quantiles import Buckets, add_buckets, count_buckets
 from stakesim.model.state import RunStatus
 from stakesim.population.exact_int import exact_sum, wei_to_paise
+from stakesim.units import BPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from stakesim.economics.settle import Settlement
     from stakesim.population.outcomes import Outcomes
-    from stakesim.population.state import PopulationState, Wei
+    from stakesim.population.state import Ints, PopulationState, Wei
 
 MetricValues: TypeAlias = Mapping[str, tuple["Wei", "Wei"]]
 """For each metric the numerators and the denominators of all runs, two integer arrays of shape (runs,)."""
@@ -30,23 +32,30 @@ METRICS = {
     "bookings": "a run: those that the contract took",
     "seats filled": "share of seats, when the run ended",
     "empty seats": "share of seats of runs that were not cancelled, in which nobody sat",
+    "turned away": "share of seats of those who came to a run, of which there were not enough",
     "bookings lost": "share of those who would have come to a run, that did not get a seat",
     "cancelled bookings": "share of bookings",
     "no-show rate": "share of bookings of completed runs, of which the host says that nobody came",
     "cancelled runs": "share of runs",
     "expired runs": "share of runs",
-    "host profit": "INR a run: what the host got less what the host paid in, at the rate when the run ended",
+    "host profit": "INR a run: what the host got less what the host paid in, at the rate when the run ended, and less \
+what the host pays to those who are turned away",
     "platform income": "INR a run: fees, forfeits and remainders, at the rate when the run ended",
+    "transaction costs": "INR a run: gas and data of the platform's transactions, each at the rate of its day",
+    "platform profit": "INR a run: platform income less transaction costs",
     "attendees' cost": "INR a run: what attendees paid in less what they got back, at the rate when the run ended",
     "wei paid in": "wei a run: by host and attendees",
     "wei kept by the platform": "wei a run",
 }
 """The unit of each metric by its name. Both are columns of `sweep.parquet`."""
+OF_GAS = ("transaction costs", "platform profit")
+"""The metrics that are there only if a sweep has gas prices."""
 
 BEST_IS_LARGEST = {
     "bookings": True,
     "seats filled": True,
     "empty seats": False,
+    "turned away": False,
     "bookings lost": False,
     "cancelled bookings": False,
     "no-show rate": False,
@@ -54,6 +63,8 @@ BEST_IS_LARGEST = {
     "expired runs": False,
     "host profit": True,
     "platform income": True,
+    "transaction costs": False,
+    "platform profit": True,
     "attendees' cost": False,
 }
 """Whether a larger value is better; wei are neither."""
@@ -64,36 +75,54 @@ def is_share(metric: str) -> bool:
     return METRICS[metric].startswith("share")
 
 
-def measure(state: PopulationState, outcomes: Outcomes, settlement: Settlement) -> MetricValues:
+def metrics_of(*, has_gas: bool) -> list[str]:
+    """The names of the metrics of a sweep with or without gas prices."""
+    return [name for name in METRICS if has_gas or name not in OF_GAS]
+
+
+def measure(
+    state: PopulationState, outcomes: Outcomes, settlement: Settlement, costs: Ints | None = None
+) -> MetricValues:
     """Computes every metric of every run.
 
     Args:
         state: The runs, with what everybody intends to do.
         outcomes: Which bookings were made, and how each run ended.
         settlement: Who paid and received how many wei.
+        costs: Paise that the platform's transactions cost in each run; None: not known.
     """
     import numpy as np
 
     intents, active = state.intents, outcomes.active
     one = np.ones(state.run_count, np.int64)
     not_cancelled = outcomes.final_status != RunStatus.CANCELLED
-    occupied_seats = (intents.seats * (active & intents.intends_to_attend)).sum(axis=0)
+    wanted_seats = (intents.seats * (active & intents.intends_to_attend)).sum(axis=0)
+    occupied_seats = np.minimum(wanted_seats, state.room)
+    turned_away = (wanted_seats - occupied_seats) * not_cancelled
+    compensation = turned_away * state.price_paise * state.terms.compensation_bps // BPS
     completed = active & (outcomes.final_status == RunStatus.COMPLETED)
     rate = state.rate_at(outcomes.closed_at)
     net_paid = settlement.paid - settlement.received
     host_profit = settlement.host - settlement.host_stake - (net_paid * intents.by_host).sum(axis=0)
     bookings = outcomes.accepted.sum(axis=0)
-    return {
+    income = wei_to_paise(settlement.platform, rate)
+    of_gas = (
+        {}
+        if costs is None
+        else {"transaction costs": (costs, 100 * one), "platform profit": (income - costs, 100 * one)}
+    )
+    return of_gas | {
         "bookings": (bookings, one),
         "seats filled": ((intents.seats * active).sum(axis=0), state.seats),
-        "empty seats": ((state.seats - occupied_seats) * not_cancelled, state.seats * not_cancelled),
+        "empty seats": ((state.room - occupied_seats) * not_cancelled, state.room * not_cancelled),
+        "turned away": (turned_away, wanted_seats * not_cancelled),
         "bookings lost": ((intents.interested & ~outcomes.accepted).sum(axis=0), intents.interested.sum(axis=0)),
         "cancelled bookings": (outcomes.cancelled.sum(axis=0), bookings),
         "no-show rate": ((completed & ~intents.reported_attended).sum(axis=0), completed.sum(axis=0)),
         "cancelled runs": ((outcomes.final_status == RunStatus.CANCELLED).astype(np.int64), one),
         "expired runs": ((outcomes.final_status == RunStatus.EXPIRED).astype(np.int64), one),
-        "host profit": (wei_to_paise(host_profit, rate), 100 * one),
-        "platform income": (wei_to_paise(settlement.platform, rate), 100 * one),
+        "host profit": (wei_to_paise(host_profit, rate) - compensation, 100 * one),
+        "platform income": (income, 100 * one),
         "attendees' cost": (wei_to_paise((net_paid * ~intents.by_host).sum(axis=0), rate), 100 * one),
         "wei paid in": (settlement.host_stake + settlement.paid.sum(axis=0), one),
         "wei kept by the platform": (settlement.platform, one),
@@ -105,38 +134,50 @@ class MetricSums:
     """Sums of one metric over some runs, under every policy.
 
     Attributes:
-        runs: Number of runs.
+        runs: Number of runs, or of platforms if runs share a market.
         numerators: Exact sums of the numerators, one for each policy.
         denominators: Exact sums of the denominators, one for each policy.
         moments: Sums of the products of each two columns, which are all numerators and then all denominators: the upper
             triangle of their matrix, row by row.
+        buckets: The values of runs, or the means over platforms, counted for quantiles, for each policy; or nothing.
     """
 
     runs: int
     numerators: tuple[int, ...]
     denominators: tuple[int, ...]
     moments: tuple[float, ...]
+    buckets: tuple[Buckets, ...] = ()
 
     def to_json(self) -> list[Any]:
         """Returns the sums as a list that `json` can write."""
-        return [self.runs, list(self.numerators), list(self.denominators), list(self.moments)]
+        buckets = [sorted(each.items()) for each in self.buckets]
+        return [self.runs, list(self.numerators), list(self.denominators), list(self.moments), buckets]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> MetricSums:
         """Reads what `to_json` returned."""
-        runs, numerators, denominators, moments = data
-        return cls(runs, tuple(numerators), tuple(denominators), tuple(moments))
+        runs, numerators, denominators, moments, buckets = data
+        counted = tuple(dict(each) for each in buckets)
+        return cls(runs, tuple(numerators), tuple(denominators), tuple(moments), counted)
 
 
-def sum_runs(values: Sequence[tuple[Wei, Wei]]) -> MetricSums:
+def sum_runs(values: Sequence[tuple[Wei, Wei]], *, together: int = 1, with_buckets: bool = False) -> MetricSums:
     """Sums one metric over the runs of a chunk.
 
     Args:
         values: Numerators and denominators of the same runs under each policy, all of shape (runs,).
+        together: How many runs, one after another, share a market: they are not independent of each other, and count
+            as one.
+        with_buckets: Whether values are counted for quantiles.
     """
     import numpy as np
 
     numerators, denominators = zip(*values, strict=True)
+    if together > 1:
+        numerators, denominators = (
+            tuple(column.reshape(-1, together).sum(axis=1) for column in columns)
+            for columns in (numerators, denominators)
+        )
     columns = np.array([np.asarray(column, dtype=np.float64) for column in (*numerators, *denominators)])
     products = np.einsum("ir,jr->ij", columns, columns)  # unlike BLAS, to the same bits with any number of threads
     return MetricSums(
@@ -144,7 +185,19 @@ def sum_runs(values: Sequence[tuple[Wei, Wei]]) -> MetricSums:
         tuple(exact_sum(column) for column in numerators),
         tuple(exact_sum(column) for column in denominators),
         tuple(products[np.triu_indices(len(columns))].tolist()),
+        tuple(count_buckets(ratios(*pair)) for pair in zip(numerators, denominators, strict=True))
+        if with_buckets
+        else (),
     )
+
+
+def ratios(numerators: Wei, denominators: Wei) -> NDArray[np.float64]:
+    """The metric of each run as a float; nan for a share of nothing."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        values: NDArray[np.float64] = numerators.astype(np.float64) / denominators.astype(np.float64)
+    return values
 
 
 def combine(parts: Sequence[MetricSums]) -> MetricSums:
@@ -154,6 +207,7 @@ def combine(parts: Sequence[MetricSums]) -> MetricSums:
         tuple(map(sum, zip(*(part.numerators for part in parts), strict=True))),
         tuple(map(sum, zip(*(part.denominators for part in parts), strict=True))),
         tuple(map(fsum, zip(*(part.moments for part in parts), strict=True))),
+        tuple(map(add_buckets, zip(*(part.buckets for part in parts), strict=True))),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def write_report(frame: pd.DataFrame, sweep_file: SweepFile, file: Path, command
     ]
     policies = sweep_file.policies
     varied_term = next((term for term, values in policies.items() if len(values) > 1), next(iter(policies)))
-    keys = [*policies, "behaviours", "price"]
+    keys = [*policies, *dimensions(frame)]
     page = render(
         "sweep_report.html",
         sweep=sweep_file,
@@ -44,10 +45,38 @@ def write_report(frame: pd.DataFrame, sweep_file: SweepFile, file: Path, command
         metrics={name: METRICS[name] for name in shown_metrics},
         keys=[key.replace("_", " ") for key in keys],
         rows=table_rows(frame, list(policies), shown_metrics, with_values=True),
+        of_platforms=json.loads(frame.population_parameters.iloc[0])["platform"] is not None,
+        levels=[f"{name[1:]}%" for name in quantile_columns(frame)],
+        quantiles=quantile_rows(frame, list(policies), shown_metrics) if quantile_columns(frame) else [],
         population=frame.population_parameters.iloc[0],
     )
     with whole_file(file) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
+
+
+def dimensions(frame: pd.DataFrame) -> list[str]:
+    """The columns of a sweep's table that name the group of people, the market and, if there is one, that of gas."""
+    return [name for name in ("behaviours", "price", "gas") if name in frame]
+
+
+def quantile_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a sweep's table that have quantiles."""
+    return [name for name in map(str, frame) if name.startswith("q") and name[1:].replace(".", "", 1).isdigit()]
+
+
+def quantile_rows(frame: pd.DataFrame, policies: Sequence[str], metrics: Sequence[str]) -> list[tuple[Any, list[str]]]:
+    """Formats the quantiles of a sweep's table: a row for each row of `table_rows`, a cell for each metric."""
+    rows = []
+    for keys, group in frame.groupby([*policies, *dimensions(frame)], sort=False, observed=True):
+        by_metric = group.set_index("metric")
+        cells = []
+        for metric in metrics:
+            scale = 100 if is_share(metric) else 1
+            values = [float(by_metric[name][metric]) * scale for name in quantile_columns(frame)]
+            digits = 1 if is_share(metric) else _digits(METRICS[metric], max(map(abs, values)))
+            cells.append(" / ".join(f"{value:,.{digits}f}" for value in values) + ("%" if is_share(metric) else ""))
+        rows.append((keys, cells))
+    return rows
 
 
 def table_rows(
@@ -66,7 +95,7 @@ def table_rows(
     """
     first_policy = tuple(frame.iloc[0][list(policies)])
     rows = []
-    for keys, group in frame.groupby([*policies, "behaviours", "price"], sort=False, observed=True):
+    for keys, group in frame.groupby([*policies, *dimensions(frame)], sort=False, observed=True):
         by_metric = group.set_index("metric")
         is_first = tuple(keys[: len(policies)]) == first_policy
         cells = [format_cell(by_metric.loc[name], name, is_first=is_first, with_value=with_values) for name in metrics]
@@ -90,13 +119,18 @@ def format_cell(row: Any, metric: str, *, is_first: bool, with_value: bool = Tru
     best = BEST_IS_LARGEST.get(metric)
     star = "*" if best is not None and (row.may_be_largest if best else row.may_be_smallest) else ""
     scale, unit = (100, "%") if is_share(metric) else (1, "")
-    digits = 1 if unit else 0 if row.unit.startswith(("INR", "wei")) else 2
+    digits = 1 if unit else _digits(row.unit, row.value)
     value = f"{row.value * scale:,.{digits}f}{unit}"
     if is_first:
         return f"{value} {_interval(row.value, row.low, row.high, scale, digits)}{star}"
     interval = _interval(row.change, row.change_low, row.change_high, scale, digits)
     change = f"[{row.change * scale:+,.{digits}f} {interval}]{star}"
     return f"{value} {change}" if with_value else change
+
+
+def _digits(unit: str, value: float) -> int:
+    """Decimals of a number: none for amounts from 100 INR or wei."""
+    return 0 if unit.startswith("wei") or (unit.startswith("INR") and not abs(value) < 100) else 2
 
 
 def _interval(value: float, low: float, high: float, scale: int, digits: int) -> str:

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from stakesim.population.behaviours import AnyBehaviour
+from stakesim.population.behaviours import AnyBehaviour, Behaviours
 from stakesim.population.population import Population, load_population
+from stakesim.prices.gas_models import GasModel
 from stakesim.prices.price_models import PriceModel
 from stakesim.runner import scenario_files
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import InputError, suggestion
-from stakesim.schema.fields import Count, StrictModel, Whole
+from stakesim.schema.fields import Count, Probability, StrictModel, Whole
 from stakesim.schema.validation import explain, format_path
 
 
@@ -25,9 +26,12 @@ class SweepFile(StrictModel):
         question: Heading of the report.
         population: Name of a file in `scenarios/populations`.
         change: Fields of the population that have other values here, such as `price_inr: ["500", "500"]`.
-        policies: Values of terms, of which every combination is a policy. The others are compared with the first one.
+        policies: Values of terms and of the platform's own rules, see `stakesim.population.policy.Policy`. Every
+            combination is a policy. The others are compared with the first one.
         behaviours: Groups of people by name. Default: the population's own behaviours.
         prices: Markets by name. Default: the population's own.
+        gas: Markets of gas by name. Default: gas is not counted.
+        quantiles: Levels of quantiles over runs, or over platforms if runs share a market.
         runs: Runs for each group and market; every policy meets the same ones.
         seed: Seed of all random numbers.
         spot_check: Runs that are also carried out on a chain.
@@ -38,8 +42,10 @@ class SweepFile(StrictModel):
     population: str
     change: dict[str, Any] = Field(default_factory=dict)
     policies: dict[str, tuple[Any, ...]] = Field(min_length=1)
-    behaviours: dict[str, tuple[AnyBehaviour, ...]] = Field(default_factory=dict)
+    behaviours: dict[str, Behaviours] = Field(default_factory=dict)
     prices: dict[str, PriceModel] = Field(default_factory=dict)
+    gas: dict[str, GasModel] = Field(default_factory=dict)
+    quantiles: tuple[Probability, ...] = ()
     runs: Annotated[Whole, Field(ge=2)] = 100_000
     seed: Count = 0
     spot_check: Count = 3

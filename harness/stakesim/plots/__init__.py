@@ -4,9 +4,21 @@ The functions import nothing of the library that makes the tables; each docstrin
 """
 
 from stakesim.plots.incentives import attack_costs, false_no_shows, option_values, unclaimed_money
-from stakesim.plots.no_shows import attendance_curves, empty_seat_curves, income_curves
+from stakesim.plots.no_shows import (
+    attendance_curves,
+    empty_seat_curves,
+    income_curves,
+    screening_curves,
+    selling_curves,
+)
 from stakesim.plots.platform import break_even_tickets, gas_price_path, loss_making_runs, ruin_probabilities
-from stakesim.plots.prices import gains_by_position, host_revenue_risk, move_frequencies, revenue_fans
+from stakesim.plots.prices import (
+    gains_by_position,
+    host_revenue_risk,
+    move_frequencies,
+    platform_risk,
+    revenue_fans,
+)
 from stakesim.plots.reports import bar_chart, metric_curves, payouts
 from stakesim.plots.style import new_figure, plot_with_band, svg
 
@@ -28,8 +40,11 @@ __all__ = [
     "option_values",
     "payouts",
     "plot_with_band",
+    "platform_risk",
     "revenue_fans",
     "ruin_probabilities",
+    "screening_curves",
+    "selling_curves",
     "svg",
     "unclaimed_money",
 ]

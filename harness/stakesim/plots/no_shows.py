@@ -69,3 +69,61 @@ def _elasticities(frame: pd.DataFrame, varied: str) -> dict[str, float]:
     """Name and value of each elasticity of `varied`, in the order of the table."""
     rows = frame.drop_duplicates(varied)
     return dict(zip(rows[varied], rows[f"elasticity of {varied}"], strict=True))
+
+
+def screening_curves(frame: pd.DataFrame) -> Figure:
+    """Plots empty seats over the stake, a line for each screening, a panel for each pair of elasticities.
+
+    Args:
+        frame: From `stakesim.studies.filling_seats.sweep_screening`.
+    """
+    pairs = [("none", "high"), ("low", "high"), ("low", "low")]
+    figure, panels = style.new_figure(3.2, columns=len(pairs))
+    for axes, (no_shows, demand) in zip(panels, pairs, strict=True):
+        rows = frame[(frame["metric"] == "empty seats") & (frame["no-shows"] == no_shows) & (frame["demand"] == demand)]
+        for screening, line in rows.sort_values("stake_bps").groupby("screening"):
+            values, low, high = (100 * line[column] for column in ("value", "low", "high"))
+            style.plot_with_band(
+                axes, (line["stake_bps"] / 100).tolist(), values.tolist(), low.tolist(), high.tolist(), f"{screening:g}"
+            )
+        axes.set_title(f"no-shows: {no_shows}, demand: {demand}", fontsize=9)
+        axes.set_xlabel("stake, % of the ticket")
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    panels[0].set_ylabel("empty seats, % of seats")
+    panels[0].legend(title="screening", frameon=False, fontsize=8, title_fontsize=8)
+    return figure
+
+
+def selling_curves(frame: pd.DataFrame) -> Figure:
+    """Plots what overbooking changes, a line with and one without a waiting list.
+
+    Args:
+        frame: From `stakesim.studies.filling_seats.sweep_selling`.
+    """
+    figure, panels = style.new_figure(3.2, columns=3)
+    for axes, (metric, label) in zip(
+        panels,
+        {
+            "empty seats": "empty seats, % of seats",
+            "turned away": "turned away, % of those who came",
+            "host profit": "host profit, change in INR a run",
+        }.items(),
+        strict=True,
+    ):
+        rows = frame[frame["metric"] == metric]
+        is_change = metric == "host profit"
+        for waits, line in rows.groupby("waiting_list"):
+            values, low, high = (
+                line[name] if is_change else 100 * line[other]
+                for name, other in (("change", "value"), ("change_low", "low"), ("change_high", "high"))
+            )
+            x = (line["overbooking_bps"] / 100).tolist()
+            label_of_line = f"{'with' if waits else 'without'} a waiting list"
+            style.plot_with_band(axes, x, values.tolist(), low.tolist(), high.tolist(), label_of_line)
+        axes.set_xlabel("overbooking, % of seats")
+        axes.set_ylabel(label)
+    panels[-1].yaxis.set_major_formatter(style.thousands)
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure

@@ -55,7 +55,7 @@ def gas_price_path(wei: NDArray[np.int64], days: int = 364) -> Figure:
     """Plots one path of gas prices, and the band that holds 90% of all paths on each day.
 
     Args:
-        wei: Wei per gas from `stakesim.studies.gas_prices.simulate`, shape (days, paths).
+        wei: Wei per gas from `stakesim.prices.gas_models.simulate`, shape (days, paths).
         days: Days to show.
     """
     import numpy as np

@@ -108,3 +108,18 @@ def move_frequencies(table: pd.DataFrame, eth_moves: Mapping[str, Sequence[float
     panels[0].set_ylabel("% of runs")
     panels[0].legend(frameon=False, fontsize="small")
     return figure
+
+
+def platform_risk(table: pd.DataFrame) -> Figure:
+    """Plots the expected shortfall of hosts' revenue over all runs of a platform, by how its runs share a market.
+
+    Args:
+        table: From `stakesim.studies.platform_risk.platform_risk`.
+    """
+    figure, axes = new_figure(0.8 + 0.4 * len(table))
+    y = range(len(table))[::-1]
+    axes.barh(y, table["ES 5%"], color=BLUE, height=0.6)
+    axes.hlines(y, table["from"], table["to"], color="black", linewidth=1.5)
+    axes.set_yticks(y, [str(case) for case in table.index])
+    axes.set_xlabel("worst 5% of platforms: mean loss of hosts, % of the revenue promised to all of them")
+    return figure

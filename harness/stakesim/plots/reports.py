@@ -49,7 +49,7 @@ def bar_chart(values: Mapping[str, float], unit: str) -> Figure:
 
 
 def metric_curves(frame: pd.DataFrame, term: str, metrics: Sequence[str]) -> Figure:
-    """Plots metrics of a sweep over one term of the contract, a line for each group of people and market.
+    """Plots metrics of a sweep over one term of the contract, a line for each group of people, market and gas.
 
     What is plotted is the change from the first policy with its paired interval.
 
@@ -64,11 +64,12 @@ def metric_curves(frame: pd.DataFrame, term: str, metrics: Sequence[str]) -> Fig
     for axes, metric in zip(panels.flat, metrics, strict=False):
         rows = frame[frame.metric == metric]
         is_share = rows.unit.iloc[0].startswith("share")
-        for (people, market), line in rows.groupby(["behaviours", "price"], sort=False, observed=True):
+        dimensions = [name for name in ("behaviours", "price", "gas") if name in rows]
+        for names, line in rows.groupby(dimensions, sort=False, observed=True):
             mean = line.groupby(term)[["change", "change_low", "change_high"]].mean() * (100 if is_share else 1)
             x = [value / 100 if in_bps else value for value in mean.index]
             values, low, high = (mean[column].tolist() for column in mean.columns)
-            plot_with_band(axes, x, values, low, high, f"{people}, {market}")
+            plot_with_band(axes, x, values, low, high, ", ".join(map(str, names)))
         axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)
         axes.set_title(metric, fontsize="medium", loc="left")
         axes.set_ylabel("change, points" if is_share else f"change, {rows.unit.iloc[0].partition(':')[0]}")

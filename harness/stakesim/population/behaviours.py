@@ -5,26 +5,40 @@ people do. Behaviours are applied in their order, each with a random generator o
 
 Shares and probabilities are between 0 and 1, times are seconds. How many random numbers a behaviour draws never depends
 on the terms, so that each policy meets the same people (common random numbers).
+
+Where a behaviour has an elasticity, people weigh the stake as a share of the ticket, or with `observed_inr` in INR:
+what was observed is of tickets of that price, and a dearer ticket, or ETH that has risen since the stake was fixed in
+wei, counts for more. A seat is what counts, however many a person books.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from math import log2
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from stakesim.population.changes import (
+    add_person,
+    cancel_runs,
+    first_after_booking,
+    relative_loss,
+    relative_stake,
+    stay_away,
+)
 from stakesim.population.state import NEVER, Intents, PopulationState
-from stakesim.schema.fields import Number, Probability, Seconds, StrictModel, Whole
-from stakesim.units import DAY, HOUR
+from stakesim.schema.fields import Inr, Number, Probability, Seconds, StrictModel, Whole
+from stakesim.units import BPS, DAY, HOUR
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-    from stakesim.population.state import Bools, Ints
+    from stakesim.population.state import Floats
 
 Elasticity: TypeAlias = Annotated[Number, Field(ge=0, le=20)]
+MOST_NO_SHOWS = 0.4
+"""The probability of staying away that no loss in INR raises further: of free events 0.28 to 0.40 is usual."""
 
 
 class NoShow(StrictModel):
@@ -36,16 +50,23 @@ class NoShow(StrictModel):
     Attributes:
         base: The probability without a stake. For paid events 0.10 to 0.17 is usual, for free ones 0.28 to 0.40.
         elasticity: How strongly the loss deters; 0: not at all.
+        observed_inr: The price of a seat at which `base` was observed. The loss is then (ticket + stake) / price, and
+            the probability is at most MOST_NO_SHOWS, or `base` if that is more. None: 1 + stake at any price.
     """
 
     do: Literal["no_show"] = "no_show"
     base: Probability = 0.135
     elasticity: Elasticity = 0.0
+    observed_inr: Inr | None = None
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """Some people who booked stay away."""
-        stays_away = rng.random(state.shape) < self.base * (1 + state.stake_share) ** -self.elasticity
-        return _stay_away(state, stays_away)
+        import numpy as np
+
+        probability = self.base * relative_loss(state, self.observed_inr) ** -self.elasticity
+        if self.observed_inr:
+            probability = np.minimum(probability, max(self.base, MOST_NO_SHOWS))
+        return stay_away(state, rng.random(state.shape) < probability)
 
 
 class NoShowByDoubling(StrictModel):
@@ -59,6 +80,8 @@ class NoShowByDoubling(StrictModel):
         stake_bps: The stake that `rate` was observed under, in basis points.
         fall: By which share no-shows fall if the stake doubles: 0.3 is 30%.
         base: The probability without a stake.
+        observed_inr: The price of a seat at which `rate` was observed: the doublings are then those of the stake's
+            worth in INR. None: those of the stake in basis points, at any price.
     """
 
     do: Literal["no_show_by_doubling"] = "no_show_by_doubling"
@@ -66,14 +89,17 @@ class NoShowByDoubling(StrictModel):
     stake_bps: Annotated[Whole, Field(ge=1, le=5_000)] = 2_000
     fall: Annotated[Number, Field(ge=0, lt=1)] = 0.3
     base: Probability = 0.3
+    observed_inr: Inr | None = None
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """Some people who booked stay away."""
-        probability = self.base
+        import numpy as np
+
+        probability: Floats | float = self.base
         if state.terms.stake_bps:
-            doublings = log2(state.terms.stake_bps / self.stake_bps)
-            probability = min(self.base, self.rate * (1 - self.fall) ** doublings)
-        return _stay_away(state, rng.random(state.shape) < probability)
+            stake = relative_stake(state, self.observed_inr, state.start) * BPS / self.stake_bps
+            probability = np.minimum(self.base, self.rate * (1 - self.fall) ** np.log2(stake))
+        return stay_away(state, rng.random(state.shape) < probability)
 
 
 class LostToStake(StrictModel):
@@ -81,19 +107,38 @@ class LostToStake(StrictModel):
 
     This is a constant elasticity of demand in what has to be paid in advance.
 
+    Whoever may stay away expects to lose the stake, and whoever surely attends gets it back. So a stake screens people
+    (J. Stiglitz 1975): it deters the former first. With the share q of people who would stay away and the share L of
+    those who are deterred, it deters of the former L + screening x (min(1, L / q) - L), and of the others so many that
+    it is L in all.
+
     Attributes:
         elasticity: The elasticity; 0: nobody is deterred, as the stake is returned.
+        screening: How well the stake tells people apart. 0: anybody is deterred alike. 1: only those who would stay
+            away are, as far as there are so many. Above 0 this behaviour comes after `no_show`, which it looks at, and
+            before what nobody knows when booking, such as `weather`.
+        observed_inr: The price of a seat at which the elasticity was observed: the stake is then its INR / observed_inr
+            when the person books. None: it is a share of the ticket, at any price.
     """
 
     do: Literal["lost_to_stake"] = "lost_to_stake"
     elasticity: Elasticity = 0.5
+    screening: Probability = 0.0
+    observed_inr: Inr | None = None
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """Some people do not book."""
         import numpy as np
 
-        deterred = rng.random(state.shape) >= (1 + state.stake_share) ** -self.elasticity
-        return replace(state.intents, books_at=np.where(deterred, NEVER, state.intents.books_at))
+        books_at = state.intents.books_at
+        share = 1 - (1 + relative_stake(state, self.observed_inr, books_at)) ** -self.elasticity
+        if self.screening:
+            stays_away, books = ~state.intents.intends_to_attend, books_at < NEVER
+            q = min(max(int((stays_away & books).sum()) / max(int(books.sum()), 1), 1e-9), 1 - 1e-9)
+            of_those = share + self.screening * (np.minimum(1, share / q) - share)
+            share = np.where(stays_away, of_those, (share - q * of_those) / (1 - q))
+        deterred = rng.random(state.shape) >= 1 - share
+        return replace(state.intents, books_at=np.where(deterred, NEVER, books_at))
 
 
 class Weather(StrictModel):
@@ -106,18 +151,20 @@ class Weather(StrictModel):
         chance: The probability that a run has a bad day.
         stay_away: The share of people who stay away on a bad day, without a stake.
         elasticity: How strongly the loss of ticket and stake brings them all the same, as in `NoShow`.
+        observed_inr: As in `NoShow`.
     """
 
     do: Literal["weather"] = "weather"
     chance: Probability = 0.1
     stay_away: Probability = 0.3
     elasticity: Elasticity = 0.0
+    observed_inr: Inr | None = None
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """On bad days many people stay away."""
         bad_day = rng.random(state.run_count) < self.chance
-        share = self.stay_away * (1 + state.stake_share) ** -self.elasticity
-        return _stay_away(state, (rng.random(state.shape) < share) & bad_day)
+        share = self.stay_away * relative_loss(state, self.observed_inr) ** -self.elasticity
+        return stay_away(state, (rng.random(state.shape) < share) & bad_day)
 
 
 class Cancel(StrictModel):
@@ -137,6 +184,7 @@ class Cancel(StrictModel):
         near: Seconds before the start in which the hazard is `daily_near`.
         observed_cutoff: Seconds before the start until which people could cancel when no-shows were observed.
         elasticity: How strongly the loss of ticket and stake brings those who would be too late, as in `NoShow`.
+        observed_inr: As in `NoShow`.
     """
 
     do: Literal["cancel"] = "cancel"
@@ -145,6 +193,7 @@ class Cancel(StrictModel):
     near: Seconds = 3 * DAY
     observed_cutoff: Seconds = DAY
     elasticity: Elasticity = 0.0
+    observed_inr: Inr | None = None
 
     def __call__(self, rng: Generator, state: PopulationState) -> Intents:
         """Some people cancel; those who would be too late stay away."""
@@ -162,10 +211,10 @@ class Cancel(StrictModel):
         times = np.where(times < state.start, times, NEVER).astype(np.int64)
         earliest = np.minimum(state.intents.cancels_at, np.maximum(times, books_at + 1))
         cancels_at = np.where(books_at < NEVER, earliest, NEVER)
-        comes_all_the_same = rng.random(state.shape) >= (1 + state.stake_share) ** -self.elasticity
+        comes_all_the_same = rng.random(state.shape) >= relative_loss(state, self.observed_inr) ** -self.elasticity
         too_late = cancels_at > state.cutoff
         stays_away = too_late & (cancels_at <= state.start - self.observed_cutoff) & ~comes_all_the_same
-        return replace(_stay_away(state, stays_away), cancels_at=np.where(too_late, NEVER, cancels_at))
+        return replace(stay_away(state, stays_away), cancels_at=np.where(too_late, NEVER, cancels_at))
 
 
 class HostCancels(StrictModel):
@@ -183,7 +232,7 @@ class HostCancels(StrictModel):
         import numpy as np
 
         times = (HOUR + rng.random(state.run_count) * (state.start - HOUR - 1)).astype(np.int64)
-        return _cancel_runs(state, times, rng.random(state.run_count) < self.chance)
+        return cancel_runs(state, times, rng.random(state.run_count) < self.chance)
 
 
 class WalkAway(StrictModel):
@@ -214,11 +263,11 @@ class WalkAway(StrictModel):
         if self.who == "hosts":
             pays = (value < 1 - self.threshold) & (looks_at < state.start)
             first = np.where(pays.any(axis=0), pays.argmax(axis=0) * DAY + HOUR, NEVER)
-            return _cancel_runs(state, first, rng.random(state.run_count) < self.share)
+            return cancel_runs(state, first, rng.random(state.run_count) < self.share)
         pays = (value > 1 + self.threshold) & (looks_at <= state.cutoff)
         watches = rng.random(state.shape) < self.share
         intents = state.intents
-        first = _first_after_booking(pays, intents.books_at, second_of_day=HOUR)
+        first = first_after_booking(pays, intents.books_at, second_of_day=HOUR)
         cancels_at = np.where(watches, np.minimum(intents.cancels_at, first), intents.cancels_at)
         return replace(intents, cancels_at=np.where(intents.books_at < NEVER, cancels_at, NEVER))
 
@@ -263,7 +312,7 @@ class SelfBook(StrictModel):
 
         books_at = np.where(rng.random(state.run_count) < self.hosts, HOUR, NEVER)
         never = np.full(state.run_count, NEVER)
-        return _add_person(state, books_at, self.seats, never, by_host=True, intends_to_attend=True)
+        return add_person(state, books_at, self.seats, never, by_host=True, intends_to_attend=True)
 
 
 class Grief(StrictModel):
@@ -288,7 +337,7 @@ class Grief(StrictModel):
         seats = state.seats if self.seats is None else np.minimum(state.seats, self.seats)
         books_at = np.where(hit, 60, NEVER)
         cancels_at = np.where(hit, np.maximum(state.cutoff, 61), NEVER)
-        return _add_person(state, books_at, seats, cancels_at, by_host=False, intends_to_attend=False)
+        return add_person(state, books_at, seats, cancels_at, by_host=False, intends_to_attend=False)
 
 
 class CompleteLate(StrictModel):
@@ -330,69 +379,19 @@ AnyBehaviour: TypeAlias = Annotated[
 """A behaviour as a field of a file: `do` names its kind."""
 
 
-# What several behaviours share
+Behaviours: TypeAlias = Annotated[tuple[AnyBehaviour, ...], AfterValidator(lambda group: in_order(group))]
+"""Behaviours as a field of a file, in an order that makes sense."""
 
 
-def _stay_away(state: PopulationState, stays_away: Bools) -> Intents:
-    """Some people, of shape (places, runs), do not attend, and are not reported as attended."""
-    intents = state.intents
-    intends_to_attend = intents.intends_to_attend & ~stays_away
-    return replace(
-        intents,
-        intends_to_attend=intends_to_attend,
-        reported_attended=intents.reported_attended & intends_to_attend,
-    )
+def in_order(group: Sequence[Any]) -> Any:
+    """Returns the group.
 
-
-def _cancel_runs(state: PopulationState, times: Ints, hosts: Bools) -> Intents:
-    """Some hosts, of shape (runs,), cancel their runs at these times, or earlier if they intended to."""
-    import numpy as np
-
-    earliest = np.minimum(state.intents.cancels_run_at, times)
-    return replace(state.intents, cancels_run_at=np.where(hosts, earliest, state.intents.cancels_run_at))
-
-
-def _first_after_booking(pays: Bools, books_at: Ints, second_of_day: int) -> Ints:
-    """When each person who looks once a day first sees that cancelling pays, after booking; NEVER if it never does.
-
-    Args:
-        pays: Whether it pays on a day, shape (days, runs).
-        books_at: When each person books, shape (places, runs).
-        second_of_day: When people look.
+    Raises:
+        ValueError: A stake screens people before it is known who stays away, so that it would not screen anybody.
     """
-    import numpy as np
-
-    days, runs = pays.shape
-    next_time = np.full((days + 1, runs), NEVER)  # of each day: the first time from that day on
-    for day in range(days - 1, -1, -1):
-        next_time[day] = np.where(pays[day], day * DAY + second_of_day, next_time[day + 1])
-    day_after_booking = np.clip((books_at - second_of_day) // DAY + 1, 0, days)
-    return next_time[day_after_booking, np.arange(runs)]
-
-
-def _add_person(
-    state: PopulationState,
-    books_at: Ints,
-    seats: Ints | int,
-    cancels_at: Ints,
-    *,
-    by_host: bool,
-    intends_to_attend: bool,
-) -> Intents:
-    """Adds a person to each run, in a new first place. Arrays have the shape (runs,)."""
-    import numpy as np
-
-    def prepend(row: Any, rows: Any) -> Any:
-        return np.concatenate([np.broadcast_to(row, (1, state.run_count)), rows])
-
-    intents = state.intents
-    return replace(
-        intents,
-        interested=prepend(False, intents.interested),
-        books_at=prepend(books_at, intents.books_at),
-        seats=prepend(seats, intents.seats),
-        cancels_at=prepend(cancels_at, intents.cancels_at),
-        intends_to_attend=prepend(intends_to_attend, intents.intends_to_attend),
-        reported_attended=prepend(intends_to_attend, intents.reported_attended),
-        by_host=prepend(by_host, intents.by_host),
-    )
+    knows = False
+    for behaviour in group:
+        knows = knows or getattr(behaviour, "do", "no_show").startswith("no_show")  # one's own may know
+        if isinstance(behaviour, LostToStake) and behaviour.screening and not knows:
+            raise ValueError("lost_to_stake with `screening` looks at who stays away; write it after no_show")
+    return group

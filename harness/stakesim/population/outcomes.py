@@ -6,7 +6,8 @@ The rules are those of `stakesim.model.rules`, and of the price check in `stakes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -152,14 +153,15 @@ def resolve_outcomes(state: PopulationState) -> Outcomes:
     may_book = (intents.seats > 0) & (times.books_at < np.minimum(state.start, stop))
     may_cancel = (times.cancels_at > times.books_at) & (times.cancels_at <= state.cutoff) & (times.cancels_at < stop)
     accepted = may_book.copy()
-    contested = _contested_runs(state, may_book)
-    if len(contested):
-        accepted[:, contested] = _accepted_in_order(state, times, may_book, may_cancel, contested)
+    for contested, moves_far in _contested_runs(state, may_book):
+        accepted[:, contested] = _accepted_in_order(
+            state, times, may_book, may_cancel, contested, may_be_refused=moves_far
+        )
     return Outcomes(accepted, accepted & may_cancel, final_status, closed_at, times.books_at)
 
 
-def _contested_runs(state: PopulationState, may_book: Bools) -> Ints:
-    """Indices of the runs in which the order of bookings matters.
+def _contested_runs(state: PopulationState, may_book: Bools) -> Iterator[tuple[Ints, bool]]:
+    """Indices of the runs in which the order of bookings matters, and whether the rate of these moves far.
 
     In these runs more seats are asked for than there are, or the rate moved so far that a quote may have been refused.
     """
@@ -167,13 +169,81 @@ def _contested_runs(state: PopulationState, may_book: Bools) -> Ints:
 
     seats_asked = np.where(may_book, state.intents.seats, 0).sum(axis=0)
     rates = state.rates[: int(state.start.max()) // DAY + 1]
-    return np.flatnonzero((seats_asked > state.seats) | (rates.max(axis=0) > PRICE_MAX_JUMP * rates.min(axis=0)))
+    far = rates.max(axis=0) > PRICE_MAX_JUMP * rates.min(axis=0)
+    for runs, moves_far in ((np.flatnonzero((seats_asked > state.seats) & ~far), False), (np.flatnonzero(far), True)):
+        if len(runs):
+            yield runs, moves_far
+
+
+def with_waiting_list(state: PopulationState) -> PopulationState:
+    """The same runs with a waiting list: whoever gets a seat that somebody gave up asks for it when it is free."""
+    import numpy as np
+
+    intents, times = state.intents, timeline(state)
+    stop = np.where(times.cancels_run_at < state.start, times.cancels_run_at, state.start)
+    may_book = (intents.seats > 0) & (times.books_at < stop)
+    may_cancel = (times.cancels_at > times.books_at) & (times.cancels_at <= state.cutoff) & (times.cancels_at < stop)
+    books_at = intents.books_at.copy()
+    for contested, moves_far in _contested_runs(state, may_book):
+        waiting_list = _WaitingList(intents.seats[:, contested], intents.books_at[:, contested])
+        _accepted_in_order(state, times, may_book, may_cancel, contested, waiting_list, may_be_refused=moves_far)
+        books_at[:, contested] = waiting_list.books_at
+    return replace(state, intents=replace(intents, books_at=books_at))
+
+
+class _WaitingList:
+    """Who waits for seats in some runs.
+
+    Attributes:
+        books_at: When each person asks for a booking that can be accepted, shape (places, runs).
+    """
+
+    def __init__(self, seats: Ints, asked_at: Ints) -> None:
+        import numpy as np
+
+        self._seats, self._asked_at = seats, asked_at
+        self._waits = np.zeros(seats.shape, np.bool_)
+        self.books_at = asked_at.copy()
+
+    def join(self, place: Ints, refused: Bools) -> None:
+        """Enters the person in a place of each run, where they were refused."""
+        runs = refused.nonzero()[0]
+        self._waits[place[runs], runs] = True
+
+    def leave(self, place: Ints, gone: Bools) -> None:
+        """Strikes off the person in a place of each run, where they lost interest."""
+        runs = gone.nonzero()[0]
+        self._waits[place[runs], runs] = False
+
+    def serve(self, freed: Bools, second: Ints, free_seats: Ints, accepted: Bools) -> None:
+        """Where seats became free in a second, those book who waited longest and have room: one after another."""
+        import numpy as np
+
+        runs = freed.nonzero()[0]
+        while len(runs):
+            fits = self._waits[:, runs] & (self._seats[:, runs] <= free_seats[runs])
+            first = np.where(fits, self._asked_at[:, runs], NEVER).argmin(axis=0)
+            served = fits[first, np.arange(len(runs))]
+            runs, first = runs[served], first[served]
+            self._waits[first, runs], accepted[first, runs] = False, True
+            self.books_at[first, runs] = second[runs] + 1
+            free_seats[runs] -= self._seats[first, runs]
 
 
 def _accepted_in_order(
-    state: PopulationState, times: Timeline, may_book: Bools, may_cancel: Bools, runs: Ints
+    state: PopulationState,
+    times: Timeline,
+    may_book: Bools,
+    may_cancel: Bools,
+    runs: Ints,
+    waiting_list: _WaitingList | None = None,
+    *,
+    may_be_refused: bool,
 ) -> Bools:
-    """Which bookings of some runs are accepted if they are made one after another, shape (places, len(runs))."""
+    """Which bookings of some runs are accepted if they are made one after another, shape (places, len(runs)).
+
+    `may_be_refused` says whether the rate moves so far that the price check may refuse it.
+    """
     import numpy as np
 
     places = len(may_book)
@@ -182,6 +252,7 @@ def _accepted_in_order(
     seats, may_book, may_cancel = state.intents.seats[:, runs], may_book[:, runs], may_cancel[:, runs]
     rates = state.rates[:, runs]
     free_seats, last_accepted_rate = state.seats[runs].copy(), rates[0].copy()
+    is_quoted: Bools | bool = True
     accepted = np.zeros_like(may_book)
     for event, second in zip(order, at, strict=True):
         if (second >= NEVER).all():
@@ -189,12 +260,17 @@ def _accepted_in_order(
         place = event % places
         is_booking, is_cancellation = event < places, (event >= places) & (event < 2 * places)
         seats_asked = seats[place, column]
-        rate = rates[np.clip(second // DAY, 0, len(rates) - 1), column]
-        # The price check refuses a rate that is too far from the last accepted one.
-        is_quoted = np.maximum(rate, last_accepted_rate) <= PRICE_MAX_JUMP * np.minimum(rate, last_accepted_rate)
-        last_accepted_rate = np.where(is_booking & is_quoted, rate, last_accepted_rate)
+        if may_be_refused:
+            rate = rates[np.clip(second // DAY, 0, len(rates) - 1), column]
+            # The price check refuses a rate that is too far from the last accepted one.
+            is_quoted = np.maximum(rate, last_accepted_rate) <= PRICE_MAX_JUMP * np.minimum(rate, last_accepted_rate)
+            last_accepted_rate = np.where(is_booking & is_quoted, rate, last_accepted_rate)
         is_accepted = is_booking & is_quoted & may_book[place, column] & (seats_asked <= free_seats)
         is_cancelled = is_cancellation & may_cancel[place, column] & accepted[place, column]
         accepted[place, column] |= is_accepted
         free_seats += np.where(is_cancelled, seats_asked, 0) - np.where(is_accepted, seats_asked, 0)
+        if waiting_list:
+            waiting_list.join(place, is_booking & is_quoted & may_book[place, column] & ~is_accepted)
+            waiting_list.leave(place, is_cancellation)
+            waiting_list.serve(is_cancelled, second, free_seats, accepted)
     return accepted

@@ -7,30 +7,33 @@ runs are drawn, so that one of a million can be run on a chain.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from stakesim.model.rules import MAX_SEATS
-from stakesim.population.behaviours import AnyBehaviour
-from stakesim.population.outcomes import MAX_PLACES
+from stakesim.population.behaviours import Behaviours
+from stakesim.population.outcomes import MAX_PLACES, with_waiting_list
+from stakesim.population.policy import Policy, as_policy
 from stakesim.population.state import NEVER, Behaviour, Intents, PopulationState
 from stakesim.population.streams import stream
 from stakesim.prices.price_models import Gbm, PriceModel, data_hash
 from stakesim.scenario.actions import Terms
 from stakesim.schema import yaml_file
 from stakesim.schema.errors import FieldError, InputError
-from stakesim.schema.fields import Count, Inr, Seconds, StrictModel
-from stakesim.units import DAY, HOUR
+from stakesim.schema.fields import Count, Inr, Probability, Seconds, StrictModel, Whole
+from stakesim.units import BPS, DAY, HOUR
 
 if TYPE_CHECKING:
     from numpy.random import Generator
+    from numpy.typing import NDArray
 
     from stakesim.population.state import Ints
 
@@ -42,36 +45,56 @@ _PLACES_FOR_BEHAVIOURS = 10
 """Places of a run that are left for people whom behaviours add."""
 
 
+class Platform(StrictModel):
+    """Runs of one platform, which share one path of ETH, and one of gas.
+
+    Attributes:
+        runs: How many runs a platform has.
+        over: Seconds within which they are created, each at midnight of a random day.
+    """
+
+    runs: Annotated[Whole, Field(ge=1, le=CHUNK_SIZE)]
+    over: Seconds = 0
+
+
 class Population(StrictModel):
     """What runs, people and a market are like.
 
     Two numbers are the ends of a range, both included; each value is equally likely, except that prices are drawn
     log-uniformly. People book at any moment before the start, attend, and are reported as attended, and the host
-    completes the run within a day; behaviours change that.
+    completes the run within a day; behaviours change that. Each run has a market of its own, unless it is one of a
+    platform's.
 
     Attributes:
         name: Name of the population and of its file.
         story: What it is, in a sentence.
-        terms: The terms of the contract.
+        terms: The terms of the contract, and how the platform sells.
         seats: Seats of a run.
         price_inr: Price of a seat in INR.
         lead_time: Seconds from a run's creation to its start.
         attendees: How many people would book a run.
         seats_wanted: Seats that each of them would book.
+        booking_curve: When they book: points of a cumulative distribution, straight between them. Each is the share of
+            the time from a run's creation to its start, and the share of bookings that are made by then.
         behaviours: How people behave; applied in their order.
         price: The market's price model.
+        platform: How many runs share one market; None: each has its own.
     """
 
     name: str
     story: str
-    terms: Terms = Terms()
+    terms: Annotated[Policy, BeforeValidator(lambda terms: as_policy(terms) if isinstance(terms, Terms) else terms)] = (
+        Policy()
+    )
     seats: tuple[Count, Count] = (10, 40)
     price_inr: tuple[Inr, Inr]
     lead_time: tuple[Seconds, Seconds] = (7 * DAY, 30 * DAY)
     attendees: tuple[Count, Count] = (5, 20)
     seats_wanted: tuple[Count, Count] = (1, 3)
-    behaviours: tuple[AnyBehaviour, ...] = ()
+    booking_curve: tuple[tuple[Probability, Probability], ...] = ((0.0, 0.0), (1.0, 1.0))
+    behaviours: Behaviours = ()
     price: PriceModel = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
+    platform: Platform | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -88,7 +111,16 @@ class Population(StrictModel):
             raise FieldError(("attendees",), f"a run has at most {most} people who want to come; ask fewer")
         if self.lead_time[0] < 3 * HOUR:
             raise FieldError(("lead_time",), "people need time to book; begin with 3h")
+        curve = self.booking_curve
+        rises = all(a[0] <= b[0] and a[1] < b[1] for a, b in pairwise(curve))
+        if [*curve[:1], *curve[-1:]] != [(0.0, 0.0), (1.0, 1.0)] or not rises:
+            raise FieldError(("booking_curve",), "it rises from [0, 0] to [1, 1]; write [[0, 0], [0.5, 0.2], [1, 1]]")
         return self
+
+    @property
+    def chunk_size(self) -> int:
+        """Runs that are drawn at once: CHUNK_SIZE, or as many as whole platforms have."""
+        return CHUNK_SIZE // self.platform.runs * self.platform.runs if self.platform else CHUNK_SIZE
 
 
 def load_population(file: str | Path) -> Population:
@@ -102,12 +134,12 @@ def load_population(file: str | Path) -> Population:
 
 @dataclass(frozen=True)
 class PopulationChunk:
-    """CHUNK_SIZE runs of a population with everybody's intents.
+    """Runs of a population with everybody's intents.
 
     Attributes:
         population: The population's name.
         seed: The seed.
-        number: Number of the chunk; its run i is run number x CHUNK_SIZE + i of the population.
+        number: Number of the chunk; its run i is run number x `chunk_size` + i of the population.
         state: The runs.
     """
 
@@ -125,7 +157,7 @@ def draw(
     behaviours: Sequence[Behaviour] | None = None,
     price: PriceModel | None = None,
 ) -> PopulationChunk:
-    """Draws CHUNK_SIZE runs of a population.
+    """Draws the runs of a chunk of a population, as many as its `chunk_size`.
 
     Runs, market and each behaviour have independent streams of random numbers, which depend on the seed and the chunk
     alone: another policy meets the same runs, people and market. A behaviour's stream has the name of its kind, and a
@@ -139,16 +171,24 @@ def draw(
         behaviours: Behaviours to use instead of the population's.
         price: A price model to use instead of the population's.
     """
-    terms = population.terms if terms is None else terms
+    import numpy as np
+
+    policy = as_policy(population.terms if terms is None else terms)
     behaviours = population.behaviours if behaviours is None else behaviours
     price = price or population.price
-    honest = _draw_honest(population, seed, chunk, price, data_hash(price), terms.completion_grace)
-    state = replace(honest, terms=terms)
+    honest = _draw_honest(population, seed, chunk, price, data_hash(price), policy.completion_grace)
+    state = replace(honest, terms=policy)
+    if policy.overbooking_bps:
+        state = replace(state, seats=np.minimum(state.room + state.room * policy.overbooking_bps // BPS, MAX_SEATS))
     kinds: Counter[str] = Counter()
     for behaviour in behaviours:
         kind = getattr(behaviour, "__qualname__", type(behaviour).__qualname__)
         state = replace(state, intents=behaviour(stream(seed, chunk, "behaviour", kind, kinds[kind]), state))
         kinds[kind] += 1
+    if policy.waiting_list:
+        state = with_waiting_list(state)
+    if population.chunk_size < CHUNK_SIZE:
+        state = _select(state, slice(population.chunk_size))
     return PopulationChunk(population.name, seed, chunk, state)
 
 
@@ -173,9 +213,14 @@ def _draw_honest(
     shape = (max(population.attendees[1], 1), CHUNK_SIZE)
     interested = np.arange(shape[0])[:, None] < attendees
     pause = HOUR  # nobody books in the last hour, so that a booking that is delayed by seconds is not too late
-    books_at = (60 + rng.random(shape) * (start - 60 - pause)).astype(np.int64)
+    booked = rng.random(shape)
+    if len(population.booking_curve) > 2:
+        elapsed, made = zip(*population.booking_curve, strict=True)
+        booked = np.interp(booked, made, elapsed)
+    books_at = (60 + booked * (start - 60 - pause)).astype(np.int64)
     days = population.lead_time[1] // DAY + DAYS_AFTER
-    market = simulate(price, stream(seed, chunk, "market"), CHUNK_SIZE, days)
+    market_rng = stream(seed, chunk, "market")
+    market = on_calendar(population, seed, chunk, days, lambda paths, days: simulate(price, market_rng, paths, days))
     rates = np.maximum(np.rint(market * 100), 1).astype(np.int64)
     intents = Intents(
         interested=interested,
@@ -190,7 +235,35 @@ def _draw_honest(
         expires_run_at=start + grace + _draw_between(rng, (0, 2 * DAY), CHUNK_SIZE),
     )
     price_wei = paise_to_wei(price_paise, rates[0])
-    return PopulationState(population.terms, seats, start, price_paise, price_wei, rates, intents)
+    return PopulationState(population.terms, seats, seats, start, price_paise, price_wei, rates, intents)
+
+
+def on_calendar(
+    population: Population, seed: int, chunk: int, days: int, simulated: Callable[[int, int], NDArray[Any]]
+) -> NDArray[Any]:
+    """What a market does on each day of each run, counted from the run's creation.
+
+    Args:
+        population: The population.
+        seed: The seed.
+        chunk: Number of the chunk.
+        days: Days of each run.
+        simulated: Simulates so many paths of so many days, and returns an array of shape (days + 1, paths).
+
+    Returns:
+        An array of shape (days + 1, CHUNK_SIZE): a path for each run, or for each platform, whose runs begin on the day
+        on which they are created.
+    """
+    import numpy as np
+
+    platform = population.platform
+    if platform is None:
+        return simulated(CHUNK_SIZE, days)
+    over = platform.over // DAY
+    created = stream(seed, chunk, "created").integers(0, over, CHUNK_SIZE, endpoint=True)
+    paths = simulated(-(-CHUNK_SIZE // platform.runs), days + over)
+    values: NDArray[Any] = paths[np.arange(days + 1)[:, None] + created, np.arange(CHUNK_SIZE) // platform.runs]
+    return values
 
 
 def _draw_between(rng: Generator, ends: tuple[int, int], shape: int | tuple[int, int]) -> Ints:
@@ -217,15 +290,27 @@ def require_whole(name: str, number: object, *, least: int) -> None:
         raise InputError(f"{name} is {number!r}; give a whole number from {least}")
 
 
-def chunks_of(runs: int) -> Iterator[tuple[int, int]]:
+def chunks_of(population: Population, runs: int) -> Iterator[tuple[int, int]]:
     """The chunks of the first `runs` runs: the number of each, and how many of the runs are in it.
 
     Raises:
-        InputError: There are no runs.
+        InputError: There are no runs, or not of whole platforms.
+    """
+    require_runs(population, runs)
+    size = population.chunk_size
+    for first in range(0, runs, size):
+        yield first // size, min(size, runs - first)
+
+
+def require_runs(population: Population, runs: object) -> None:
+    """Checks a number of runs of a population.
+
+    Raises:
+        InputError: It is no whole number, less than 1, or not of whole platforms.
     """
     require_whole("runs", runs, least=1)
-    for first in range(0, runs, CHUNK_SIZE):
-        yield first // CHUNK_SIZE, min(CHUNK_SIZE, runs - first)
+    if (platform := population.platform) and int(str(runs)) % platform.runs:
+        raise InputError(f"runs is {runs}; give a multiple of {platform.runs}, as a platform has so many")
 
 
 def draw_runs(
@@ -237,7 +322,7 @@ def draw_runs(
     price: PriceModel | None = None,
 ) -> Iterator[PopulationState]:
     """Draws the first `runs` runs of a population, one chunk at a time; for the other arguments see `draw`."""
-    for number, count in chunks_of(runs):
+    for number, count in chunks_of(population, runs):
         yield first_runs(draw(population, seed, number, terms, behaviours, price), count)
 
 
@@ -245,7 +330,7 @@ def first_runs(chunk: PopulationChunk, count: int) -> PopulationState:
     """The state of the first runs of a chunk."""
     import numpy as np
 
-    return chunk.state if count >= CHUNK_SIZE else select_runs(chunk, np.arange(count))
+    return chunk.state if count >= chunk.state.run_count else select_runs(chunk, np.arange(count))
 
 
 def select_runs(chunk: PopulationChunk, indices: Ints) -> PopulationState:
@@ -255,11 +340,15 @@ def select_runs(chunk: PopulationChunk, indices: Ints) -> PopulationState:
         chunk: The chunk.
         indices: Numbers of the runs within the chunk, shape (selected runs,).
     """
-    state = chunk.state
+    return _select(chunk.state, indices)
+
+
+def _select(state: PopulationState, indices: Ints | slice) -> PopulationState:
     intents = Intents(**{name: values[..., indices] for name, values in vars(state.intents).items()})
     return PopulationState(
         state.terms,
         state.seats[indices],
+        state.room[indices],
         state.start[indices],
         state.price_paise[indices],
         state.price_wei[indices],

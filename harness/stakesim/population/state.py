@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from stakesim.scenario.actions import Terms
+from stakesim.population.policy import Policy
 from stakesim.units import BPS, DAY
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Ints: TypeAlias = NDArray[np.int64]
     Bools: TypeAlias = NDArray[np.bool_]
+    Floats: TypeAlias = NDArray[np.float64]
     Wei: TypeAlias = NDArray[Any]
     """int64 where nothing can overflow, Python integers elsewhere."""
 
@@ -62,8 +63,9 @@ class PopulationState:
     """Event runs, their market, and what everybody intends to do.
 
     Attributes:
-        terms: The terms of the contract.
-        seats: Seats of each run.
+        terms: The terms of the contract, and how the platform sells.
+        seats: Seats of each run that are sold.
+        room: Seats of each run that there are: fewer than are sold if it is overbooked.
         start: Start of each run.
         price_paise: Price of a seat in paise, of each run.
         price_wei: Price of a seat in wei, fixed when the run is created, of each run.
@@ -71,8 +73,9 @@ class PopulationState:
         intents: What everybody intends to do.
     """
 
-    terms: Terms
+    terms: Policy
     seats: Ints
+    room: Ints
     start: Ints
     price_paise: Ints
     price_wei: Wei

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from stakesim.population.outcomes import EventKind, event_of, resolve_outcomes, timeline
-from stakesim.population.population import CHUNK_SIZE, Population, PopulationChunk, draw, select_runs
+from stakesim.population.population import Population, PopulationChunk, draw, select_runs
 from stakesim.population.state import NEVER, PopulationState
 from stakesim.prices.price_models import PriceStep, Steps, data_hash
 from stakesim.scenario.actions import (
@@ -55,11 +55,11 @@ def to_scenario(chunk: PopulationChunk, index: int) -> Scenario:
     actions = list(_intended_actions(state))
     last = max((action.at or 0 for action in actions), default=0)
     bookers = [place for place in range(state.shape[0]) if intents.books_at[place, 0] < NEVER]
-    number = chunk.number * CHUNK_SIZE + index
+    number = chunk.number * chunk.state.run_count + index
     return Scenario(
         name=f"{chunk.population}-{chunk.seed}-{number}",
         story=f"Run {number} of the population {chunk.population} under seed {chunk.seed}.",
-        terms=state.terms,
+        terms=state.terms.contract_terms(),
         price=_market(state.rates[:, 0].tolist(), last),
         seed=chunk.seed,
         strict=False,
@@ -132,4 +132,5 @@ def generate(population: Population, seed: int, index: int) -> Scenario:
 
     `stakesim.generate.random_scenario.generate` does the same for a profile.
     """
-    return to_scenario(_chunk(population, seed, index // CHUNK_SIZE, data_hash(population.price)), index % CHUNK_SIZE)
+    number, index = divmod(index, population.chunk_size)
+    return to_scenario(_chunk(population, seed, number, data_hash(population.price)), index)

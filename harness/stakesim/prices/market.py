@@ -132,7 +132,7 @@ def _bootstrap(price: Bootstrap, rng: Generator, runs: int, days: int) -> Floats
     import numpy as np
 
     returns = np.diff(np.log(np.array(series.read_closes(price.file).rates, dtype=np.float64)))
-    draw_indices = _moving if price.blocks == "moving" else _stationary
+    draw_indices = _moving if price.blocks == "moving" else stationary_blocks
     sample: Floats = returns[draw_indices(rng, len(returns), price.block_days, days, runs)]
     return sample
 
@@ -145,7 +145,7 @@ def _moving(rng: Generator, length: int, block: int, days: int, runs: int) -> ND
     return (starts + np.arange(block)[:, None]).reshape(-1, runs)[:days]
 
 
-def _stationary(rng: Generator, length: int, block: int, days: int, runs: int) -> NDArray[np.int64]:
+def stationary_blocks(rng: Generator, length: int, block: int, days: int, runs: int) -> NDArray[np.int64]:
     """Indices below `length` in blocks of random length, whose mean is `block`, shape (days, runs)."""
     import numpy as np
 

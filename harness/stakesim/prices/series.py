@@ -1,4 +1,4 @@
-"""Daily closes of the market from a CSV file: the user's own, or the synthetic one in `scenarios/series/`."""
+"""Daily values from a CSV file: closes of ETH, one's own or the synthetic ones of `scenarios/`, or gas prices."""
 
 import csv
 import hashlib
@@ -13,12 +13,12 @@ from pydantic import AfterValidator, ValidationInfo
 
 from stakesim.project import current_project
 from stakesim.schema.errors import FileError, InputError, place
-from stakesim.schema.fields import parse_rate
+from stakesim.schema.fields import parse_gwei, parse_rate
 from stakesim.schema.text_file import read_text
 from stakesim.schema.yaml_file import FOLDER
 
 SYNTHETIC = "series/eth-inr-synthetic.csv"
-COLUMNS = ("date", "close")
+CLOSE, GWEI = "close", "gwei"
 MAX_SIZE = 1_000_000
 """Bytes of a file: closes of a century."""
 MIN_CLOSES = 2
@@ -26,11 +26,11 @@ MIN_CLOSES = 2
 
 
 class Closes(NamedTuple):
-    """The closes of consecutive days.
+    """The values of consecutive days.
 
     Attributes:
         first: The first day.
-        rates: INR for one ETH at the close of each day.
+        rates: INR for one ETH at the close of each day, or gwei per gas.
     """
 
     first: date
@@ -42,18 +42,19 @@ class Closes(NamedTuple):
         return self.first + timedelta(days=len(self.rates) - 1)
 
 
-def read_closes(file: str | Path) -> Closes:
-    """Reads the closes in a CSV file with the columns `date` (2024-01-31) and `close` (INR for one ETH).
+def read_closes(file: str | Path, column: str = CLOSE) -> Closes:
+    """Reads the values in a CSV file with the columns `date` (2024-01-31) and `close` (INR for one ETH), or `gwei`.
 
     Args:
         file: The file. A relative path counts from the working directory or, if there is no such file, from the
             project's scenarios and then from those that ship with the library.
+        column: `CLOSE` or `GWEI`.
 
     Raises:
         InputError: There is no such file, or it has an error; the message names the line of the first one.
     """
     path = _find(file)
-    return _parse(str(path), _text_of(path))
+    return _parse(str(path), _text_of(path), column)
 
 
 def content_hash(file: str | Path) -> str:
@@ -93,37 +94,41 @@ def _text_of(file: Path) -> str:
 
 
 @lru_cache(maxsize=8)
-def _parse(file: str, text: str) -> Closes:
-    """Reads the closes in a text; `file` is its name for errors."""
+def _parse(file: str, text: str, column: str) -> Closes:
+    """Reads the values in a text; `file` is its name for errors."""
     first: date | None = None
     rates: list[Decimal] = []
-    for line, day, rate in _rows(file, csv.reader(text.splitlines())):
+    for line, day, rate in _rows(file, csv.reader(text.splitlines()), column):
         first = first or day
         if (expected := first + timedelta(days=len(rates))) != day:
             where = place(file, line, "date")
             raise FileError(f"{where}: {day} is where {expected} should be; give one line a day, in order")
         rates.append(rate)
     if first is None or len(rates) < MIN_CLOSES:
-        raise InputError(f"{file}: has {len(rates)} closes; give at least {MIN_CLOSES}")
+        raise InputError(f"{file}: has {len(rates)} {_PLURALS[column]}; give at least {MIN_CLOSES}")
     return Closes(first, tuple(rates))
 
 
-def _rows(file: str, lines: Iterable[list[str]]) -> Iterator[tuple[int, date, Decimal]]:
-    """The line number, the day and the close of each row."""
+_PLURALS = {CLOSE: "closes", GWEI: "gas prices"}
+_PARSERS = {CLOSE: parse_rate, GWEI: parse_gwei}
+
+
+def _rows(file: str, lines: Iterable[list[str]], column: str) -> Iterator[tuple[int, date, Decimal]]:
+    """The line number, the day and the value of each row."""
     numbered = enumerate(lines, start=1)
     names = [name.strip().lower() for name in next(numbered, (1, []))[1]]
-    for name in COLUMNS:
+    for name in ("date", column):
         if name not in names:
-            raise FileError(f"{place(file, 1)}: has no column {name!r}; begin the file with `date,close`")
-    columns = [names.index(name) for name in COLUMNS]
+            raise FileError(f"{place(file, 1)}: has no column {name!r}; begin the file with `date,{column}`")
+    columns = [names.index(name) for name in ("date", column)]
     for line, cells in numbered:
         if not cells:
             continue
         if len(cells) <= max(columns):
-            raise FileError(f"{place(file, line)}: has {len(cells)} cells; give a date and a close")
+            raise FileError(f"{place(file, line)}: has {len(cells)} cells; give a date and a {column}")
         day, close = (cells[column].strip() for column in columns)
         try:
-            yield line, _parse_day(day), parse_rate(close)
+            yield line, _parse_day(day), _PARSERS[column](close)
         except ValueError as error:
             raise FileError(f"{place(file, line)}: {error}") from None
 

@@ -126,6 +126,18 @@ def parse_rate(value: object) -> Decimal:
     return rate
 
 
+def parse_gwei(value: object) -> Decimal:
+    """Reads a gas price in gwei: finite, more than zero, at most a million.
+
+    Raises:
+        ValueError: The value is no such price.
+    """
+    gwei = _parse_decimal(value, "0.01")
+    if not 0 < gwei <= 10**6:
+        raise ValueError(f'{gwei} is not a gas price; write gwei above zero, up to a million ("0.01")')
+    return gwei
+
+
 def parse_feed_rate(value: object) -> str:
     """Reads the rate that a price feed gives, in INR per ETH: any decimal, also zero, negative, NaN or Infinity.
 
@@ -176,6 +188,12 @@ Rate = Annotated[
     BeforeValidator(parse_rate),
     _AS_TEXT,
     WithJsonSchema(_MONEY | {"description": "INR per ETH"}),
+]
+Gwei = Annotated[
+    Decimal,
+    BeforeValidator(parse_gwei),
+    _AS_TEXT,
+    WithJsonSchema(_MONEY | {"description": "gwei per gas"}),
 ]
 FeedRate = Annotated[
     str,

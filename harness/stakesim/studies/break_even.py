@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
+from stakesim.economics.gas import GasCosts, gas_used
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import Cancel, HostCancels, NoShow
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import Population, draw_runs
 from stakesim.prices.price_models import Constant
-from stakesim.studies.gas_costs import GasCosts, gas_used
 from stakesim.studies.no_shows import NO_SHOW_ELASTICITIES
 from stakesim.units import BPS, WEI_PER_ETH, WEI_PER_GWEI
 

@@ -1,18 +1,24 @@
-"""Gas of the platform's transactions, measured by running scenarios on an EVM in this process.
+"""Gas and data of the platform's transactions, measured by running scenarios on an EVM in this process.
 
 The gas of any run is computed from that of single transactions; `compare_gas_with_chain` shows how exact this is.
+`python -m stakesim.studies.gas_costs` writes the file that sweeps read; a test compares the two.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eth_account import Account
 
 from stakesim import gas_table
 from stakesim.campaign import campaign
-from stakesim.model.state import RunStatus
+from stakesim.economics.gas import COSTS_FILE, IDS_PER_SLOT, DataSizes, GasCosts, gas_used
+from stakesim.evm.abi import ContractAbi, checksummed
+from stakesim.evm.compiler import compile_contracts, compiler_version
 from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import first_runs
 from stakesim.population.to_scenario import to_scenario
@@ -23,53 +29,12 @@ from stakesim.units import DAY
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.population.outcomes import Outcomes
     from stakesim.population.population import PopulationChunk
-    from stakesim.population.state import Ints, PopulationState
 
-IDS_PER_SLOT = 8
-"""Booking ids of 32 bits in a storage slot of the contract's lists."""
 FEW, MANY = 4, 18
 """Bookings of the measured runs. Between the two, gas is nearly linear in the number of bookings."""
 START = 9 * DAY
 """When the measured runs start."""
-
-
-@dataclass(frozen=True)
-class GasCosts:
-    """Gas of the platform's transactions.
-
-    Attributes:
-        create: Creating a run.
-        first_booking: The first booking of a run.
-        booking: Any other booking.
-        new_slot: Additional gas of a booking whose id begins a storage slot.
-        cancel_booking: Cancelling a booking.
-        complete: Completing a run.
-        complete_each: Additional gas for each active booking.
-        complete_attended: Additional gas for each booking that attended.
-        cancel: Cancelling a run.
-        cancel_each: Additional gas for each active booking.
-        expire: Expiring a run.
-        expire_each: Additional gas for each active booking.
-        first_create: Additional gas of creating a contract's first run.
-        first_fee: Additional gas of a contract's first fee.
-    """
-
-    create: int
-    first_booking: int
-    booking: int
-    new_slot: int
-    cancel_booking: int
-    complete: int
-    complete_each: int
-    complete_attended: int
-    cancel: int
-    cancel_each: int
-    expire: int
-    expire_each: int
-    first_create: int
-    first_fee: int
 
 
 class _Plan(NamedTuple):
@@ -180,43 +145,50 @@ def _measured_scenario(plan: _Plan) -> Scenario:
     )
 
 
-def gas_used(state: PopulationState, outcomes: Outcomes, costs: GasCosts, *, only_run: bool = False) -> Ints:
-    """Returns the gas of all the platform's transactions for each run, shape (runs,).
+def measure_data() -> DataSizes:
+    """Measures the bytes that a rollup publishes for each transaction, as the rules since Ecotone estimate them.
 
-    Args:
-        state: The runs.
-        outcomes: How they ended.
-        costs: Gas of single transactions.
-        only_run: Whether each run is the only one that its contract ever has.
+    Signed as the platform does, with a run and a booking in the tens of thousands, a price near 0.01 ETH and an
+    experience id of 36 characters. A byte that is zero counts a quarter.
     """
-    import numpy as np
+    abi = ContractAbi(compile_contracts()["EventStake"].abi)
+    person, run, first_booking, wei = "0x" + "b7" * 20, 54_321, 43_210, 12_345_678_901_234_567
 
-    bookings, active = outcomes.accepted.sum(axis=0), outcomes.active.sum(axis=0)
-    more_bookings = np.maximum(bookings - 1, 0)
-    used: Ints = costs.create + costs.first_booking * (bookings > 0) + costs.booking * more_bookings
-    used += costs.new_slot * (more_bookings // IDS_PER_SLOT)
-    used += costs.cancel_booking * outcomes.cancelled.sum(axis=0) + closing_gas(state, outcomes, costs)
-    if only_run:
-        has_fee = (outcomes.final_status == RunStatus.COMPLETED) & (active > 0)
-        used += costs.first_create + costs.first_fee * has_fee
-    return used
+    def size(function: str, *arguments: Any, value: int = 0) -> int:
+        signed = Account.sign_transaction(
+            {
+                "chainId": 8_453,
+                "nonce": 54_321,
+                "to": checksummed("0x" + "a5" * 20),
+                "value": value,
+                "data": abi.encode(function, *arguments),
+                "gas": 150_000,
+                "maxFeePerGas": 20_000_000,
+                "maxPriorityFeePerGas": 1_000_000,
+            },
+            "0x" + "11" * 32,
+        ).raw_transaction
+        zeros = bytes(signed).count(0)
+        return -(-(4 * zeros + 16 * (len(signed) - zeros)) // 16)
 
+    def completed(attended: int) -> int:
+        return size("completeEvent", run, [first_booking + number for number in range(attended)])
 
-def closing_gas(state: PopulationState, outcomes: Outcomes, costs: GasCosts) -> Ints:
-    """Returns the gas of the transaction that closes each run, 0 for an open one; shape (runs,)."""
-    import numpy as np
-
-    active = outcomes.active.sum(axis=0)
-    attended = (outcomes.active & state.intents.reported_attended).sum(axis=0)
-    gas_by_status = {
-        RunStatus.COMPLETED: costs.complete + costs.complete_each * active + costs.complete_attended * attended,
-        RunStatus.CANCELLED: costs.cancel + costs.cancel_each * active,
-        RunStatus.EXPIRED: costs.expire + costs.expire_each * active,
-    }
-    used: Ints = np.select(
-        [outcomes.final_status == status for status in gas_by_status], list(gas_by_status.values()), 0
+    return DataSizes(
+        create=size("createEventRunFor", person, "f" * 36, wei, 40, 4_102_444_800),
+        booking=size("bookEventFor", person, run, 2, value=2 * wei * 12 // 10),
+        cancel_booking=size("cancelBooking", first_booking),
+        complete=completed(0),
+        complete_attended=-(-(completed(20) - completed(0)) // 20),
+        cancel=size("cancelEvent", run),
+        expire=size("expireEvent", run),
     )
-    return used
+
+
+def costs_file(engine: str = "py-evm") -> str:
+    """Returns the content of the file that sweeps read: gas, data and the compiler of the contract."""
+    costs = {"compiler": compiler_version(), "gas": asdict(measure_gas(engine)), "data": asdict(measure_data())}
+    return json.dumps(costs, indent=2) + "\n"
 
 
 def compare_with_reviewed(costs: GasCosts) -> pd.DataFrame:
@@ -267,3 +239,7 @@ def compare_gas_with_chain(chunk: PopulationChunk, count: int, costs: GasCosts, 
     table = pd.DataFrame({"gas on the chain": on_chain, "gas reckoned": computed})
     table["off by, %"] = 100 * (table["gas reckoned"] / table["gas on the chain"] - 1)
     return table.rename_axis("run")
+
+
+if __name__ == "__main__":
+    COSTS_FILE.write_text(costs_file(), encoding="utf-8")

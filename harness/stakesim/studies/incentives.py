@@ -15,11 +15,12 @@ from stakesim import gas_table
 from stakesim.economics.spot_check import SpotCheck, compare_with_chain
 from stakesim.population.behaviours import FalseNoShows, Grief, SelfBook, WalkAway
 from stakesim.population.outcomes import resolve_outcomes
+from stakesim.population.policy import Policy
 from stakesim.population.population import PopulationChunk, draw, first_runs
+from stakesim.prices.gas_models import SpikingGas
 from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
 from stakesim.studies.attacks import HONEST, PARTIES, AttackEffect, measure_attack, net_receipts
-from stakesim.studies.gas_prices import GasPrice
 from stakesim.studies.payout_methods import METHODS
 from stakesim.units import BPS, HOUR, WEI_PER_ETH, WEI_PER_GWEI
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 SPLITS = (0, 2_500, 5_000, 10_000)
 """Values of `forfeit_to_host_bps`: the host's share of the forfeits."""
-GAS_PRICE = int(GasPrice().median * WEI_PER_GWEI)
+GAS_PRICE = int(SpikingGas().gwei * WEI_PER_GWEI)
 """Wei per gas: the assumed median of gas prices."""
 INR_PER_ETH = Decimal(200_000)
 """The constant rate of `attacks.HONEST`."""
@@ -112,8 +113,14 @@ def self_booking(runs: int, seed: int, seats: Sequence[int] = (1, 3, 5)) -> pd.D
     return pd.DataFrame(rows).set_index("own seats")
 
 
-def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72)) -> pd.DataFrame:
+def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72), *, waiting_list: bool = False) -> pd.DataFrame:
     """An outsider books every seat of a run and cancels in the last second allowed.
+
+    Args:
+        runs: Number of runs.
+        seed: Seed of all random numbers.
+        cutoffs: Hours before the start until which bookings can be cancelled.
+        waiting_list: Whether those who found no seat wait, and book when the attacker cancels.
 
     Returns:
         A row for each cancellation cutoff, in hours: what it costs the attacker and the victims.
@@ -123,7 +130,9 @@ def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72)) -> pd.D
     units = reviewed_gas(BOOK) + reviewed_gas(CANCEL)
     rows = []
     for hours in cutoffs:
-        effect = measure_attack(Grief(), runs, seed, terms=Terms(cancellation_cutoff=hours * HOUR))
+        effect = measure_attack(
+            Grief(), runs, seed, terms=Policy(cancellation_cutoff=hours * HOUR, waiting_list=waiting_list)
+        )
         cost = -effect.gains["outsider"].inr + gas_cost_inr(units) + effect.interest
         loss = -effect.gains["host"].inr - effect.gains["platform"].inr
         rows.append(
@@ -133,10 +142,10 @@ def griefing(runs: int, seed: int, cutoffs: Sequence[int] = (0, 24, 72)) -> pd.D
                 "of that to the contract, wei": -effect.gains["outsider"].wei,
                 "gas, INR": gas_cost_inr(units),
                 "interest, INR": effect.interest,
-                "bookings lost": -effect.bookings,
+                "bookings lost": -effect.bookings + 0.0,
                 **_gain_columns("host loses", effect, "host", sign=-1),
                 **_gain_columns("platform loses", effect, "platform", sign=-1),
-                "times the cost": loss / cost,
+                "times the cost": loss / cost + 0.0,
             }
         )
     return pd.DataFrame(rows).set_index("cutoff, hours")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from stakesim.economics.gas import GasCosts, booking_gas, closing_gas
 from stakesim.economics.intervals import wilson_interval
 from stakesim.economics.risk import TAIL, tail_risk
 from stakesim.economics.settle import settle
@@ -25,18 +26,16 @@ from stakesim.population.outcomes import resolve_outcomes, timeline
 from stakesim.population.population import DAYS_AFTER, Population, draw, first_runs
 from stakesim.population.state import NEVER
 from stakesim.population.streams import stream
+from stakesim.prices.gas_models import GasModel
+from stakesim.prices.gas_models import simulate as simulate_gas_prices
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Constant, PriceModel
 from stakesim.studies.break_even import completed_seats, scaled_income
-from stakesim.studies.gas_costs import IDS_PER_SLOT, GasCosts, closing_gas
-from stakesim.studies.gas_prices import GasPrice
-from stakesim.studies.gas_prices import simulate as simulate_gas_prices
 from stakesim.units import BPS, DAY, WEI_PER_GWEI
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stakesim.population.outcomes import Outcomes
     from stakesim.population.state import Bools, Ints, Wei
     from stakesim.scenario.actions import Terms
 
@@ -112,7 +111,7 @@ def run_flows(population: Population, runs: int, seed: int, costs: GasCosts) -> 
     gas = _sum_by_day(
         shape,
         (created_at, costs.create, all_runs),
-        (outcomes.booked_at, _booking_gas(outcomes, costs), outcomes.accepted),
+        (outcomes.booked_at, booking_gas(outcomes, costs), outcomes.accepted),
         (times.cancels_at, costs.cancel_booking, outcomes.cancelled),
         (outcomes.closed_at, closing_gas(state, outcomes, costs), closed),
     )
@@ -138,17 +137,6 @@ def _sum_by_day(shape: tuple[int, int], *entries: tuple[Ints, Any, Bools]) -> In
     return sums
 
 
-def _booking_gas(outcomes: Outcomes, costs: GasCosts) -> Ints:
-    """Gas of each booking, by its position in the order of its run's bookings."""
-    import numpy as np
-
-    booked_at = np.where(outcomes.accepted, outcomes.booked_at, NEVER)
-    position = np.argsort(np.argsort(booked_at, axis=0, kind="stable"), axis=0)
-    begins_slot = (position > 0) & (position % IDS_PER_SLOT == 0)
-    gas: Ints = np.where(position == 0, costs.first_booking, costs.booking) + costs.new_slot * begins_slot
-    return gas
-
-
 def _to_gwei_rounded_up(wei: Wei) -> Wei:
     gwei: Wei = -(-wei // WEI_PER_GWEI)
     return gwei
@@ -158,7 +146,7 @@ def wallet_flows(
     pool: RunFlows,
     runs_a_day: float,
     price: PriceModel,
-    gas_price: GasPrice,
+    gas_price: GasModel,
     years: int,
     seed: int,
     *,
@@ -315,7 +303,7 @@ def float_table(cases: Mapping[str, WalletFlows], refill_days: Sequence[int], *,
 
 def loss_making_runs(
     flows: RunFlows,
-    gas_prices: Mapping[str, GasPrice],
+    gas_prices: Mapping[str, GasModel],
     tickets_inr: Sequence[float],
     rate_inr: int,
     terms: Terms,
