@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from stakesim.population.measured_people import Demand, NoShowByRun
 from stakesim.population.state import NEVER, Intents, PopulationState
 from stakesim.schema.fields import Number, Probability, Seconds, StrictModel, Whole
 from stakesim.units import DAY, HOUR
@@ -324,7 +325,9 @@ AnyBehaviour: TypeAlias = Annotated[
     | FalseNoShows
     | SelfBook
     | Grief
-    | CompleteLate,
+    | CompleteLate
+    | Demand
+    | NoShowByRun,
     Field(discriminator="do"),
 ]
 """A behaviour as a field of a file: `do` names its kind."""

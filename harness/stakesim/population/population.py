@@ -58,6 +58,8 @@ class Population(StrictModel):
         lead_time: Seconds from a run's creation to its start.
         attendees: How many people would book a run.
         seats_wanted: Seats that each of them would book.
+        runs_like: Runs as they were: seats, price of a seat in INR and seconds from creation to start. If there are
+            any, each run is like one of them, and the ranges of these three only have to hold them.
         behaviours: How people behave; applied in their order.
         price: The market's price model.
     """
@@ -70,6 +72,7 @@ class Population(StrictModel):
     lead_time: tuple[Seconds, Seconds] = (7 * DAY, 30 * DAY)
     attendees: tuple[Count, Count] = (5, 20)
     seats_wanted: tuple[Count, Count] = (1, 3)
+    runs_like: tuple[tuple[Count, Inr, Seconds], ...] = ()
     behaviours: tuple[AnyBehaviour, ...] = ()
     price: PriceModel = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
 
@@ -86,6 +89,10 @@ class Population(StrictModel):
         most = MAX_PLACES - _PLACES_FOR_BEHAVIOURS
         if self.attendees[1] > most:
             raise FieldError(("attendees",), f"a run has at most {most} people who want to come; ask fewer")
+        for number, kind in enumerate(self.runs_like):
+            for value, (low, high) in zip(kind, (self.seats, self.price_inr, self.lead_time), strict=True):
+                if not low <= value <= high:
+                    raise FieldError(("runs_like", number), f"{value} is not from {low} to {high}; widen that range")
         if self.lead_time[0] < 3 * HOUR:
             raise FieldError(("lead_time",), "people need time to book; begin with 3h")
         return self
@@ -169,6 +176,9 @@ def _draw_honest(
     seats = _draw_between(rng, population.seats, CHUNK_SIZE)
     start = _draw_between(rng, population.lead_time, CHUNK_SIZE)
     price_paise = _draw_prices(rng, population.price_inr)
+    if population.runs_like:
+        kinds = [(seats, int(price * 100), lead) for seats, price, lead in population.runs_like]
+        seats, price_paise, start = np.array(kinds, np.int64)[rng.integers(len(kinds), size=CHUNK_SIZE)].T
     attendees = _draw_between(rng, population.attendees, CHUNK_SIZE)
     shape = (max(population.attendees[1], 1), CHUNK_SIZE)
     interested = np.arange(shape[0])[:, None] < attendees
