@@ -154,8 +154,8 @@ def _notes(frame: pd.DataFrame, runs: pd.DataFrame, demand: DemandData) -> list[
     stakes = sorted({int(bps) for bps in runs.stake_bps})
     if len(stakes) == 1:
         notes.append(
-            f"Every booking had a stake of {100 * stakes[0] / BPS:g}%, so they say nothing of another stake's effect: "
-            "the prior alone does, on no-shows and on demand."
+            f"Every booking had a stake of {100 * stakes[0] / BPS:g}%, so they can't tell another stake's effect: "
+            "the priors alone do, on no-shows and on demand."
         )
     elif runs.groupby("experience").stake_bps.nunique().max() == 1 and runs.experience.nunique() < len(runs):
         notes.append("Stakes differ between experiences but in none of them: what differs may be the experiences.")

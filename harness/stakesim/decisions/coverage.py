@@ -1,8 +1,8 @@
 """Coverage: how often the posterior's intervals hold the parameters that synthetic bookings were made with.
 
-If the parameters are drawn from the priors, a 95% interval of a right calibration holds them in 95% of data sets, whatever
-the bookings are (S. Talts et al. 2018, simulation-based calibration). With fixed parameters the shares may differ a little:
-that is the priors' doing.
+If the parameters are drawn from the priors, a 95% interval of a right calibration holds them in 95% of data sets,
+whatever the bookings are (S. Talts et al. 2018, simulation-based calibration). With fixed parameters the shares may
+differ a little: that is the priors' doing.
 """
 
 from __future__ import annotations

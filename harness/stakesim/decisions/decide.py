@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.decisions.emulator import Emulator, fit
-from stakesim.decisions.information import perfect_information
 from stakesim.decisions.posterior import Posterior
 from stakesim.decisions.question import Policy, Question, load_question, posterior_of
-from stakesim.decisions.scores import scores, season_values
+from stakesim.decisions.scores import overall_scores, scores_by_draw, season_values
 from stakesim.decisions.seasons import Outcomes, simulate_seasons
 from stakesim.decisions.unknowns import unknowns
 
@@ -34,12 +33,12 @@ class Decision:
         question: What was asked.
         posterior: The draws that were simulated.
         table: A row for each policy, the best first; see `decide`.
-        scores: What each draw contributes to the certainty equivalent of each policy in INR a season, in the order of
-            `question.policies()`, shape (draws, policies).
+        scores: The certainty equivalent of each policy if the parameters were those of a draw, in INR a season, in the
+            order of `question.policies()`, shape (draws, policies).
         emulator: The same as a function of the parameters.
         unknowns: A row for each parameter, see `stakesim.decisions.unknowns.unknowns`; None if not asked for.
-        regret_inr: Expected loss of the best policy against the one that would be best if all were known, in INR a
-            season: the value of perfect information.
+        regret_inr: Expected loss of the best policy against the one that would be best if the parameters were known, in
+            INR a season: the value of perfect information.
         spot_checked: Runs of the best policy that were carried out on a chain, with the same payouts to the wei.
     """
 
@@ -75,7 +74,7 @@ class Decision:
         lines = [f"Best: {self.best}, worth {first.score:,.0f} INR a season ({first.low:,.0f} to {first.high:,.0f})."]
         same = int(self.table.same.sum())
         if same:
-            lines.append(f"{same} other policies are the same to this objective.")
+            lines.append(f"Policies that are the same to this objective: {same}.")
         if runner_up := self.runner_up:
             second = self.table.loc[self.question.policies().index(runner_up)]
             lines.append(
@@ -113,9 +112,10 @@ def decide(
 
     Returns:
         The decision. Its table has for each policy, by its number in `question.policies()`, the choices; `score`, the
-        certainty equivalent of a season in INR, with the central 95% over the posterior (`low`, `high`); `regret`, how
-        much less that is than the best one's, with its central 95%; `better`, the probability that it is better than
-        the best one; `told_apart`; and the means of a season: `host`, `platform` and `attendees` in INR, and
+        certainty equivalent of a season in INR, and the central 95% of what it would be if the parameters were known
+        (`low`, `high`); `regret`, how much less it is than the best one's, with its central 95%; `better`, the
+        probability that it is better than the best one; `same` to the objective; `told_apart`; and the means of a
+        season: `host`, `platform` and `attendees` in INR, and
         `empty_share` of the seats.
 
     Raises:
@@ -123,9 +123,6 @@ def decide(
         NotInstalled: `with_unknowns`, and SALib is missing.
         MismatchError: The spot check found a difference.
     """
-    import numpy as np
-    import pandas as pd
-
     folder = Path(".")
     if not isinstance(question, Question):
         folder = Path(question).parent
@@ -133,31 +130,32 @@ def decide(
     known = posterior or posterior_of(question, folder)
     drawn = known.thin(question.draws)
     outcomes = simulate_seasons(question, drawn, progress)
-    by_draw = scores(season_values(question, outcomes), question.risk)
-    table = _table(question, outcomes, by_draw)
-    emulator = fit(drawn.table(), by_draw)
+    values = season_values(question, outcomes)
+    by_draw = scores_by_draw(values, question.risk)
+    table = _table(question, outcomes, overall_scores(values, question.risk), by_draw)
+    emulator = fit(drawn.table(), by_draw, int(table.index[0]))
     ranking = None
     others = table.index[1:][~table.same[1:]]
     if with_unknowns and len(others):
         ranking = unknowns(emulator, known.table(), int(table.index[0]), int(others[0]), question.seed)
     checked = _spot_check(question, drawn, question.policies()[int(table.index[0])], engine)
-    regret = perfect_information(np.asarray(by_draw))
+    regret = float((by_draw.max(axis=1) - by_draw[:, int(table.index[0])]).mean())
     return Decision(question, drawn, table, by_draw, emulator, ranking, regret, checked)
 
 
-def _table(question: Question, outcomes: Outcomes, by_draw: Floats) -> pd.DataFrame:
+def _table(question: Question, outcomes: Outcomes, overall: Floats, by_draw: Floats) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    best = int(by_draw.mean(axis=0).argmax())
+    best = int(overall.argmax())
     losses = by_draw[:, [best]] - by_draw
     better = (losses < 0).mean(axis=0)
     same = np.abs(losses).max(axis=0) < 1e-6 * max(np.abs(by_draw).max(), 1)
     same[best] = False
     table = pd.DataFrame([policy._asdict() for policy in question.policies()])
-    table["score"] = by_draw.mean(axis=0)
+    table["score"] = overall
     table["low"], table["high"] = np.quantile(by_draw, (0.025, 0.975), axis=0)
-    table["regret"] = losses.mean(axis=0)
+    table["regret"] = overall[best] - overall
     table["regret_low"], table["regret_high"] = np.quantile(losses, (0.025, 0.975), axis=0)
     table["better"] = better
     table["same"] = same

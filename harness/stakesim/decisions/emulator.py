@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-_RIDGE = 1e-3
+_PENALTIES = (1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Ridge penalties to choose from, as multiples of the number of draws."""
 _FOLDS = 10
 
 
@@ -31,8 +32,8 @@ class Emulator:
         centre: Mean of each parameter on its prior's scale.
         scale: Standard deviation of each.
         coefficients: Shape (terms, policies).
-        explained: Of each policy but today's, the share of the variance of its gain over today's that the emulator
-            predicts of draws that it was not fitted to; nan where there is no gain.
+        explained: Of each policy, the share of the variance of its difference from the best one that the emulator
+            predicts of draws that it was not fitted to; nan where there is none.
     """
 
     names: tuple[str, ...]
@@ -59,12 +60,13 @@ def on_scale(table: pd.DataFrame, names: tuple[str, ...]) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def fit(table: pd.DataFrame, scores: Floats) -> Emulator:
+def fit(table: pd.DataFrame, scores: Floats, best: int = 0) -> Emulator:
     """Fits the scores of simulated draws.
 
     Args:
         table: Parameters, a row for each draw.
         scores: Scores in INR, shape (draws, policies).
+        best: Number of the policy that the others are compared with.
     """
     import numpy as np
 
@@ -73,16 +75,22 @@ def fit(table: pd.DataFrame, scores: Floats) -> Emulator:
     centre, scale = values.mean(axis=0), values.std(axis=0)
     terms = _terms((values - centre) / scale)
     fold = np.arange(len(terms)) % _FOLDS
-    predicted = np.empty_like(scores)
-    for number in range(_FOLDS):
-        predicted[fold == number] = terms[fold == number] @ _ridge(terms[fold != number], scores[fold != number])
-    gains, told = scores - scores[:, :1], predicted - predicted[:, :1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.square(gains - gains.mean(axis=0)).sum(axis=0)
-        explained = np.where(
-            spread > 1e-9 * np.square(scores).sum(), 1 - np.square(gains - told).sum(axis=0) / spread, np.nan
-        )
-    return Emulator(names, centre, scale, _ridge(terms, scores), explained)
+    gains = scores - scores[:, [best]]
+
+    def predict(penalty: float) -> Floats:
+        predicted = np.empty_like(scores)
+        for number in range(_FOLDS):
+            kept = fold != number
+            predicted[~kept] = terms[~kept] @ _ridge(terms[kept], scores[kept], penalty)
+        return predicted - predicted[:, [best]]
+
+    errors = {penalty: np.square(gains - predict(penalty)).sum(axis=0) for penalty in _PENALTIES}
+    penalty = min(errors, key=lambda penalty: float(errors[penalty].sum()))
+    spread = np.square(gains - gains.mean(axis=0)).sum(axis=0)
+    explained = np.full(scores.shape[1], np.nan)
+    varies = spread > 1e-9 * np.square(scores).sum()
+    explained[varies] = 1 - errors[penalty][varies] / spread[varies]
+    return Emulator(names, centre, scale, _ridge(terms, scores, penalty), explained)
 
 
 def _terms(values: Floats) -> Floats:
@@ -92,10 +100,9 @@ def _terms(values: Floats) -> Floats:
     return np.hstack([np.ones((len(values), 1)), values, values**2 - 1])
 
 
-def _ridge(terms: Floats, scores: Floats) -> Floats:
+def _ridge(terms: Floats, scores: Floats, penalty: float) -> Floats:
     import numpy as np
 
-    penalty = _RIDGE * len(terms) * np.eye(terms.shape[1])
-    penalty[0, 0] = 0
-    solution: Floats = np.linalg.solve(terms.T @ terms + penalty, terms.T @ scores)
-    return solution
+    shrunk = penalty * len(terms) * np.eye(terms.shape[1])
+    shrunk[0, 0] = 0
+    return np.asarray(np.linalg.solve(terms.T @ terms + shrunk, terms.T @ scores), np.float64)

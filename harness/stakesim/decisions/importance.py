@@ -30,7 +30,7 @@ _FREEDOM = 5.0
 """Degrees of freedom of the proposals."""
 _FROM_PRIOR = 0.1
 """Share of each step's draws that are from the prior."""
-_MOST_STEPS = 25
+_MOST_STEPS = 30
 _IMPOSSIBLE = -1e12
 """Log likelihood of draws so odd that it is no number."""
 
@@ -72,20 +72,23 @@ def sample_posterior(log_likelihood: Callable[[Floats], Floats], parameters: int
 
     draws = rng.standard_normal((DRAWS, parameters))
     likelihoods = likelihood(draws)
-    log_proposal = _log_normal(draws)
+    log_ratio = np.zeros(DRAWS)
     power = 0.0
     for _ in range(_MOST_STEPS):
-        log_ratio = _log_normal(draws) - log_proposal
-        done = power == 1.0
+        is_last = power == 1.0
         power = _next_power(log_ratio, likelihoods, power)
         weights = _normalised(log_ratio + power * likelihoods)
         effective = 1 / float(np.square(weights).sum())
-        if done and effective >= LEAST_EFFECTIVE:
+        if is_last and effective >= LEAST_EFFECTIVE:
             chosen = _systematic(weights, count, rng)
             return Sample(draws[rng.permutation(chosen)], effective)
-        size = 2 * DRAWS if power == 1.0 else DRAWS
-        draws, log_proposal = _propose(draws, weights, size, rng)
-        likelihoods = likelihood(draws)
+        proposed, log_proposal = _propose(draws, weights, 2 * DRAWS if power == 1.0 else DRAWS, rng)
+        ratio, new = _log_normal(proposed) - log_proposal, likelihood(proposed)
+        if is_last:  # weights of all proposals have one constant, so what has been drawn so far is kept
+            draws, log_ratio = np.concatenate([draws, proposed]), np.concatenate([log_ratio, ratio])
+            likelihoods = np.concatenate([likelihoods, new])
+        else:
+            draws, log_ratio, likelihoods = proposed, ratio, new
     raise NotConverged("the bookings contradict the priors too much to be weighed; check the units of the columns")
 
 
@@ -98,8 +101,9 @@ def _log_normal(draws: Floats) -> Floats:
 def _normalised(log_weights: Floats) -> Floats:
     import numpy as np
 
-    weights: Floats = np.exp(log_weights - log_weights.max())
-    return weights / weights.sum()
+    weights = np.exp(log_weights - log_weights.max())
+    normalised: Floats = weights / weights.sum()
+    return normalised
 
 
 def _next_power(log_ratio: Floats, likelihoods: Floats, power: float) -> float:
@@ -127,7 +131,7 @@ def _propose(draws: Floats, weights: Floats, size: int, rng: Generator) -> tuple
     mean = weights @ draws
     centred = draws - mean
     covariance = (centred * weights[:, None]).T @ centred + 1e-8 * np.eye(parameters)
-    root = np.linalg.cholesky(covariance * 1.1)
+    root = np.linalg.cholesky(covariance * 1.2)
     from_t = size - int(size * _FROM_PRIOR)
     radius = np.sqrt(_FREEDOM / rng.chisquare(_FREEDOM, from_t))[:, None]
     proposed = np.concatenate(

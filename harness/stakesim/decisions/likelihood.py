@@ -33,7 +33,7 @@ def normal_nodes(step: float) -> tuple[Floats, Floats]:
     import numpy as np
 
     half = round(4.2 / step)
-    nodes = np.arange(-half, half + 1) * step
+    nodes: Floats = np.arange(-half, half + 1, dtype=np.float64) * step
     log_weights = -0.5 * nodes**2
     return nodes, log_weights - np.log(np.exp(log_weights).sum())
 
@@ -200,8 +200,11 @@ class DemandData:
 def _runs_short(run: pd.DataFrame, usual: int) -> float:
     """When fewer seats of a run are free than people usually want, as a share of the time to the start; 1 if never."""
     booked = run[run.booked_at.notna()]
-    changes = [(row.booked_at, int(row.seats)) for row in booked.itertuples()]
-    changes += [(row.cancelled_at, -int(row.seats)) for row in booked.itertuples() if row.outcome == "cancelled"]
+    returned = booked[booked.outcome == "cancelled"]
+    changes = [
+        *zip(booked.booked_at, booked.seats, strict=True),
+        *zip(returned.cancelled_at, -returned.seats, strict=True),
+    ]
     first = run.iloc[0]
     free = int(first.run_seats)
     usual = min(usual, free)
@@ -218,7 +221,7 @@ def _step(most_runs: float) -> float:
 
 
 def _log_sum(values: Floats) -> Floats:
-    """log of a sum of exponentials over the first axis."""
+    """Log of a sum of exponentials over the first axis."""
     import numpy as np
 
     top = values.max(axis=0)

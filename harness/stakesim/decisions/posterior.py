@@ -81,7 +81,7 @@ class Posterior(StrictModel):
         import pandas as pd
 
         rows = {}
-        for name, values in self._with_derived().items():
+        for name, values in ((str(name), values) for name, values in self._with_derived().items()):
             row: dict[str, Any] = {"mean": values.mean(), "median": values.median()}
             row |= {"low": values.quantile(0.025), "high": values.quantile(0.975)}
             if prior := prior_of(name):

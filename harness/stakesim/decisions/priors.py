@@ -88,16 +88,16 @@ NO_SHOW_PRIORS = {
         4.0,
         "identity",
         "no-shows are proportional to (1 + stake) ^ -elasticity",
-        "nobody has measured it for a stake that is returned; from -2, as a fine can make people feel free to come late "
-        "(U. Gneezy, A. Rustichini 2000), to 4, at which a stake of 20% halves no-shows",
+        "nobody has measured it for a stake that is returned; from -2, as a fine can make people feel free to come "
+        "late (U. Gneezy, A. Rustichini 2000), to 4, at which a stake of 20% halves no-shows",
     ),
     "no-show spread of runs": Prior(
         0.4,
         1.3,
         "log",
         "standard deviation of the logit among runs of an experience",
-        "a correlation within a run of 0.02, and up to 0.15: in 1,039 variables of primary care its median was 0.01 and "
-        "its 90% quantile 0.055 (G. Adams et al. 2004)",
+        "a correlation within a run of 0.02, and up to 0.15: in 1,039 variables of primary care its median was 0.01 "
+        "and its 90% quantile 0.055 (G. Adams et al. 2004)",
     ),
     "no-show spread of experiences": Prior(
         0.3, 1.2, "log", "standard deviation of the logit among experiences", "as among runs; an assumption"
@@ -136,7 +136,7 @@ DEMAND_PRIORS = {
 }
 HAZARD_SHAPE = 1.0
 HAZARD_MEANS = {"daily cancellations": 0.01, "daily cancellations near": 0.05}
-"""Means of the gamma priors of hazards, each with the shape HAZARD_SHAPE, so that their 95% is from 3% to 370% of it."""
+"""Means of the gamma priors of hazards, each with the shape HAZARD_SHAPE, so that 95% are from 3% to 370% of it."""
 HOST_CANCELS = (1.0, 19.0)
 """The beta prior of the share of runs that hosts cancel: 5%, worth 20 runs."""
 HOST_EXIT = Prior(

@@ -1,12 +1,12 @@
-"""Scores of policies: the certainty equivalent of a season, and what each draw of the posterior contributes to it.
+"""Scores of policies: certainty equivalents of a season's outcome, the sure amount that is as good to the owner.
 
-A risk measure here is the mean over draws of a score, so that two policies are compared draw by draw, on the same
-people: with CRRA by expected utility, with CVaR by R. T. Rockafellar's and S. Uryasev's formula (2000),
-max over t of t - mean(max(t - x, 0)) / tail, which t = the tail's quantile attains.
+Over all draws and seasons together it says which policy is best by what is known today: the risk then is that of the
+seasons and of what is not known. Within a draw it says which one would be best if the parameters were those.
 """
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.decisions.question import Crra, Cvar, Question, Risk
@@ -32,14 +32,23 @@ def season_values(question: Question, outcomes: Outcomes) -> Floats:
     )
 
 
-def scores(values: Floats, risk: Risk) -> Floats:
-    """What each draw contributes to the certainty equivalent of each policy, in INR, shape (draws, policies).
+def overall_scores(values: Floats, risk: Risk) -> Floats:
+    """The certainty equivalents over all draws and seasons, in INR, shape (policies,); see `certain`."""
+    return certain(values.reshape(-1, values.shape[2]), risk)
 
-    The mean over draws is the certainty equivalent; with CRRA that holds for the best policy, and for the others to
-    first order of their distance from it.
+
+def scores_by_draw(values: Floats, risk: Risk) -> Floats:
+    """The certainty equivalents within each draw, in INR, shape (draws, policies); see `certain`."""
+    import numpy as np
+
+    return np.array([certain(of_draw, risk) for of_draw in values])
+
+
+def certain(values: Floats, risk: Risk) -> Floats:
+    """Returns the certainty equivalent of each policy.
 
     Args:
-        values: INR of each season, shape (draws, seasons, policies).
+        values: INR of seasons, shape (seasons, policies).
         risk: The attitude to risk.
 
     Raises:
@@ -48,10 +57,12 @@ def scores(values: Floats, risk: Risk) -> Floats:
     import numpy as np
 
     if isinstance(risk, Cvar):
-        pooled = values.reshape(-1, values.shape[2])
-        worst = np.sort(pooled, axis=0)
-        threshold = worst[min(int(np.ceil(risk.tail * len(worst) - 1e-9)), len(worst)) - 1]
-        return threshold - np.maximum(threshold - values, 0).mean(axis=1) / risk.tail
+        worst = np.sort(values, axis=0)
+        weight = risk.tail * len(worst)
+        whole = min(ceil(weight - 1e-9), len(worst))
+        weights = np.minimum(1, weight - np.arange(whole))[:, None]  # the season at the tail's edge counts in part
+        mean: Floats = (worst[:whole] * weights).sum(axis=0) / weights.sum()
+        return mean
     if isinstance(risk, Crra) and risk.aversion:
         wealth = risk.wealth_inr + values
         if wealth.min() <= 0:
@@ -59,29 +70,11 @@ def scores(values: Floats, risk: Risk) -> Floats:
                 f"risk: a season costs up to {-values.min():,.0f} INR, and wealth_inr is {risk.wealth_inr:,.0f}; "
                 "CRRA has no answer for somebody who is ruined, so give more wealth, or choose `kind: cvar`"
             )
-        scale = float(wealth.mean())  # utilities of numbers near 1 lose no digits
-        expected = _utility(wealth / scale, risk.aversion).mean(axis=1)
-        best = float(_certain(expected.mean(axis=0), risk.aversion).max())
-        slope = best**-risk.aversion
-        return (best + (expected - _utility(np.asarray(best), risk.aversion)) / slope) * scale - risk.wealth_inr
-    mean: Floats = values.mean(axis=1)
-    return mean
-
-
-def _utility(wealth: Floats, aversion: float) -> Floats:
-    import numpy as np
-
-    if abs(aversion - 1) < 1e-9:
-        return np.log(wealth)
-    utility: Floats = wealth ** (1 - aversion) / (1 - aversion)
-    return utility
-
-
-def _certain(utility: Floats, aversion: float) -> Floats:
-    """The sure wealth that has a utility."""
-    import numpy as np
-
-    if abs(aversion - 1) < 1e-9:
-        return np.exp(utility)
-    wealth: Floats = (utility * (1 - aversion)) ** (1 / (1 - aversion))
-    return wealth
+        scale = wealth.mean(axis=0)  # powers of numbers near 1 lose no digits
+        power = 1 - risk.aversion
+        if abs(power) < 1e-9:
+            equivalent: Floats = scale * np.exp(np.log(wealth / scale).mean(axis=0)) - risk.wealth_inr
+        else:
+            equivalent = scale * ((wealth / scale) ** power).mean(axis=0) ** (1 / power) - risk.wealth_inr
+        return equivalent
+    return np.asarray(values.mean(axis=0))

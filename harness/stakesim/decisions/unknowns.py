@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from stakesim.decisions.emulator import Emulator
-from stakesim.decisions.information import information
+from stakesim.decisions.information import information, perfect_information
 from stakesim.errors import NotInstalled
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def unknowns(emulator: Emulator, table: pd.DataFrame, best: int, other: int, see
     Returns:
         A row for each parameter: `worth_inr`, the value of knowing it before deciding, in INR a season; and Sobol's
         `first` and `total` index of the gain of the best policy over the other, with half widths of their 95%
-        intervals. Indices treat the parameters as independent; they are nan without SALib.
+        intervals. Indices treat the parameters as independent.
 
     Raises:
         NotInstalled: SALib is missing.
@@ -44,7 +44,8 @@ def unknowns(emulator: Emulator, table: pd.DataFrame, best: int, other: int, see
 
     scores = emulator(table)
     values = table[list(emulator.names)]
-    worth = [information(scores, values[[name]].rank().to_numpy(float)) for name in emulator.names]
+    everything = perfect_information(scores)
+    worth = [min(information(scores, values[[name]].rank().to_numpy(float)), everything) for name in emulator.names]
     quantiles = {name: np.sort(values[name].to_numpy(float)) for name in emulator.names}
 
     def gain(shares: Floats) -> Floats:

@@ -89,10 +89,13 @@ class Population(StrictModel):
         most = MAX_PLACES - _PLACES_FOR_BEHAVIOURS
         if self.attendees[1] > most:
             raise FieldError(("attendees",), f"a run has at most {most} people who want to come; ask fewer")
-        for number, kind in enumerate(self.runs_like):
-            for value, (low, high) in zip(kind, (self.seats, self.price_inr, self.lead_time), strict=True):
-                if not low <= value <= high:
-                    raise FieldError(("runs_like", number), f"{value} is not from {low} to {high}; widen that range")
+        for number, (seats, price, lead) in enumerate(self.runs_like):
+            in_seats, in_price = (
+                self.seats[0] <= seats <= self.seats[1],
+                self.price_inr[0] <= price <= self.price_inr[1],
+            )
+            if not (in_seats and in_price and self.lead_time[0] <= lead <= self.lead_time[1]):
+                raise FieldError(("runs_like", number), "is outside of seats, price_inr or lead_time; widen that range")
         if self.lead_time[0] < 3 * HOUR:
             raise FieldError(("lead_time",), "people need time to book; begin with 3h")
         return self
