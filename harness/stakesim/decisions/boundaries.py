@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-_NODES = 80
+_NODES = 60
 _NORMAL = NormalDist()
 MOST_LOOKS = 20
 
@@ -75,13 +75,13 @@ def boundaries(looks: int, *, level: float = 0.05, power: float = 0.8) -> Bounda
     for number in range(looks):
         target = spent[number] - (spent[number - 1] if number else 0.0)
         low, high = 0.5, 40.0
-        for _ in range(60):
+        for _ in range(40):
             middle = (low + high) / 2
             last = _crossings([*z, middle], times[: number + 1], 0.0)[-1]
             low, high = (middle, high) if last > target else (low, middle)
         z.append((low + high) / 2)
     low, high = 0.0, 20.0
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(_crossings(z, times, middle)) < power else (low, middle)
     drift = (low + high) / 2

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stakesim.population.measured_people import intercept
+from stakesim.population.measured_people import SALE_BEGINS, SALE_ENDS, intercept
 from stakesim.units import BPS
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class DemandData:
 
         frame = frame[~frame.run.isin(frame.run[frame.outcome == "run_cancelled"])]
         usual = int(np.quantile(frame.seats[frame.seats > 0], 0.95)) if (frame.seats > 0).any() else 1
-        share = ((frame.booked_at - frame.opened_at) / (frame.starts_at - frame.opened_at)).to_numpy(float)
+        share = _share_of_sale(frame.booked_at, frame.opened_at, frame.starts_at).to_numpy(float)
         rows = []
         when: list[float] = []
         party: list[int] = []
@@ -151,7 +151,7 @@ class DemandData:
             np.array(stakes, float),
             np.array(prices, float),
             pd.factorize(np.array(experiences, object))[0].astype(np.int64),
-            np.clip(np.array(when, float), 1e-4, 1 - 1e-4),
+            np.clip(np.array(when, float), 1e-6, 1 - 1e-6),
             np.bincount(np.array(party, np.int64), minlength=2)[1:],
         )
 
@@ -177,21 +177,23 @@ class DemandData:
         total = np.empty(len(mean))
         for first in range(0, len(mean), max(_MEMORY // size, 1)):
             part = slice(first, first + max(_MEMORY // size, 1))
+            # exact for odd proposals, too: an error of rounding there would be the highest likelihood
             a, b, shape = early[part, None], late[part, None], 1 / spread[part, None] ** 2
-            powers = self.when**a
-            curve = np.log(a) + np.log(b) + (a - 1) * np.log(self.when) + (b - 1) * np.log1p(-powers)
-            exposure = -np.expm1(b * np.log1p(-np.minimum(self.until**a, 1 - 1e-12)))
+            log_when = np.log(self.when)
+            rest = np.log(-np.expm1(a * log_when))  # log of 1 - when ^ a
+            curve = np.log(a) + np.log(b) + (a - 1) * log_when + (b - 1) * rest
+            with np.errstate(divide="ignore"):  # log 0 where the seats never ran short
+                exposure = np.log(-np.expm1(b * np.log(-np.expm1(a * np.log(self.until)))))
             log_mean = np.log(mean[part, None]) - elasticity[part, None] * np.log1p(self.stake)
             log_mean = log_mean - price_elasticity[part, None] * self.log_price
-            rising = np.log(shape + np.arange(int(self.bookings.max(initial=0)) + 1))
+            rising = np.log1p(np.arange(int(self.bookings.max(initial=0))) / shape)
             rising = np.concatenate([np.zeros((len(rising), 1)), np.cumsum(rising, axis=1)], axis=1)
             # a gamma factor with mean 1 integrated out: a negative binomial counting process
-            fixed = self.bookings * log_mean + rising[:, self.bookings] + shape * np.log(shape)
+            fixed = self.bookings * log_mean + rising[:, self.bookings]
             sigma = experience_spread[part]
             shift = sigma * nodes[:, None] - sigma**2 / 2
-            # arrays of shape (nodes, draws, runs); a proposal may be so odd that the mean overflows
-            busy = np.exp(np.minimum(log_mean + shift[:, :, None], 500)) * exposure
-            log_run = self.bookings * shift[:, :, None] - (self.bookings + shape) * np.log(shape + busy)
+            busy = log_mean + exposure - np.log(shape) + shift[:, :, None]  # shape (nodes, draws, runs)
+            log_run = self.bookings * shift[:, :, None] - (self.bookings + shape) * np.logaddexp(0, busy)
             by_experience = (log_run + fixed) @ of_experience + weights[:, None, None]
             total[part] = _log_sum(by_experience).sum(axis=1) + curve.sum(axis=1)
         return total
@@ -211,8 +213,16 @@ def _runs_short(run: pd.DataFrame, usual: int) -> float:
     for at, seats in sorted(changes):
         free -= seats
         if free < usual:
-            return float((at - first.opened_at) / (first.starts_at - first.opened_at))
+            return float(run.share[run.booked_at == at].iloc[0])
     return 1.0
+
+
+def _share_of_sale(at: Any, opened: Any, starts: Any) -> Any:
+    """Times as shares of the time on sale; whoever books in the last hour does so at its end."""
+    import pandas as pd
+
+    begins, ends = (pd.Timedelta(seconds=seconds) for seconds in (SALE_BEGINS, SALE_ENDS))
+    return ((at - opened - begins) / (starts - opened - begins - ends)).clip(0, 1)
 
 
 def _step(most_runs: float) -> float:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from stakesim.population.state import NEVER, Intents, PopulationState
 from stakesim.schema.errors import FieldError
 from stakesim.schema.fields import Inr, Number, StrictModel, Whole
-from stakesim.units import HOUR
+from stakesim.units import HOUR, MINUTE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Positive: TypeAlias = Annotated[Number, Field(gt=0, le=1_000)]
 Spread: TypeAlias = Annotated[Number, Field(ge=0, le=10)]
+SALE_BEGINS, SALE_ENDS = MINUTE, HOUR
+"""Seconds after the opening and before the start between which people book, so that delays by seconds do not matter."""
 LOGISTIC_NORMAL = (16 / 15) ** 2 * 3 / 3.141592653589793**2
 """Factor of the variance in the approximation of a logistic normal's mean (A. Monahan, L. Stefanski 1992)."""
 
@@ -49,8 +51,8 @@ class Demand(StrictModel):
 
     The number is Poisson around mean x f x g x (price / price_inr) ** -price_elasticity, where f has a gamma
     distribution of its own for each run, and g a lognormal one for each experience, both with mean 1. Of these people
-    the share (1 + stake) ** -elasticity books. The share of bookings that have come by the share u of the time from the
-    run's opening to its start is 1 - (1 - u ** early) ** late (P. Kumaraswamy 1980); 1 and 1 is an even flow.
+    the share (1 + stake) ** -elasticity books. The share of bookings that have come by the share u of the time on sale
+    (see `SALE_BEGINS`) is 1 - (1 - u ** early) ** late (P. Kumaraswamy 1980); 1 and 1 is an even flow.
 
     Attributes:
         mean: People for a run at `price_inr` without a stake.
@@ -100,9 +102,8 @@ class Demand(StrictModel):
         books = interested & (deterred < (1 + state.stake_share) ** -self.elasticity)
         books_at = np.full((places, runs), NEVER)
         when = (1 - (1 - share[books]) ** (1 / self.late)) ** (1 / self.early)
-        # as for all people, nobody books in the last hour, so that a booking delayed by seconds is not too late
-        time = np.broadcast_to(state.start - 60 - HOUR, books.shape)[books]
-        books_at[books] = 60 + (when * time).astype(np.int64)
+        time = np.broadcast_to(state.start - SALE_BEGINS - SALE_ENDS, books.shape)[books]
+        books_at[books] = SALE_BEGINS + (when * time).astype(np.int64)
         seats = np.ones((places, runs), np.int64)
         seats[books] += np.searchsorted(np.cumsum(self.party)[:-1], size[books], side="right")
         return replace(state.intents, interested=interested, books_at=books_at, seats=seats)
