@@ -203,7 +203,7 @@ class TestCommands:
         assert len(told["policies"]) == len(pd.read_csv(tmp_path / "all.csv")) == 2
         assert set(told["best"]) == {"stake_bps", "fee_bps", "forfeit_to_host_bps", "price_factor"}
         assert told["answer"].startswith("Best: stake")
-        shown = run_stakesim("calibrate", "bookings.csv", "--out", "p.json", "--draws", 100)
+        shown = run_stakesim("calibrate", "bookings.csv", "--out", "p.json")
         assert shown.returncode == 0
         assert "no-show rate" in shown.stdout
         (tmp_path / "two.yaml").write_text(

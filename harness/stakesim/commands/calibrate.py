@@ -27,7 +27,6 @@ def calibrate(
         Path | None, typer.Option(help="File for the posterior, JSON, which sweep, plan and decide take.")
     ] = None,
     cutoff: Cutoff = "24h",
-    draws: Annotated[int, typer.Option(help="Draws of the posterior.", min=100)] = 1_000,
     seed: Annotated[int, typer.Option(help=SEED, min=0)] = 0,
 ) -> None:
     """Estimate no-shows, demand and cancellations from your own bookings, with what they leave open."""
@@ -38,7 +37,7 @@ def calibrate(
     from stakesim.decisions.calibrate import describe
 
     seconds = parse_cutoff(cutoff)
-    posterior = estimate(read_bookings(file, seconds), cutoff=seconds, draws=draws, seed=seed)
+    posterior = estimate(read_bookings(file, seconds), cutoff=seconds, seed=seed)
     output = console(width=max(console().width, WIDTH))
     table = Table(box=None)
     rows = describe(posterior)

@@ -33,7 +33,7 @@ def decide(
     seed: Annotated[int | None, typer.Option(help=SEED, min=0, show_default="the file's")] = None,
     spot_check: Annotated[
         int | None,
-        typer.Option(help="Runs of the best policy to carry out on a chain.", min=0, show_default="the file's"),
+        typer.Option(help="Runs to carry out on a chain and compare to the wei.", min=0, show_default="the file's"),
     ] = None,
     engine: Engine = "py-evm",
     out: Annotated[Path | None, typer.Option(help="CSV file for the table of all policies.")] = None,

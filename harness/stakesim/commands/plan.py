@@ -33,7 +33,7 @@ def plan(
         Path | None,
         typer.Argument(
             help="A question with bookings or a posterior, for cost and worth of the experiment.",
-            metavar="[QUESTION.yaml]",
+            metavar="QUESTION.yaml",
         ),
     ] = None,
     outcome: Annotated[Outcome, typer.Option(help="What the other stake is thought to change.")] = Outcome.NO_SHOWS,

@@ -134,12 +134,13 @@ def decide(
     by_draw = scores_by_draw(values, question.risk)
     table = _table(question, outcomes, overall_scores(values, question.risk), by_draw)
     emulator = fit(drawn.table(), by_draw, int(table.index[0]))
+    regret = float((by_draw.max(axis=1) - by_draw[:, int(table.index[0])]).mean())
     ranking = None
     others = table.index[1:][~table.same[1:]]
     if with_unknowns and len(others):
         ranking = unknowns(emulator, known.table(), int(table.index[0]), int(others[0]), question.seed)
+        ranking["worth_inr"] = ranking["worth_inr"].clip(upper=regret)  # the fit may promise more than there is
     checked = _spot_check(question, drawn, question.policies()[int(table.index[0])], engine)
-    regret = float((by_draw.max(axis=1) - by_draw[:, int(table.index[0])]).mean())
     return Decision(question, drawn, table, by_draw, emulator, ranking, regret, checked)
 
 

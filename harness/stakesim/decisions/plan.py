@@ -119,9 +119,9 @@ def experiment_values(
 ) -> pd.DataFrame:
     """What experiments would cost and be worth for a decision.
 
-    Each other stake is compared with today's. The experiment shows no-shows and bookings of both arms; then the policy
-    that is best by what it showed is used for the seasons that follow. It costs what both arms earn less than the
-    policy that is best by what is known today.
+    Each other stake is compared with today's; fee, split and prices are those of the best policy. The experiment shows
+    no-shows and bookings of both arms; then the policy that is best by what it showed is used for the seasons that
+    follow. It costs what both arms earn less than the policy that is best by what is known today.
 
     Args:
         decision: The decision, from `decide`.
@@ -149,13 +149,13 @@ def experiment_values(
     policies = question.policies()
     scores = decision.emulator(posterior.table())
     means = scores.mean(axis=0)
-    today = policies[0]
+    best = policies[int(means.argmax())]
     rows = []
     for stake in stakes[1:]:
-        arms = [policies.index(today), policies.index(today._replace(stake_bps=stake))]
+        arms = [policies.index(best._replace(stake_bps=each)) for each in (stakes[0], stake)]
         a_run = sum(float(means.max() - means[arm]) for arm in arms) / question.season
         for size in sizes:
-            seen = _experiment(posterior, (today.stake_bps, stake), size, seed)
+            seen = _experiment(posterior, (stakes[0], stake), float(best.price_factor), size, seed)
             worth = information(scores, seen) * seasons
             cost = a_run * size + setup_inr
             rows.append(
@@ -170,7 +170,7 @@ def experiment_values(
     return pd.DataFrame(rows)
 
 
-def _experiment(posterior: Posterior, stakes: tuple[int, int], runs: int, seed: int) -> Floats:
+def _experiment(posterior: Posterior, stakes: tuple[int, int], price_factor: float, runs: int, seed: int) -> Floats:
     """What an experiment shows under each draw: log odds of no-shows and log bookings of the arms, shape (draws, 4)."""
     import numpy as np
 
@@ -179,7 +179,7 @@ def _experiment(posterior: Posterior, stakes: tuple[int, int], runs: int, seed: 
     column = {name: table[name].to_numpy(float)[:, None] for name in table}
     shape = (len(table), runs)
     seats = np.array([kind[0] for kind in posterior.runs_like])
-    factors = np.array([float(kind[1] / posterior.price_inr) for kind in posterior.runs_like])
+    factors = np.array([float(kind[1] / posterior.price_inr) for kind in posterior.runs_like]) * price_factor
     party = np.array([sum(size * share for size, share in enumerate(each, start=1)) for each in posterior.party])
     seen = []
     for stake in stakes:

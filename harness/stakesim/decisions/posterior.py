@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from stakesim.decisions.priors import HAZARD_MEANS, HAZARD_SHAPE, HOST_CANCELS, prior_of
+from stakesim.decisions.priors import DEMAND_PRIORS, HAZARD_MEANS, HAZARD_SHAPE, HOST_CANCELS, NO_SHOW_PRIORS, prior_of
 from stakesim.population.behaviours import AnyBehaviour, Cancel, HostCancels
 from stakesim.population.measured_people import Demand, NoShowByRun, intercept, most_people
 from stakesim.population.outcomes import MAX_PLACES
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_SIZE = 50_000_000
+PARAMETERS = (*NO_SHOW_PRIORS, *DEMAND_PRIORS, *HAZARD_MEANS, "host cancels", "host exit")
 _MOST_PLACES = MAX_PLACES - 10
 
 
@@ -126,7 +127,7 @@ class Posterior(StrictModel):
         shares = self.party[draw]
         return (
             Demand(
-                mean=value["demand"],
+                mean=min(value["demand"], 1_000.0),
                 spread=value["demand spread of runs"],
                 experience_spread=value["demand spread of experiences"],
                 elasticity=value["demand elasticity"],
@@ -209,6 +210,8 @@ class Posterior(StrictModel):
             posterior = cls.model_validate_json(text)
         except ValidationError:
             raise InputError(f"{file}: is no posterior; write one with `stakesim calibrate BOOKINGS.csv`") from None
+        if missing := [name for name in PARAMETERS if name not in posterior.parameters]:
+            raise InputError(f"{file}: has no parameter {missing[0]!r}, as of another version; write it again")
         if not len(posterior) or {len(values) for values in posterior.parameters.values()} != {len(posterior)}:
             raise InputError(f"{file}: its parameters have different numbers of draws; write it again")
         return posterior
