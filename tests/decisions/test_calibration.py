@@ -91,7 +91,7 @@ class TestLikelihood:
 
     def test_odd_proposals_are_unlikely_and_not_errors_of_rounding(self):
         data = DemandData.of(
-            table(*[booking("a", 10 + 20 * number) for number in range(6)], booking("b", 30, price_inr=300)), 400.0
+            table(*[booking("a", 10 + 20 * number, price_inr=300) for number in range(6)], booking("b", 30)), 400.0
         )
         usual = np.array([6.0, 0.4, 0.3, 0.3, 0.8, 1.0, 1.0])
         at_usual = data.log_likelihood(*usual[:, None])[0]

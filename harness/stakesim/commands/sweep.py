@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEAST_WIDTH = 112
 """Characters in a line, also where the terminal has fewer, so that tables keep their columns."""
+RUNS_OF_A_DRAW = 4_096
+"""Default of `--runs` with a posterior at most."""
 TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform income")
 
 
@@ -45,7 +47,7 @@ def sweep(
         Path | None,
         typer.Option(
             help="People from `stakesim calibrate`, instead of the file's population and behaviours: intervals then "
-            "carry what your bookings leave open. --runs are of each of 100 draws.",
+            "carry what your bookings leave open. --runs are then of each of 100 draws, by default at most 4,096.",
             metavar="POSTERIOR.json",
         ),
     ] = None,
@@ -65,6 +67,8 @@ def sweep(
     if per_run and posterior:
         raise InputError("--per-run has no draws of a posterior: leave one of them out")
     sweep_file = load_sweep(file)
+    if posterior and runs is None:
+        runs = min(sweep_file.runs, RUNS_OF_A_DRAW)
     options = {"runs": runs, "seed": seed, "spot_check": spot_check}
     sweep_file = sweep_file.model_copy(update={name: value for name, value in options.items() if value is not None})
     output = console(width=max(console().width, LEAST_WIDTH))
