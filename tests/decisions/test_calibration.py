@@ -93,7 +93,7 @@ class TestLikelihood:
         data = DemandData.of(
             table(*[booking("a", 10 + 20 * number, price_inr=300) for number in range(6)], booking("b", 30)), 400.0
         )
-        usual = np.array([6.0, 0.4, 0.3, 0.3, 0.8, 1.0, 1.0])
+        usual = np.array([6.0, 0.4, 0.3, 0.3, 0.8, 1.0, 0.7])
         at_usual = data.log_likelihood(*usual[:, None])[0]
         for number in range(len(usual)):
             for value in (1e-12, 1e-6, 1e6, 1e12):

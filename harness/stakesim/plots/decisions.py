@@ -44,7 +44,7 @@ def gains(table: pd.DataFrame, by: str = "stake_bps", panels: str = "price_facto
         panels: Column with a line for each value.
     """
     figure, axes = style.new_figure(3.6)
-    groups = sorted(table.groupby(panels), key=lambda group: float(group[0]))
+    groups = sorted(table.groupby(panels), key=lambda group: float(str(group[0])))
     for number, (value, rows) in enumerate(groups):
         rows = rows.sort_values(by)
         colour, line, marker = style.LINE_STYLES[number % len(style.LINE_STYLES)]
