@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from math import exp, log, sqrt
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
@@ -73,7 +74,7 @@ class Demand(StrictModel):
     experience_spread: Spread = 0.3
     elasticity: Spread = 0.3
     price_elasticity: Spread = 0.8
-    price_inr: Inr
+    price_inr: Inr = Decimal(500)
     early: Positive = 1.0
     late: Positive = 1.0
     party: tuple[Annotated[Number, Field(ge=0, le=1)], ...] = (1.0,)
