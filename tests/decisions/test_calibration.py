@@ -218,6 +218,12 @@ class TestPosterior:
         dearer = draw(one_stake.population(0, price_factor=Decimal("1.5")), 1).state
         assert dearer.price_paise.tolist() == pytest.approx((state.price_paise * 1.5).tolist(), abs=1)
 
+    def test_runs_that_the_contract_does_not_take_are_refused_in_a_sentence(self, one_stake):
+        with pytest.raises(InputError, match="does not take: the contract takes at most 30d"):
+            one_stake.model_copy(update={"cutoff": 500 * 86_400}).population(0)
+        cheap = one_stake.population(0, price_factor=Decimal("0.000001"))
+        assert cheap.price_inr == (Decimal("0.01"), Decimal("0.01"))
+
     def test_no_posterior_is_refused_in_a_sentence(self, tmp_path):
         (tmp_path / "p.json").write_text("{}")
         with pytest.raises(InputError, match="is no posterior; write one with `stakesim calibrate"):

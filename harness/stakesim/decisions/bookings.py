@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stakesim.model.rules import MAX_SEATS
 from stakesim.schema.errors import FileError, InputError, place, suggestion
 from stakesim.schema.fields import parse_inr
 from stakesim.schema.text_file import read_text
@@ -137,7 +138,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "experience": str,
     "opened_at": lambda text: _time(text),
     "starts_at": lambda text: _time(text),
-    "run_seats": lambda text: _whole(text, 1, 1_000_000),
+    "run_seats": lambda text: _whole(text, 1, MAX_SEATS),
     "price_inr": parse_inr,
     "stake_bps": lambda text: _whole(text, 0, BPS),
     "booked_at": lambda text: _time(text) if text else None,

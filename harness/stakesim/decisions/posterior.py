@@ -161,27 +161,36 @@ class Posterior(StrictModel):
             draw: Number of the draw.
             price_factor: By what all prices are multiplied.
             price: The market; by default 200,000 INR per ETH, always.
+
+        Raises:
+            InputError: The contract takes no such runs.
         """
         people = self.people(draw)
         demand = people[0]
         assert isinstance(demand, Demand)
-        kinds = tuple((seats, round(inr * price_factor, 2), lead) for seats, inr, lead in self.runs_like)
+        kinds = tuple(
+            (seats, max(round(inr * price_factor, 2), Decimal("0.01")), lead) for seats, inr, lead in self.runs_like
+        )
         seats, prices, leads = (sorted(values) for values in zip(*kinds, strict=True))
         # who comes after a run is sold out three times over changes nothing
         places = min(most_people(demand, [float(inr) for inr in prices]), 3 * seats[-1] + 10, _MOST_PLACES)
-        return Population(
-            name="posterior",
-            story=f"Draw {draw} of a posterior.",
-            terms=Terms(cancellation_cutoff=self.cutoff),
-            seats=(seats[0], seats[-1]),
-            price_inr=(prices[0], prices[-1]),
-            lead_time=(leads[0], leads[-1]),
-            attendees=(places, places),
-            seats_wanted=(1, 1),
-            runs_like=kinds,
-            behaviours=people,
-            price=price or Constant(),
-        )
+        try:
+            return Population(
+                name="posterior",
+                story=f"Draw {draw} of a posterior.",
+                terms=Terms(cancellation_cutoff=self.cutoff),
+                seats=(seats[0], seats[-1]),
+                price_inr=(prices[0], prices[-1]),
+                lead_time=(leads[0], leads[-1]),
+                attendees=(places, places),
+                seats_wanted=(1, 1),
+                runs_like=kinds,
+                behaviours=people,
+                price=price or Constant(),
+            )
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise InputError(f"the posterior is of runs that the contract does not take: {why}") from None
 
     def populations(self, **options: Any) -> Iterator[Population]:
         """The population of each draw; for the options see `population`."""
