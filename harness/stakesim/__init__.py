@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stakesim.campaign.campaign import run
     from stakesim.campaign.result import CampaignResult
+    from stakesim.decisions.calibrate import calibrate
+    from stakesim.decisions.decide import decide
     from stakesim.runner.ledger import read as read_ledger
     from stakesim.scenario.scenario import Scenario
 
-__all__ = ["CampaignResult", "Scenario", "read_ledger", "run"]
+__all__ = ["CampaignResult", "Scenario", "calibrate", "decide", "read_ledger", "run"]
 
 _MODULES = {
     "CampaignResult": "stakesim.campaign.result",
     "Scenario": "stakesim.scenario.scenario",
+    "calibrate": "stakesim.decisions.calibrate",
+    "decide": "stakesim.decisions.decide",
     "read_ledger": "stakesim.runner.ledger:read",
     "run": "stakesim.campaign.campaign",
 }

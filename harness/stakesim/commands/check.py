@@ -21,7 +21,7 @@ def check(
     items: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files of scenarios, profiles, populations, sweeps and fault episodes, folders of them, or names.",
+            help="Files of scenarios, populations, sweeps, questions and so on, folders of them, or names.",
             metavar="[FILES|FOLDERS|NAMES]",
             show_default="the project's scenarios folder",
         ),
@@ -63,6 +63,7 @@ def _check(file: Path) -> Iterator[str]:
     Raises:
         InputError: It is not valid.
     """
+    from stakesim.decisions.question import Question, load_question
     from stakesim.economics.sweep_file import SweepFile
     from stakesim.faults.episode_script import EpisodeScript, load_script
     from stakesim.generate.profiles import Profile, load_profile
@@ -75,6 +76,7 @@ def _check(file: Path) -> Iterator[str]:
         Profile: load_profile,
         Population: load_population,
         SweepFile: _load_sweep,
+        Question: load_question,
         EpisodeScript: load_script,
     }
     fields = fields_of(file)

@@ -17,9 +17,11 @@ import typer
 from typer.core import TyperGroup
 
 from stakesim.commands.bench import bench
+from stakesim.commands.calibrate import calibrate
 from stakesim.commands.check import check
 from stakesim.commands.compile import compile_contracts
 from stakesim.commands.coverage import coverage
+from stakesim.commands.decide import decide
 from stakesim.commands.deploy import deploy
 from stakesim.commands.faults import faults
 from stakesim.commands.fuzz import fuzz
@@ -29,6 +31,7 @@ from stakesim.commands.init import init
 from stakesim.commands.mutate import mutate
 from stakesim.commands.opinions import opinions
 from stakesim.commands.owner import owner
+from stakesim.commands.plan import plan
 from stakesim.commands.replay import replay
 from stakesim.commands.run import run
 from stakesim.commands.sweep import sweep
@@ -157,6 +160,9 @@ cli.command(rich_help_panel=OPERATE)(deploy)
 cli.command(rich_help_panel=OPERATE)(verify)
 cli.add_typer(owner, name="owner", rich_help_panel=OPERATE)
 cli.command(rich_help_panel=ANALYSE)(sweep)
+cli.command(rich_help_panel=ANALYSE)(calibrate)
+cli.command(rich_help_panel=ANALYSE)(plan)
+cli.command(rich_help_panel=ANALYSE)(decide)
 cli.command(rich_help_panel=ANALYSE)(bench)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LEAST_WIDTH = 112
 """Characters in a line, also where the terminal has fewer, so that tables keep their columns."""
+RUNS_OF_A_DRAW = 4_096
+"""Default of `--runs` with a posterior at most."""
 TERMINAL_METRICS = ("bookings lost", "no-show rate", "host profit", "platform income")
 TERMINAL_METRICS_OF_GAS = ("no-show rate", "host profit", "transaction costs", "platform profit")
 
@@ -43,6 +45,14 @@ def sweep(
         Path | None,
         typer.Option(help="Folder for sweep.parquet and report.html; an interrupted sweep resumes from it."),
     ] = None,
+    posterior: Annotated[
+        Path | None,
+        typer.Option(
+            help="People from `stakesim calibrate`, instead of the file's population and behaviours: intervals then "
+            "carry what your bookings leave open. --runs are then of each of 100 draws, by default at most 4,096.",
+            metavar="POSTERIOR.json",
+        ),
+    ] = None,
     per_run: Annotated[
         bool, typer.Option("--per-run", help="Also write runs.parquet into --out: a row for each run and policy.")
     ] = False,
@@ -56,12 +66,18 @@ def sweep(
 
     if per_run and not out:
         raise InputError("--per-run writes a file: give a folder with --out")
+    if per_run and posterior:
+        raise InputError("--per-run has no draws of a posterior: leave one of them out")
     sweep_file = load_sweep(file)
+    if posterior and (sweep_file.gas or sweep_file.quantiles):
+        raise InputError("--posterior has no gas and no quantiles: leave it out, or these two in the file")
+    if posterior and runs is None:
+        runs = min(sweep_file.runs, RUNS_OF_A_DRAW)
     options = {"runs": runs, "seed": seed, "spot_check": spot_check}
     sweep_file = sweep_file.model_copy(update={name: value for name, value in options.items() if value is not None})
     output = console(width=max(console().width, LEAST_WIDTH))
     try:
-        frame = _run_with_progress(sweep_file, engine, jobs, dask, out)
+        frame = _run_with_progress(sweep_file, engine, jobs, dask, out, posterior)
     except MismatchError as mismatch:
         console(findings=True).print(str(mismatch), markup=False)
         print_finding("mismatch", str(mismatch))
@@ -69,7 +85,7 @@ def sweep(
     except KeyboardInterrupt:
         kept = f"the same command goes on from {out}" if out else "nothing is kept without --out"
         fail(f"interrupted: {kept}", ExitCode.INTERRUPTED)
-    _print_table(output, sweep_file, frame)
+    _print_table(output, sweep_file, frame, of_draws=bool(posterior))
     if out:
         from stakesim.economics.report import write_report
 
@@ -110,13 +126,34 @@ def _write_runs(sweep_file: SweepFile, file: Path) -> None:
 
 
 def _run_with_progress(
-    sweep_file: SweepFile, engine: str, jobs: int, dask: str | None, out: Path | None
+    sweep_file: SweepFile, engine: str, jobs: int, dask: str | None, out: Path | None, posterior: Path | None
 ) -> pd.DataFrame:
     from stakesim.economics.sweep_file import groups_and_markets, population_of
     from stakesim.economics.sweeps import sweep as run_sweep
 
     population = population_of(sweep_file)
     behaviours, prices = groups_and_markets(sweep_file, population)
+    if posterior:
+        from stakesim.decisions import Posterior
+        from stakesim.decisions.predictive import sweep_posterior
+
+        people, policies = Posterior.load(posterior), sweep_file.policies
+        draws = min(100, len(people))
+        with progress_bar("runs", sweep_file.runs * draws * len(prices)) as advance:
+            return sweep_posterior(
+                policies,
+                people,
+                prices,
+                sweep_file.runs,
+                sweep_file.seed,
+                draws=draws,
+                spot_check=sweep_file.spot_check,
+                engine=engine,
+                jobs=jobs,
+                dask=dask,
+                out=out,
+                progress=advance,
+            )
     cells = len(behaviours) * len(prices) * max(len(sweep_file.gas), 1)
     with progress_bar("runs", sweep_file.runs * cells) as advance:
         return run_sweep(
@@ -137,7 +174,7 @@ def _run_with_progress(
         )
 
 
-def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame) -> None:
+def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame, *, of_draws: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -165,9 +202,16 @@ def _print_table(output: Console, sweep_file: SweepFile, frame: pd.DataFrame) ->
         of_platforms = population_of(sweep_file).platform is not None
         output.print(f"Quantiles over {'platforms' if of_platforms else 'runs'}, {' / '.join(levels)}:")
         show(quantile_rows(frame, policies, profits), profits)
+    intervals = (
+        "± is a 95% interval, of changes the paired one. * marks policies that no other one is shown to beat: the best "
+        "is among them with 95% or more. "
+    )
+    if of_draws:
+        intervals = (
+            "± holds 95% of the draws of the posterior. * marks policies that no other one beats in 95% of them. "
+        )
     output.print(
-        f"{sweep_file.runs:,} runs of each, the same ones under every policy. In brackets is the change from the first "
-        "policy; ± is a 95% interval, of changes the paired one. * marks policies that no other one is shown to beat: "
-        "the best is among them with 95% or more. " + spot_check_sentence(int(frame.spot_checked.iloc[0])),
+        f"{int(frame.runs.iloc[0]):,} runs of each, the same ones under every policy. In brackets is the change from "
+        f"the first policy; {intervals}" + spot_check_sentence(int(frame.spot_checked.iloc[0])),
         markup=False,
     )

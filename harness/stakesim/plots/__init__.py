@@ -3,6 +3,7 @@
 The functions import nothing of the library that makes the tables; each docstring names the function that does.
 """
 
+from stakesim.plots.decisions import experiments, gains, learning, learnt
 from stakesim.plots.incentives import attack_costs, false_no_shows, option_values, unclaimed_money
 from stakesim.plots.no_shows import (
     attendance_curves,
@@ -28,11 +29,15 @@ __all__ = [
     "bar_chart",
     "break_even_tickets",
     "empty_seat_curves",
+    "experiments",
     "false_no_shows",
+    "gains",
     "gains_by_position",
     "gas_price_path",
     "host_revenue_risk",
     "income_curves",
+    "learning",
+    "learnt",
     "loss_making_runs",
     "metric_curves",
     "move_frequencies",

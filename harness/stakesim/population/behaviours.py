@@ -27,6 +27,7 @@ from stakesim.population.changes import (
     relative_stake,
     stay_away,
 )
+from stakesim.population.measured_people import Demand, NoShowByRun
 from stakesim.population.state import NEVER, Intents, PopulationState
 from stakesim.schema.fields import Inr, Number, Probability, Seconds, StrictModel, Whole
 from stakesim.units import BPS, DAY, HOUR
@@ -373,7 +374,9 @@ AnyBehaviour: TypeAlias = Annotated[
     | FalseNoShows
     | SelfBook
     | Grief
-    | CompleteLate,
+    | CompleteLate
+    | Demand
+    | NoShowByRun,
     Field(discriminator="do"),
 ]
 """A behaviour as a field of a file: `do` names its kind."""

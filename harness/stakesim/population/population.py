@@ -76,6 +76,8 @@ class Population(StrictModel):
         seats_wanted: Seats that each of them would book.
         booking_curve: When they book: points of a cumulative distribution, straight between them. Each is the share of
             the time from a run's creation to its start, and the share of bookings that are made by then.
+        runs_like: Runs as they were: seats, price of a seat in INR and seconds from creation to start. If there are
+            any, each run is like one of them, and the ranges of these three only have to hold them.
         behaviours: How people behave; applied in their order.
         price: The market's price model.
         platform: How many runs share one market; None: each has its own.
@@ -92,6 +94,7 @@ class Population(StrictModel):
     attendees: tuple[Count, Count] = (5, 20)
     seats_wanted: tuple[Count, Count] = (1, 3)
     booking_curve: tuple[tuple[Probability, Probability], ...] = ((0.0, 0.0), (1.0, 1.0))
+    runs_like: tuple[tuple[Count, Inr, Seconds], ...] = ()
     behaviours: Behaviours = ()
     price: PriceModel = Gbm(inr_per_eth=Decimal(200_000), annual_volatility=0.7)
     platform: Platform | None = None
@@ -109,6 +112,13 @@ class Population(StrictModel):
         most = MAX_PLACES - _PLACES_FOR_BEHAVIOURS
         if self.attendees[1] > most:
             raise FieldError(("attendees",), f"a run has at most {most} people who want to come; ask fewer")
+        for number, (seats, price, lead) in enumerate(self.runs_like):
+            in_seats, in_price = (
+                self.seats[0] <= seats <= self.seats[1],
+                self.price_inr[0] <= price <= self.price_inr[1],
+            )
+            if not (in_seats and in_price and self.lead_time[0] <= lead <= self.lead_time[1]):
+                raise FieldError(("runs_like", number), "is outside of seats, price_inr or lead_time; widen that range")
         if self.lead_time[0] < 3 * HOUR:
             raise FieldError(("lead_time",), "people need time to book; begin with 3h")
         curve = self.booking_curve
@@ -209,6 +219,9 @@ def _draw_honest(
     seats = _draw_between(rng, population.seats, CHUNK_SIZE)
     start = _draw_between(rng, population.lead_time, CHUNK_SIZE)
     price_paise = _draw_prices(rng, population.price_inr)
+    if population.runs_like:
+        kinds = [(seats, int(price * 100), lead) for seats, price, lead in population.runs_like]
+        seats, price_paise, start = np.array(kinds, np.int64)[rng.integers(len(kinds), size=CHUNK_SIZE)].T
     attendees = _draw_between(rng, population.attendees, CHUNK_SIZE)
     shape = (max(population.attendees[1], 1), CHUNK_SIZE)
     interested = np.arange(shape[0])[:, None] < attendees

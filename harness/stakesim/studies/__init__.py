@@ -5,6 +5,7 @@ notebook          | modules
 03_price_swings   | exposure, platform_risk
 04_platform       | gas_costs, gas_markets, break_even, wallet
 05_incentives     | attacks, incentives, cancellation_options, payout_methods
+06_decide         | own_bookings
 docs/PRICES.md    | price_statistics, synthetic_series, calibration, calibration_page
 """
 
