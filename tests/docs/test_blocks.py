@@ -112,6 +112,8 @@ def test_the_blocks_of_a_page_run(
         shutil.copytree(ROOT / "scenarios", tmp_path / "scenarios")
         for name in IN_FOLDER:
             (tmp_path / name).symlink_to(ROOT / name)
+        if page == "docs/DECIDE.md":  # as it says
+            shutil.copytree(ROOT / "examples/decide", tmp_path, dirs_exist_ok=True)
     reader = Reader(page, tmp_path, run_stakesim)
     for block in blocks_of(ROOT / page):
         if block.mark not in ("run by", "not run"):
