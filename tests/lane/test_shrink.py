@@ -42,6 +42,15 @@ def test_a_sequence_is_made_short_and_shows_the_same() -> None:
     assert sum(player.played for player in players) < 200
 
 
+def test_a_wrong_error_is_told_by_the_call_that_must_succeed() -> None:
+    contract = plainly_patched("start > type(uint40).max", "start > 2 ** 39")
+    moves = (Move("createEventRun", "host", ("a", 10**16, 4, 2**39 + 1), value_off=1),)
+    (found,) = Player(contract, World("plain")).play(moves[0], 0).differences
+    assert (found.kind, found.detail) == ("error", "WrongValue, not InvalidStart")
+    _, short, shown = shrink(lambda world: Player(contract, world), World("plain"), moves, found)
+    assert (shown.kind, shown.detail, short[0].value_off) == ("refused", "InvalidStart", 0)
+
+
 def test_a_full_run_of_the_most_seats_becomes_a_small_one_that_is_full() -> None:
     deadline = "if (block.timestamp >= deadline && _isPlatform()) deadline += COMPLETION_GRACE;"
     contract = plainly_patched(deadline, f"{deadline} if (run.seatsBooked == run.maxSeats) deadline = 0;")

@@ -78,6 +78,8 @@ class Difference(NamedTuple):
         detail: What both say, in short: the same for the same cause, whatever the amounts.
         text: A sentence with the amounts.
         position: Position of the move in its sequence.
+        subject: Of a difference in the state, what differs: somebody's wallet, or a view with its arguments; whatever
+            does not exist is one subject.
     """
 
     kind: str
@@ -85,16 +87,12 @@ class Difference(NamedTuple):
     detail: str
     text: str
     position: int
+    subject: str = ""
 
     @property
     def cause(self) -> tuple[str, str, str]:
         """What makes two differences one finding."""
         return self.kind, self.function, self.detail
-
-    @property
-    def subject(self) -> str:
-        """Of a difference in the state, what differs: a view with its arguments, or somebody's wallet."""
-        return self.text.partition(" must ")[0]
 
 
 class MoveResult(NamedTuple):
@@ -123,6 +121,12 @@ def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
 _OF_BOOKINGS = ("BookingCompleted", "BookingNoShow")
 
 
+def _subject(view: ExpectedView) -> str:
+    """What a view is asked about. Whatever does not exist is one subject, as there is no end of it."""
+    says_nothing = view.results == ((),) if view.error is None else view.error[0].startswith("Unknown")
+    return f"{view.function} of nothing" if says_nothing else f"{view.function}{view.args}"
+
+
 class Player:
     """Plays moves in one world, sequence after sequence.
 
@@ -132,6 +136,7 @@ class Player:
         own_functions: Names and argument types of functions that only this contract has.
         spoiled_by: The world's first moves that already show a difference; empty as a rule.
         wrong_from_start: What differs before any move, and is not told again after one; empty as a rule.
+        wrong_views: Views that are wrong after the world's own moves, and not told again; empty as a rule.
         state: The model's state.
         played: How many moves were played.
         ordered: Whether events must come in the order of the rules.
@@ -175,6 +180,7 @@ class Player:
             liberties=self._traits.liberties,
         )
         self.spoiled_by: tuple[Move, ...] = ()
+        self.wrong_views: list[Difference] = []
         self._moves: list[Move] = []
         self._encoded_views: dict[ExpectedView, tuple[bytes, bytes]] = {}
         self._sequences = 0
@@ -184,7 +190,14 @@ class Player:
         self._wrong_from_start = {each.subject for each in self.wrong_from_start}
         for position, move in enumerate(self.world.moves, start=1):
             last = position == len(self.world.moves)
-            if self.play(move, position).differences or (last and self.check_state(position, after=move.function)):
+            found = self.play(move, position).differences
+            if last and not found:
+                found = self.check_state(position, after=move.function)
+                if found and all(each.kind == "view" for each in found):  # what views tell spoils nothing else
+                    self.wrong_views = found
+                    self._wrong_from_start |= {each.subject for each in found}
+                    break
+            if found:
                 self.spoiled_by = self.world.moves[:position]
                 return
         self._begin()
@@ -294,8 +307,10 @@ class Player:
         return MoveResult(done, None, [difference], undone=True)
 
     def _check_refusal(self, move: Move, index: int, done: Executed, refused: RefusedError) -> Iterator[Difference]:
-        """Compares the errors, of a contract that has those of the rules."""
-        if not self._has_errors or (move.gas is not None and self._reason(done) in _WANT_OF_GAS):
+        """Compares the errors, of a contract that has those of the rules; for a call of nothing there is none."""
+        if refused.error == "NoSuchFunction" or not self._has_errors:
+            return
+        if move.gas is not None and self._reason(done) in _WANT_OF_GAS:
             return
         codec = self.arena.codec
         expected = b"" if refused.error == "NotPayable" else codec.error(refused.error, refused.arguments)
@@ -355,11 +370,11 @@ class Player:
         differences = []
         for view, (data, reverted) in zip(views, answers, strict=True):
             if (text := self._wrong_view(view, data, ok=not reverted)) is not None:
-                differences.append(Difference("view", view.function, f"after {after}", text, index))
+                differences.append(Difference("view", view.function, f"after {after}", text, index, _subject(view)))
         for party, wei, due in zip((*PARTIES, CONTRACT), balances, due_wei, strict=True):
             if wei != due:
                 text = f"{party} must have {due} wei after {after}, and has {wei - due:+} wei"
-                differences.append(Difference("wei", "wallets", f"after {after}", text, index))
+                differences.append(Difference("wei", "wallets", f"after {after}", text, index, party))
         return [each for each in differences if each.subject not in self._wrong_from_start]
 
     def _encoded(self, view: ExpectedView) -> tuple[bytes, bytes]:

@@ -10,6 +10,8 @@ from stakesim.lane.play import ENDLESS, Difference, Player, World
 
 _MOST_MOVES, _MOST_TIMES = 6_000, 100
 """Moves that are played at most to make a sequence short: so many, and so many for each of its moves."""
+Cause: TypeAlias = tuple[str, str, str]
+"""See `Difference.cause`."""
 _PRICE = 10**16
 """Wei a seat, of an ordinary run."""
 _FEW = 20
@@ -36,7 +38,7 @@ def shrink(
             break
         player = open_player(simpler)
         candidate = (*world.moves, *best)
-        found = first_difference(player, candidate, difference.cause)
+        found = first_difference(player, candidate, *causes_of(shown))
         if found is not None:
             candidate = candidate[: found.position + 1]
             return simpler, *_shortest(player, candidate, found)
@@ -79,7 +81,7 @@ class _Shortening:
         if not self.has_moves_left:
             return False
         candidate = renumbered(candidate, self.made, kept)
-        found = first_difference(self._player, candidate, self.shown.cause)
+        found = first_difference(self._player, candidate, *causes_of(self.shown))
         if found is None:
             return False
         self.moves, self.shown = tuple(candidate)[: found.position + 1], found
@@ -164,17 +166,28 @@ _RUN_AT = {"bookEvent": 0, "bookEventFor": 1, "completeEvent": 0, "cancelEvent":
 """Position of the run's id among the arguments."""
 
 
-def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, str, str]) -> Difference | None:
-    """Plays a sequence and returns the first difference with this cause."""
+def causes_of(difference: Difference) -> tuple[Cause, ...]:
+    """The cause of a difference, and those that tell the same more simply.
+
+    Where the error is another than it must be, the contract may have a check too many or one too few: a call that must
+    succeed and fails with this error, or one that must fail with the other and succeeds, shows the same.
+    """
+    if difference.kind != "error":
+        return (difference.cause,)
+    due, actual = difference.detail.split(", not ")
+    return difference.cause, ("refused", difference.function, actual), ("accepted", difference.function, due)
+
+
+def first_difference(player: Player, moves: Sequence[Move], *causes: Cause) -> Difference | None:
+    """Plays a sequence and returns the first difference with one of these causes."""
+    kind, function, detail = causes[0]
     player.restart()
     for position, move in enumerate(moves):
         differences = player.play(move, position).differences
-        if cause[0] in ("view", "wei", ENDLESS) and cause[2] == f"after {move.function}":
-            differences = player.check_state(
-                position, after=move.function, only=None if cause[0] == ENDLESS else cause[1]
-            )
+        if kind in ("view", "wei", ENDLESS) and detail == f"after {move.function}":
+            differences = player.check_state(position, after=move.function, only=None if kind == ENDLESS else function)
         for difference in differences:
-            if difference.cause == cause:
+            if difference.cause in causes:
                 return difference
     return None
 
@@ -235,6 +248,7 @@ def simpler_moves(move: Move) -> Iterator[Move]:
         yield move._replace(value_off=0)
     if move.when not in (When(), When(seconds=1)):
         yield move._replace(when=When())
+        yield move._replace(when=When(seconds=1))
     if move.function in ("createEventRun", "createEventRunFor"):
         *owner, experience, price, seats, start = move.args
         for simple in (
