@@ -281,6 +281,16 @@ actions:
 """
 
 
+def test_a_story_says_what_is_called_where_there_is_no_function_and_no_letter() -> None:
+    told = [
+        describe_action(CallFunction(function=function, args=args, by="guest"))
+        for function, args in (("receive", ()), ("fallback", ()), ("createEventRun", ("\x00\udcff", 1)))
+    ]
+    assert told[0].startswith("guest sends plain ether")
+    assert told[1].startswith("guest calls a function that does not exist")
+    assert told[2] == "guest calls createEventRun('\\x00\\udcff', 1)"
+
+
 def test_roles_of_addresses_that_are_no_partys_are_no_finding() -> None:
     environment = open_environment("revm", None, "contract")
     assert run_scenario(environment, loads(ROLES_OF_NOBODY)).findings == []
