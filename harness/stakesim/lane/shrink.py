@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from stakesim.lane.moves import SCRIPT, SET_IDS, Move, When
+from stakesim.lane.moves import SCRIPT, SET_IDS, Moment, Move, When
 from stakesim.lane.play import ENDLESS, Difference, Player, World
 
 _MOST_MOVES, _MOST_TIMES = 6_000, 100
@@ -14,6 +14,7 @@ Cause: TypeAlias = tuple[str, str, str]
 """See `Difference.cause`."""
 _PRICE = 10**16
 """Wei a seat, of an ordinary run."""
+_EDGES: tuple[Moment, ...] = ("start", "deadline")
 _FEW = 20
 """Of sequences shorter than this any two moves are left out together."""
 
@@ -197,8 +198,14 @@ _Candidate: TypeAlias = tuple[Sequence[int], tuple[Move, ...]]
 
 
 def _simpler(moves: tuple[Move, ...], made: Sequence[_Made | None]) -> Iterator[_Candidate]:
-    """Sequences without two moves, and with simpler ones."""
+    """Sequences without two moves, without one that only lets time pass, and with simpler ones."""
     everything = list(range(len(moves)))
+    last, at = moves[-1], _RUN_AT.get(moves[-1].function)
+    for gone in everything[:-1] if at is not None and len(moves) < _FEW else ():
+        kept = [position for position in everything if position != gone]
+        for moment in _EDGES:
+            at_edge = last._replace(when=When(moment, last.args[at], 0))
+            yield kept, (*(moves[position] for position in kept[:-1]), at_edge)
     for first in everything if len(moves) < _FEW else ():
         for second in range(first + 2, len(moves)):
             kept = [position for position in everything if position not in (first, second)]
