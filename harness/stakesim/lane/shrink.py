@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 from stakesim.lane.moves import SCRIPT, SET_IDS, Moment, Move, When
@@ -200,11 +201,12 @@ _Candidate: TypeAlias = tuple[Sequence[int], tuple[Move, ...]]
 def _simpler(moves: tuple[Move, ...], made: Sequence[_Made | None]) -> Iterator[_Candidate]:
     """Sequences without two moves, without one that only lets time pass, and with simpler ones."""
     everything = list(range(len(moves)))
-    last, at = moves[-1], _RUN_AT.get(moves[-1].function)
-    for gone in everything[:-1] if at is not None and len(moves) < _FEW else ():
-        kept = [position for position in everything if position != gone]
-        for moment in _EDGES:
-            at_edge = last._replace(when=When(moment, last.args[at], 0))
+    last = moves[-1]
+    if last.function in _RUN_AT and len(moves) < _FEW:
+        run = last.args[_RUN_AT[last.function]]
+        for gone, moment in product(everything[:-1], _EDGES):
+            kept = [position for position in everything if position != gone]
+            at_edge = last._replace(when=When(moment, run, 0))
             yield kept, (*(moves[position] for position in kept[:-1]), at_edge)
     for first in everything if len(moves) < _FEW else ():
         for second in range(first + 2, len(moves)):
