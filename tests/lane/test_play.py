@@ -172,6 +172,16 @@ def test_what_shows_a_planted_bug_is_right_on_the_sound_contract(name: str, move
     assert len(_differences(Player(planted_contract(name), World("plain")), moves)) == 1
 
 
+def test_only_calls_of_one_second_are_in_one_block() -> None:
+    price = "uint256 payment = run.pricePerSeat * seats;"
+    once = f"if (_bookings[_totals.lastBookingId].bookedAt == block.number) revert InvalidSeats(seats); {price}"
+    contract = plainly_patched(price, once, ("bookedAt = uint40(block.timestamp)", "bookedAt = uint40(block.number)"))
+    book = Move("bookEvent", "guest", (1, 1))
+    for when, fails in ((When(seconds=1), False), (SAME_BLOCK, True)):
+        found = _differences(Player(contract, World("plain")), [CREATE, book, book._replace(when=when)])
+        assert bool(found) == fails
+
+
 def test_a_contract_may_say_in_its_own_words_that_there_is_no_such_function() -> None:
     own_words = """
         error NotAFunction();
