@@ -144,7 +144,7 @@ def _weights(state: State) -> dict[str, float]:
         "operator": 2,
         "pause": 4 if state.paused else 1,
         "ownership": 4 if state.pending_owner else 1.5,
-        "script": 6,
+        "script": 12 if any(name in state.credits for name in PUPPETS) else 6,
         "force ether": 0.3,
         "call of nothing": 0.3,
         "pay a puppet": 10 if _does_something(state) else 0,
@@ -262,13 +262,18 @@ def _script(rng: Random, state: State) -> Move:
     owed = [party for party in PUPPETS if _owed(state, party)]
     puppet = rng.choice(owed if owed and rng.random() < 0.7 else PUPPETS)
     draw = rng.random()
-    if draw < 0.5:
+    if draw < (0.3 if puppet in state.credits else 0.5):
         return Move(SCRIPT, puppet, (rng.choice(_MODES if state.full_interface else _PLAIN_MODES), None))
     nested = _DRAWERS[rng.choice(_REENTERED)](rng, state)
-    if draw < 0.85 and (own := _own(state, puppet)):  # by the name first, as there are many bookings
-        function = rng.choice(sorted({move.function for move in own}))
-        nested = rng.choice([move for move in own if move.function == function])
+    if draw < 0.9 and (own := _own(state, puppet)):
+        nested = _one(rng, own)
     return Move(SCRIPT, puppet, ("accepts", Nested(nested.function, nested.args)))
+
+
+def _one(rng: Random, moves: Sequence[Move]) -> Move:
+    """One of the moves: first a function, as there may be many moves of one."""
+    function = rng.choice(sorted({move.function for move in moves}))
+    return rng.choice([move for move in moves if move.function == function])
 
 
 def _own(state: State, puppet: str) -> list[Move]:
@@ -319,8 +324,12 @@ def _does_something(state: State) -> list[str]:
 
 
 def _pay(rng: Random, state: State) -> Move:
-    """Pays a puppet that does something with ether."""
-    owed = _owed(state, rng.choice(_does_something(state)))
+    """Pays a puppet that does something with ether; if it calls, most often by a withdrawal, which gives it the gas."""
+    puppet = rng.choice(_does_something(state))
+    owed = _owed(state, puppet)
+    withdrawals = [move for move in owed if move.function.startswith("withdraw")]
+    if withdrawals and state.receivers[puppet].call and rng.random() < 0.6:
+        return _one(rng, withdrawals)
     return rng.choice(owed) if owed else _book(rng, state)
 
 
