@@ -172,6 +172,26 @@ def test_what_shows_a_planted_bug_is_right_on_the_sound_contract(name: str, move
     assert len(_differences(Player(planted_contract(name), World("plain")), moves)) == 1
 
 
+def test_who_enters_again_is_told_where_they_try_it_once_more_meanwhile() -> None:
+    """The refund of the booking that is cancelled meanwhile is a payment, too: its call fails, and is told first."""
+    contract = planted_contract("cancel-booking-during-withdrawal")
+    moves = [
+        CREATE,
+        *(Move("bookEvent", "trudy", (1, 1)) for _ in range(2)),
+        Move(SCRIPT, "trudy", ("refuses", None)),
+        Move("cancelBooking", "trudy", (1,)),
+        Move(SCRIPT, "trudy", ("accepts", Nested("cancelBooking", (2,)))),
+        Move("withdraw", "trudy"),
+    ]
+    (found,) = _differences(Player(contract, World("plain")), moves)
+    entered = "cancelBooking while it was paid, which must fail"
+    assert found.cause == ("reentered", "withdraw", entered)
+    story = to_scenario(Player(contract, World("plain")), World("plain"), moves, found, name="entered")
+    with closing(open_environment("revm", contract, "contract")) as environment:
+        (broken,) = run_scenario(environment, story).findings
+    assert broken.message == f"trudy called {entered}"
+
+
 def test_only_calls_of_one_second_are_in_one_block() -> None:
     price = "uint256 payment = run.pricePerSeat * seats;"
     once = f"if (_bookings[_totals.lastBookingId].bookedAt == block.number) revert InvalidSeats(seats); {price}"

@@ -34,11 +34,12 @@ from stakesim.lane.moves import (
     script_of,
     time_of,
 )
-from stakesim.lane.take_over import orders, pays_a_puppet, take_over_deferrals, take_over_own_function
+from stakesim.lane.take_over import pays_a_puppet, take_over_deferrals, take_over_own_function
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.deployed_interface import DEPLOYED, may_refuse
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, PAYING, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, State, initial_state
+from stakesim.model.transfers import orders
 from stakesim.model.views import ExpectedView, expected_views, says_nothing
 from stakesim.scenario.actions import Terms
 
@@ -257,10 +258,7 @@ class Player:
         if not done.ok:
             return self._check_failure(move, index, done, call)
         try:
-            if self._full_interface:
-                effects = execute(state, call, arena.reentries(done.logs))
-            else:
-                effects = self._execute(call, move, done)
+            effects = self._execute(call, move, done)
         except RefusedError as refused:
             self._undo_last()
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
@@ -269,23 +267,31 @@ class Player:
         return MoveResult(done, None, list(self._check_effects(move, index, done, effects)), returned=effects.returned)
 
     def _execute(self, call: ContractCall, move: Move, done: Executed) -> Effects:
-        """Carries out in the model what a contract with only the deployed interface did.
+        """Carries out in the model what the contract did.
 
-        A receiver may enter such a contract while it is paid, and so be paid in between. What it tells of the inner
-        call comes first, so other orders are tried if that one does not agree.
+        A receiver that enters the contract while it is paid may be paid in between. What it tells of the inner call
+        comes first, so other orders are tried: of a contract that must not be entered, until one says who entered; of
+        one with only the deployed interface, which may be, until one agrees.
         """
+        told = {name: tuple(each) for name, each in self.arena.reentries(done.logs).items()}
+        if self._full_interface and not any(map(any, told.values())):
+            return execute(self.state, call, {name: iter(each) for name, each in told.items()})
         first: tuple[State, Effects] | None = None
-        for order in orders(self.arena.reentries(done.logs)):
+        for order in orders(told):
             state = self.state.copy()
             effects = execute(state, call, {name: iter(each) for name, each in order.items()})
-            if next(self._check_effects(move, 0, done, effects), None) is None:
+            if self._full_interface:
+                fits = bool(effects.wrong_reentries)
+            else:
+                fits = next(self._check_effects(move, 0, done, effects), None) is None
+            if fits:
                 break
             first = first or (state, effects)
         else:
             assert first is not None
             state, effects = first
         self.state = state
-        if effects.payouts:
+        if effects.payouts and not self._full_interface:
             take_over_deferrals(state, self.arena, effects)
         return effects
 
