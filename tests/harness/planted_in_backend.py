@@ -244,4 +244,20 @@ PLANTS = [
         "position(rows[part.limit]) if len(rows) > part.limit",
         "api",
     ),
+    Plant(
+        "who is listed and has cancelled is left out of the list",
+        RUNS,
+        "            for booking_id in attended_booking_ids:\n                if booking_id not in on_chain:",
+        "            for booking_id in attended_booking_ids:\n"
+        "                with self._database.autocommit() as connection:\n"
+        "                    status = select(_bookings.status).where(_bookings.id == booking_id)\n"
+        '                    if connection.scalar(status) == "cancelled":\n                        continue\n'
+        "                if booking_id not in on_chain:",
+    ),
+    Plant(
+        "a rate is compared with the first that was accepted, not the last",
+        "services.pricing",
+        "        self.last = rate\n",
+        "        self.last = self.last or rate\n",
+    ),
 ]

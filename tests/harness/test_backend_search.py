@@ -4,6 +4,7 @@ import sys
 from contextlib import ExitStack, closing
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import app.main  # noqa: F401 - its functions are patched
 import pytest
@@ -25,6 +26,7 @@ from stakesim.search.variants import Tried, options_of
 
 EASY = ("a start at +05:30 is stored", "a run with its last seat booked")
 """Planted faults that quick runs look for, by the beginning of their names."""
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 SAID = ("the rate is read twice", "a refund is lost", "the idempotency key is dropped on the route that expires")
 
 EVERY_USE_CASE = """
@@ -84,6 +86,18 @@ def test_one_scenario_can_say_what_shows_the_kinds_that_no_scenario_could(enviro
     story = loads(EVERY_USE_CASE.replace("OPTION", "reorganised: moved"))
     with planted(plant):
         assert not run_scenario(environments[plant.driver], story).ok
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plant", "scenario"),
+    [("who is listed and has cancelled", "wrong-attendance-list"), ("a rate is compared", "bad-price-feed")],
+)
+def test_a_scripted_scenario_shows_what_a_short_search_may_miss(environments, plant, scenario):
+    story = load(SCENARIOS / f"{scenario}.yaml")
+    with planted(next(one for one in PLANTS if one.name.startswith(plant))):
+        assert not run_scenario(environments["services"], story).ok
+    assert run_scenario(environments["services"], story).ok
 
 
 @pytest.mark.slow

@@ -1,26 +1,28 @@
 """The lane's parts: what it encodes, what it plays, and what it makes of a sequence."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from random import Random
 from typing import get_args
 
 import pytest
 from lane_helpers import findings, planted_contract, sound_contract
+from plainly_patched import plainly_patched
 from stakesim.evm.required_abi import stake_abi
 from stakesim.lane.arena import Arena
 from stakesim.lane.counters import find_counters
 from stakesim.lane.draw import draw_move
-from stakesim.lane.moves import LEAST, PREPARATIONS, SCRIPT, SET_IDS, Move, Nested, When, call_of
+from stakesim.lane.moves import LEAST, PREPARATIONS, SAME_BLOCK, SCRIPT, SET_IDS, Move, Nested, When, call_of
 from stakesim.lane.play import Difference, Player, World
 from stakesim.lane.shrink import renumbered
 from stakesim.lane.story import pytest_file, to_scenario
 from stakesim.lane.worlds import worlds
-from stakesim.model.rules import RECEIVE
+from stakesim.model.rules import CALLS_OF_NOTHING, FALLBACK
 from stakesim.runner.environment import open_environment
 from stakesim.runner.narrative import describe_action
 from stakesim.runner.scenario_run import run_scenario
-from stakesim.scenario.actions import ReceiverMode, ScriptReceiver
-from stakesim.scenario.scenario import dump, loads
+from stakesim.scenario.actions import Actor, CallFunction, ReceiverMode, ScriptReceiver
+from stakesim.scenario.scenario import Scenario, dump, loads
 
 PRICE = 10**16
 DAY = 86_400
@@ -46,7 +48,7 @@ def test_calls_are_encoded_as_eth_abi_encodes_them(campaign_seed: int) -> None:
     player = Player(sound_contract(), World("plain"))
     codec, addresses, compared = player.arena.codec, player.arena.addresses, 0
     for move in _drawn(player, campaign_seed, 300):
-        if move.function in (*PREPARATIONS, RECEIVE):
+        if move.function in (*PREPARATIONS, *CALLS_OF_NOTHING):
             continue
         if any(isinstance(arg, str) and not arg.isprintable() for arg in move.args):
             continue
@@ -107,7 +109,7 @@ def test_a_payout_that_is_entered_again_takes_the_gas_that_it_takes_on_a_chain()
     assert executed.gas == next(row.gas for row in reversed(rows) if row.gas)
 
 
-@pytest.mark.parametrize("name", ["fee-rounded-up", "withdraw-clears-after-call"])
+@pytest.mark.parametrize("name", ["fee-rounded-up", "withdraw-clears-after-call", "unknown-calls-take-ether"])
 def test_a_story_fails_as_a_scenario_and_passes_on_the_sound_contract(name: str, campaign_seed: int) -> None:
     contract = planted_contract(name)
     (found, *_) = findings(contract, campaign_seed, sequences=6_000)
@@ -142,6 +144,80 @@ def test_a_receiver_that_enters_again_while_it_is_paid_is_refused() -> None:
             found for position, move in enumerate(moves) for found in player.play(move, position).differences
         ]
         assert (differences == []) == refused
+
+
+@pytest.mark.parametrize(
+    ("name", "moves"),
+    [
+        (
+            "cancel-booking-during-withdrawal",
+            [
+                CREATE,
+                *(Move("bookEvent", "mallory", (1, 1)) for _ in range(2)),
+                Move(SCRIPT, "mallory", ("refuses", None)),
+                Move("cancelBooking", "mallory", (1,)),
+                Move(SCRIPT, "mallory", ("accepts", Nested("cancelBooking", (2,)))),
+                Move("withdraw", "mallory"),
+            ],
+        ),
+        (
+            "second-booking-of-a-second-refused",
+            [CREATE, Move("bookEvent", "guest", (1, 1)), Move("bookEvent", "guest", (1, 1), when=SAME_BLOCK)],
+        ),
+        ("unknown-calls-take-ether", [Move(FALLBACK, "guest", value_off=1)]),
+    ],
+)
+def test_what_shows_a_planted_bug_is_right_on_the_sound_contract(name: str, moves: list[Move]) -> None:
+    assert _differences(Player(sound_contract(), World("plain")), moves) == []
+    assert len(_differences(Player(planted_contract(name), World("plain")), moves)) == 1
+
+
+def test_who_enters_again_is_told_where_they_try_it_once_more_meanwhile() -> None:
+    """The refund of the booking that is cancelled meanwhile is a payment, too: its call fails, and is told first."""
+    contract = planted_contract("cancel-booking-during-withdrawal")
+    moves = [
+        CREATE,
+        *(Move("bookEvent", "trudy", (1, 1)) for _ in range(2)),
+        Move(SCRIPT, "trudy", ("refuses", None)),
+        Move("cancelBooking", "trudy", (1,)),
+        Move(SCRIPT, "trudy", ("accepts", Nested("cancelBooking", (2,)))),
+        Move("withdraw", "trudy"),
+    ]
+    (found,) = _differences(Player(contract, World("plain")), moves)
+    entered = "cancelBooking while it was paid, which must fail"
+    assert found.cause == ("reentered", "withdraw", entered)
+    story = to_scenario(Player(contract, World("plain")), World("plain"), moves, found, name="entered")
+    with closing(open_environment("revm", contract, "contract")) as environment:
+        (broken,) = run_scenario(environment, story).findings
+    assert broken.message == f"trudy called {entered}"
+
+
+def test_only_calls_of_one_second_are_in_one_block() -> None:
+    price = "uint256 payment = run.pricePerSeat * seats;"
+    once = f"if (_bookings[_totals.lastBookingId].bookedAt == block.number) revert InvalidSeats(seats); {price}"
+    contract = plainly_patched(price, once, ("bookedAt = uint40(block.timestamp)", "bookedAt = uint40(block.number)"))
+    book = Move("bookEvent", "guest", (1, 1))
+    for when, fails in ((When(seconds=1), False), (SAME_BLOCK, True)):
+        found = _differences(Player(contract, World("plain")), [CREATE, book, book._replace(when=when)])
+        assert bool(found) == fails
+
+
+def test_a_contract_may_say_in_its_own_words_that_there_is_no_such_function() -> None:
+    own_words = """
+        error NotAFunction();
+        receive() external payable { revert NotAFunction(); }
+        fallback() external payable { revert NotAFunction(); }
+    """
+    place = "// ---------------------------------------------------------------- money in"
+    contract = plainly_patched(place, own_words)
+    moves = [Move(call, "guest", value_off=wei) for call in CALLS_OF_NOTHING for wei in (0, 1)]
+    assert _differences(Player(contract, World("plain")), moves) == []
+    calls = tuple(
+        CallFunction(function=move.function, by=move.by, value=move.value_off, fails="NoSuchFunction") for move in moves
+    )
+    story = Scenario(name="refused", story="Nothing is called.", actors={"guest": Actor()}, actions=calls)
+    with closing(open_environment("revm", contract, "contract")) as environment:
+        assert run_scenario(environment, story).findings == []
 
 
 def test_least_gas_is_the_least_with_which_a_settlement_succeeds() -> None:
@@ -233,6 +309,16 @@ actions:
   - {do: call, function: setOperator, args: ["0x5757575757575757575757575757575757575757", true], by: platform}
   - {do: call, function: setOperator, args: [zero address, false], by: platform}
 """
+
+
+def test_a_story_says_what_is_called_where_there_is_no_function_and_no_letter() -> None:
+    told = [
+        describe_action(CallFunction(function=function, args=args, by="guest"))
+        for function, args in (("receive", ()), ("fallback", ()), ("createEventRun", ("\x00\udcff", 1)))
+    ]
+    assert told[0].startswith("guest sends plain ether")
+    assert told[1].startswith("guest calls a function that does not exist")
+    assert told[2] == "guest calls createEventRun('\\x00\\udcff', 1)"
 
 
 def test_roles_of_addresses_that_are_no_partys_are_no_finding() -> None:

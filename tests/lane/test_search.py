@@ -72,6 +72,25 @@ def test_a_view_that_is_wrong_for_long_does_not_hide_who_gets_too_much(campaign_
     assert {("view", "getEventRun"), ("wei", "wallets")} <= {cause[:2] for cause in search.findings}
 
 
+@pytest.mark.parametrize(
+    ("sound", "wrong", "view"),
+    [
+        (
+            "_sorted(_read(_runBookings[eventRunId], 0, _runs[eventRunId].bookings))",
+            "_sorted(_read(_runBookings[eventRunId], 0, _existing(eventRunId).bookings))",
+            "getEventBookings",
+        ),
+        ("hostStakeWithdrawn: run.status != RunStatus.Active,", "hostStakeWithdrawn: false,", "getEventRun"),
+    ],
+    ids=["of what does not exist", "of what does"],
+)
+def test_a_wrong_view_keeps_no_world_from_being_tried(sound: str, wrong: str, view: str, campaign_seed: int) -> None:
+    search = LaneSearch(plainly_patched(sound, wrong), campaign_seed)
+    search.run(sequences=50, watch=lambda: True)
+    assert {(kind, function) for kind, function, _ in search.findings} == {("view", view)}
+    assert search.skipped == {}
+
+
 def test_a_mutant_that_is_wrong_from_the_start_is_killed() -> None:
     sound = LaneSearch(sound_contract(), 1)
     sound.run(sequences=5, watch=lambda: True)

@@ -6,7 +6,7 @@ import pytest
 from lane_helpers import planted_contract, sound_contract
 from plainly_patched import plainly_patched
 from stakesim.lane.draw import draw_move
-from stakesim.lane.moves import Move
+from stakesim.lane.moves import Move, When
 from stakesim.lane.play import Player, World
 from stakesim.lane.shrink import first_difference, shrink, simpler_moves
 from stakesim.lane.worlds import worlds
@@ -40,6 +40,34 @@ def test_a_sequence_is_made_short_and_shows_the_same() -> None:
     assert (world, shown.cause) == (World("plain"), CAUSE)
     assert short == (Move("createEventRunFor", "stranger", ("host", "a", 10**16, 1, 10 * DAY)),)
     assert sum(player.played for player in players) < 200
+
+
+def test_a_wrong_error_is_told_by_the_call_that_must_succeed() -> None:
+    contract = plainly_patched("start > type(uint40).max", "start > 2 ** 39")
+    moves = (Move("createEventRun", "host", ("a", 10**16, 4, 2**39 + 1), value_off=1),)
+    (found,) = Player(contract, World("plain")).play(moves[0], 0).differences
+    assert (found.kind, found.detail) == ("error", "WrongValue, not InvalidStart")
+    _, short, shown = shrink(lambda world: Player(contract, world), World("plain"), moves, found)
+    assert (shown.kind, shown.detail, short[0].value_off) == ("refused", "InvalidStart", 0)
+
+
+def test_a_call_that_only_lets_time_pass_is_left_out() -> None:
+    wrong = "if (block.timestamp >= deadline) revert TooLate(run.start);\n\n        uint256 stake"
+    contract = plainly_patched(
+        "if (block.timestamp >= deadline) revert TooLate(deadline);\n\n        uint256 stake", wrong
+    )
+    moves = (
+        Move("createEventRun", "host", ("a", 10**16, 1, 10 * DAY)),
+        Move("createEventRun", "host", ("a", 10**16, 1, 30 * DAY)),
+        Move("expireEvent", "guest", (2,), when=When("deadline", 2, 0)),
+        Move("cancelEvent", "platform", (1,)),
+    )
+    difference = first_difference(
+        Player(contract, World("plain")), moves, ("error", "cancelEvent", "TooLate, not TooLate")
+    )
+    assert difference is not None
+    _, short, _ = shrink(lambda world: Player(contract, world), World("plain"), moves, difference)
+    assert short == (moves[0], moves[-1]._replace(when=When("deadline", 1, 0)))
 
 
 def test_a_full_run_of_the_most_seats_becomes_a_small_one_that_is_full() -> None:

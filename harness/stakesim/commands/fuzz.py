@@ -217,7 +217,7 @@ def _tell(search: LaneSearch, found: list[ContractFinding], out: Path | None, co
     for finding in found:
         wrong.print(narrate(finding.findings), markup=False)
         if not finding.confirmed:
-            wrong.print("  (the invariants hold when it is played as a scenario)", markup=False)
+            wrong.print(f"  ({finding.why_unconfirmed})", markup=False)
         wrong.print()
     for file in files:
         screen.print(f"written: {file}", markup=False)

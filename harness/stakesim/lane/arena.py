@@ -31,6 +31,8 @@ GAS = TRANSACTION_GAS_CAP
 _TRANSACTION_GAS = 21_000
 _MOST_UNUSED = 300_000
 """Gas that a contract may demand beyond what it uses."""
+_FIRST_BLOCK = 1_438_269_973
+"""Time from which on each second has a number of a block, which is none of another time."""
 _BLOCK_GAS = 2**40
 """Gas for deployments."""
 _VIEW_GAS = 2**26
@@ -110,8 +112,8 @@ class Arena:
     # Execution
 
     def set_time(self, time: int) -> None:
-        """Sets the time of the transactions to come, in seconds since 1970."""
-        self._evm.set_block_env(BlockEnv(1, _ZERO, time))
+        """Sets the time of the transactions to come, in seconds since 1970. Those of one second are in one block."""
+        self._evm.set_block_env(BlockEnv(time - _FIRST_BLOCK, _ZERO, time))
 
     def call(self, party: str, data: bytes, value: int, gas: int | None, origin: str | None = None) -> Executed:
         """Sends a transaction to the stake contract; for a puppet, somebody makes it call.

@@ -13,7 +13,7 @@ from eth_utils.crypto import keccak
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
 from stakesim.evm.batch_reader import ViewAnswer
-from stakesim.model.rules import RECEIVE
+from stakesim.model.rules import CALLS_OF_NOTHING
 from stakesim.model.state import ExpectedEvent
 from stakesim.model.views import ExpectedView
 
@@ -98,9 +98,9 @@ class LaneCodec:
         return int(party, 16) if known is None else known
 
     def call(self, function: str, args: Sequence[Any]) -> bytes:
-        """Call data of a function; of `RECEIVE` there is none."""
-        if function == RECEIVE:
-            return b""
+        """Call data of a function, or of a call of nothing."""
+        if function in CALLS_OF_NOTHING:
+            return CALLS_OF_NOTHING[function]
         selector, encode = self._inputs[function]
         return selector + encode(args)
 
@@ -122,8 +122,8 @@ class LaneCodec:
         return ViewAnswer(self.error(*view.error) or b"", reverted=True)
 
     def has_function(self, name: str) -> bool:
-        """Whether the contract has a function of this name; `RECEIVE` is one that can always be called."""
-        return name == RECEIVE or name in self._inputs
+        """Whether the contract has a function of this name; nothing can always be called."""
+        return name in CALLS_OF_NOTHING or name in self._inputs
 
     def has_event(self, name: str) -> bool:
         """Whether the contract has an event of this name."""

@@ -22,7 +22,7 @@ from stakesim.lane.moves import (
     When,
     deployed_move,
 )
-from stakesim.model.rules import CONTRACT, MAX_SEATS, NOBODY, RECEIVE
+from stakesim.model.rules import CALLS_OF_NOTHING, CONTRACT, MAX_SEATS, NOBODY
 from stakesim.model.state import Booking, Run, State
 from stakesim.scenario.base_action import PLATFORM
 from stakesim.units import DAY, HOUR
@@ -32,6 +32,8 @@ WIDTHS = (8, 16, 32, 40, 64, 96, 128)
 """Bits of the types that contracts cut numbers to."""
 _LARGEST = 2**256 - 1
 EXPERIENCES = ("a", "x" * 31, "y" * 32, "z" * 33, "w" * 64, "v" * 200, "\u0939\u093f\u0928", "\udcff\udc80", "")
+_LENGTHS = (1, 2, 5, 31, 32, 33, 257)
+"""Bytes of a text: a word has 32, and texts below that are stored in another way."""
 PRICES = (1, 3, 9_999, 10**16, 123_456_789_012_345_678, 10**18, 2**63, 2**80 + 1, 2**88 - 1, 2**93 + 7)
 ODD_PRICES = (
     0,
@@ -51,7 +53,7 @@ ODD_SEATS = (0, MAX_SEATS + 1, 127, 128, 129, 255, 256, 257, 258, 2**16 + 1, 2**
 LEADS = (60, HOUR, DAY, 2 * DAY, 3 * DAY, 10 * DAY, 10 * DAY, 40 * DAY)
 ODD_STARTS = (0, -1, 1, -DAY, 2**32, 2**32 + 1, 2**40 - 1, 2**40, 2**40 + 5_000_000_000, 2**64, _LARGEST)
 WRONG_VALUES = (1, -1, 10**15, -(2**90), 2**64, 2**96, 2**99)
-_PAUSES = (1, 1, 1, 60, 60, 60, HOUR, DAY)
+_PAUSES = (0, 1, 1, 1, 60, 60, 60, HOUR, DAY)
 _GAS = (30_000, 600_000)
 _ODD = 0.15
 """Probability that an argument is not what an honest caller would choose."""
@@ -92,7 +94,7 @@ def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> 
         if kind == "bool":
             return rng.random() < 0.5
         if kind == "string":
-            return rng.choice(EXPERIENCES)
+            return _text(rng)
         if kind.endswith("[]"):
             return tuple(rng.choice(numbers) for _ in range(rng.randint(0, 3)))
         width = int(kind.removeprefix("uint") or 256) if kind.startswith("uint") else 8
@@ -114,7 +116,16 @@ def draw_boundary(rng: Random, state: State, value: Any) -> Any:
         return _odd_list(rng, state, value)
     if value in PARTIES or value in (NOBODY, CONTRACT):
         return rng.choice((*PARTIES, NOBODY, CONTRACT))
-    return rng.choice(EXPERIENCES) if isinstance(value, str) else value
+    return _text(rng) if isinstance(value, str) else value
+
+
+def _text(rng: Random) -> str:
+    """A text: one at an edge, or any bytes."""
+    if rng.random() < 0.5:
+        return rng.choice(EXPERIENCES)
+    data = bytearray(rng.randbytes(rng.choice(_LENGTHS)))
+    data[rng.choice((0, -1))] = rng.choice((0, 0, 0x20, 0x7F, 0xFF))
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _weights(state: State) -> dict[str, float]:
@@ -133,9 +144,9 @@ def _weights(state: State) -> dict[str, float]:
         "operator": 2,
         "pause": 4 if state.paused else 1,
         "ownership": 4 if state.pending_owner else 1.5,
-        "script": 6,
+        "script": 12 if any(name in state.credits for name in PUPPETS) else 6,
         "force ether": 0.3,
-        "plain ether": 0.2,
+        "call of nothing": 0.3,
         "pay a puppet": 10 if _does_something(state) else 0,
     }
     return weights if state.full_interface else {kind: weights[kind] for kind in _DEPLOYED}
@@ -145,7 +156,7 @@ def _weights(state: State) -> dict[str, float]:
 
 
 def _create(rng: Random, state: State) -> Move:
-    experience = "a" if rng.random() < 0.7 else rng.choice(EXPERIENCES)
+    experience = "a" if rng.random() < 0.7 else _text(rng)
     price = rng.choice(ODD_PRICES) if rng.random() < _ODD else rng.choice(PRICES)
     seats = rng.choice(ODD_SEATS) if rng.random() < _ODD else rng.choice(SEATS)
     start = rng.choice(ODD_STARTS) if rng.random() < _ODD else rng.choice(LEADS)
@@ -251,12 +262,35 @@ def _script(rng: Random, state: State) -> Move:
     owed = [party for party in PUPPETS if _owed(state, party)]
     puppet = rng.choice(owed if owed and rng.random() < 0.7 else PUPPETS)
     draw = rng.random()
-    if draw < 0.5:
+    if draw < (0.3 if puppet in state.credits else 0.5):
         return Move(SCRIPT, puppet, (rng.choice(_MODES if state.full_interface else _PLAIN_MODES), None))
     nested = _DRAWERS[rng.choice(_REENTERED)](rng, state)
-    if draw < 0.75 and puppet in owed:  # what pays it, once more
-        nested = rng.choice(_owed(state, puppet))
+    if draw < 0.9 and (own := _own(state, puppet)):
+        nested = _one(rng, own)
     return Move(SCRIPT, puppet, ("accepts", Nested(nested.function, nested.args)))
+
+
+def _one(rng: Random, moves: Sequence[Move]) -> Move:
+    """One of the moves: first a function, as there may be many moves of one."""
+    function = rng.choice(sorted({move.function for move in moves}))
+    return rng.choice([move for move in moves if move.function == function])
+
+
+def _own(state: State, puppet: str) -> list[Move]:
+    """What pays, and a puppet may call, now or when a run has started: only a guard refuses it while it is paid."""
+    moves = [move for move in _owed(state, puppet) if move.by == puppet]
+    is_platform = state.acts_for_platform(puppet)
+    for run in list(state.runs.values())[-_RECENT:]:
+        if not run.open:
+            continue
+        active = state.active_bookings_of(run)[-_RECENT:]
+        if run.host == puppet or is_platform:
+            ids = tuple(booking.id for booking in active)
+            moves += [Move("cancelEvent", puppet, (run.id,)), Move("completeEvent", puppet, (run.id, ids))]
+        if state.full_interface:
+            moves.append(Move("expireEvent", puppet, (run.id,)))
+            moves += [Move("cancelBooking", puppet, (booking.id,)) for booking in active if is_platform]
+    return moves
 
 
 def _owed(state: State, puppet: str) -> list[Move]:
@@ -290,8 +324,12 @@ def _does_something(state: State) -> list[str]:
 
 
 def _pay(rng: Random, state: State) -> Move:
-    """Pays a puppet that does something with ether."""
-    owed = _owed(state, rng.choice(_does_something(state)))
+    """Pays a puppet that does something with ether; if it calls, most often by a withdrawal, which gives it the gas."""
+    puppet = rng.choice(_does_something(state))
+    owed = _owed(state, puppet)
+    withdrawals = [move for move in owed if move.function.startswith("withdraw")]
+    if withdrawals and state.receivers[puppet].call and rng.random() < 0.6:
+        return _one(rng, withdrawals)
     return rng.choice(owed) if owed else _book(rng, state)
 
 
@@ -299,8 +337,8 @@ def _force_ether(rng: Random, state: State) -> Move:
     return Move(FORCE_ETHER, rng.choice(SIGNERS), (rng.choice((1, 10**15, 10**18, 2**97)),))
 
 
-def _plain_ether(rng: Random, state: State) -> Move:
-    return Move(RECEIVE, rng.choice(PARTIES), value_off=rng.choice((0, 1, 10**15)))
+def _call_of_nothing(rng: Random, state: State) -> Move:
+    return Move(rng.choice(tuple(CALLS_OF_NOTHING)), rng.choice(PARTIES), value_off=rng.choice((0, 1, 10**15)))
 
 
 _DRAWERS: Mapping[str, _Drawer] = {
@@ -317,12 +355,12 @@ _DRAWERS: Mapping[str, _Drawer] = {
     "ownership": _ownership,
     "script": _script,
     "force ether": _force_ether,
-    "plain ether": _plain_ether,
+    "call of nothing": _call_of_nothing,
     "pay a puppet": _pay,
 }
 _DEPLOYED = (
     *("create", "book", "cancel run", "complete", "withdraw fees"),
-    *("script", "force ether", "plain ether", "pay a puppet"),
+    *("script", "force ether", "call of nothing", "pay a puppet"),
 )
 """Kinds of moves on a contract that has only the deployed interface."""
 _REENTERED = tuple(kind for kind in _DRAWERS if kind not in ("script", "force ether", "pay a puppet"))

@@ -31,7 +31,7 @@ from stakesim.lane.moves import (
 from stakesim.lane.play import VIEWED, Difference, MoveResult, Player, World
 from stakesim.lane.shrink import first_difference
 from stakesim.lane.solidity import Writer, duration, number
-from stakesim.model.rules import ARGUMENTS, CONTRACT, RECEIVE, execute, force_ether
+from stakesim.model.rules import ARGUMENTS, CALLS_OF_NOTHING, CONTRACT, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, RefusedError
 from stakesim.model.views import ExpectedView, expected_views
 
@@ -218,8 +218,8 @@ class _Export:
         return f"{self.writer.party(call.sender)}, {number(call.value)}, {self._data(call)}"
 
     def _data(self, call: ContractCall | ExpectedView) -> str:
-        if call.function == RECEIVE:
-            return '""'
+        if call.function in CALLS_OF_NOTHING:
+            return f'hex"{CALLS_OF_NOTHING[call.function].hex()}"'
         item = self._functions[call.function]
         values = self.writer.values(item["inputs"], call.args)
         if call.function not in ARGUMENTS and isinstance(call, ContractCall):

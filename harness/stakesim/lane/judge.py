@@ -120,8 +120,8 @@ class _Players:
                 player = Player(self._contract, world, self._known.traits)
             except EngineError as error:
                 return LaneKill(UNREACHABLE, world.name, str(error))
-            if player.wrong_from_start:
-                return _kill(player.wrong_from_start[0])
+            if wrong := player.wrong_from_start or player.wrong_views:
+                return _kill(wrong[0])
             if player.spoiled_by:
                 return self._spoiled(world, player.spoiled_by)
             player.ordered = self._known.ordered

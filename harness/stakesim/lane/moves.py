@@ -53,6 +53,10 @@ class When(NamedTuple):
     seconds: int = 60
 
 
+SAME_BLOCK = When(seconds=0)
+"""In the block of the move before, which has one time for all calls."""
+
+
 class Nested(NamedTuple):
     """What a puppet calls while it is paid."""
 
@@ -94,7 +98,7 @@ _STARTS_AT = {"createEventRun": 3, "createEventRunFor": 4}
 
 
 def time_of(state: State, when: When) -> int:
-    """The time of a move's block, in seconds since 1970: after the last one's."""
+    """The time of a move's block, in seconds since 1970: after the last one's, or the same "0 seconds after"."""
     base = state.now
     label = state.run_labels.get(when.run)
     if label is not None and when.moment != "after":
@@ -104,7 +108,7 @@ def time_of(state: State, when: When) -> int:
             "cutoff": start - terms.cancellation_cutoff,
             "deadline": start + terms.completion_grace,
         }[when.moment]
-    return max(state.now + 1, base + when.seconds)
+    return max(state.now + (when != SAME_BLOCK), base + when.seconds)
 
 
 def call_of(state: State, move: Move) -> ContractCall:

@@ -34,11 +34,12 @@ from stakesim.lane.moves import (
     script_of,
     time_of,
 )
-from stakesim.lane.take_over import orders, pays_a_puppet, take_over_deferrals, take_over_own_function
+from stakesim.lane.take_over import pays_a_puppet, take_over_deferrals, take_over_own_function
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.deployed_interface import DEPLOYED, may_refuse
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, PAYING, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, State, initial_state
+from stakesim.model.transfers import orders
 from stakesim.model.views import ExpectedView, expected_views, says_nothing
 from stakesim.scenario.actions import Terms
 
@@ -78,6 +79,8 @@ class Difference(NamedTuple):
         detail: What both say, in short: the same for the same cause, whatever the amounts.
         text: A sentence with the amounts.
         position: Position of the move in its sequence.
+        subject: Of a difference in the state, what differs: somebody's wallet, or a view with its arguments; whatever
+            does not exist is one subject.
     """
 
     kind: str
@@ -85,16 +88,12 @@ class Difference(NamedTuple):
     detail: str
     text: str
     position: int
+    subject: str = ""
 
     @property
     def cause(self) -> tuple[str, str, str]:
         """What makes two differences one finding."""
         return self.kind, self.function, self.detail
-
-    @property
-    def subject(self) -> str:
-        """Of a difference in the state, what differs: a view with its arguments, or somebody's wallet."""
-        return self.text.partition(" must ")[0]
 
 
 class MoveResult(NamedTuple):
@@ -123,6 +122,12 @@ def _phases(events: Sequence[ExpectedEvent]) -> list[str]:
 _OF_BOOKINGS = ("BookingCompleted", "BookingNoShow")
 
 
+def _subject(view: ExpectedView) -> str:
+    """What a view is asked about. Whatever does not exist is one subject, as there is no end of it."""
+    says_nothing = view.results == ((),) if view.error is None else view.error[0].startswith("Unknown")
+    return f"{view.function} of nothing" if says_nothing else f"{view.function}{view.args}"
+
+
 class Player:
     """Plays moves in one world, sequence after sequence.
 
@@ -132,6 +137,7 @@ class Player:
         own_functions: Names and argument types of functions that only this contract has.
         spoiled_by: The world's first moves that already show a difference; empty as a rule.
         wrong_from_start: What differs before any move, and is not told again after one; empty as a rule.
+        wrong_views: Views that are wrong after the world's own moves, and not told again; empty as a rule.
         state: The model's state.
         played: How many moves were played.
         ordered: Whether events must come in the order of the rules.
@@ -175,6 +181,7 @@ class Player:
             liberties=self._traits.liberties,
         )
         self.spoiled_by: tuple[Move, ...] = ()
+        self.wrong_views: list[Difference] = []
         self._moves: list[Move] = []
         self._encoded_views: dict[ExpectedView, tuple[bytes, bytes]] = {}
         self._sequences = 0
@@ -184,7 +191,14 @@ class Player:
         self._wrong_from_start = {each.subject for each in self.wrong_from_start}
         for position, move in enumerate(self.world.moves, start=1):
             last = position == len(self.world.moves)
-            if self.play(move, position).differences or (last and self.check_state(position, after=move.function)):
+            found = self.play(move, position).differences
+            if last and not found:
+                found = self.check_state(position, after=move.function)
+                if found and all(each.kind == "view" for each in found):  # what views tell spoils nothing else
+                    self.wrong_views = found
+                    self._wrong_from_start |= {each.subject for each in found}
+                    break
+            if found:
                 self.spoiled_by = self.world.moves[:position]
                 return
         self._begin()
@@ -244,10 +258,7 @@ class Player:
         if not done.ok:
             return self._check_failure(move, index, done, call)
         try:
-            if self._full_interface:
-                effects = execute(state, call, arena.reentries(done.logs))
-            else:
-                effects = self._execute(call, move, done)
+            effects = self._execute(call, move, done)
         except RefusedError as refused:
             self._undo_last()
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
@@ -256,23 +267,31 @@ class Player:
         return MoveResult(done, None, list(self._check_effects(move, index, done, effects)), returned=effects.returned)
 
     def _execute(self, call: ContractCall, move: Move, done: Executed) -> Effects:
-        """Carries out in the model what a contract with only the deployed interface did.
+        """Carries out in the model what the contract did.
 
-        A receiver may enter such a contract while it is paid, and so be paid in between. What it tells of the inner
-        call comes first, so other orders are tried if that one does not agree.
+        A receiver that enters the contract while it is paid may be paid in between. What it tells of the inner call
+        comes first, so other orders are tried: of a contract that must not be entered, until one says who entered; of
+        one with only the deployed interface, which may be, until one agrees.
         """
+        told = {name: tuple(each) for name, each in self.arena.reentries(done.logs).items()}
+        if self._full_interface and not any(map(any, told.values())):
+            return execute(self.state, call, {name: iter(each) for name, each in told.items()})
         first: tuple[State, Effects] | None = None
-        for order in orders(self.arena.reentries(done.logs)):
+        for order in orders(told):
             state = self.state.copy()
             effects = execute(state, call, {name: iter(each) for name, each in order.items()})
-            if next(self._check_effects(move, 0, done, effects), None) is None:
+            if self._full_interface:
+                fits = bool(effects.wrong_reentries)
+            else:
+                fits = next(self._check_effects(move, 0, done, effects), None) is None
+            if fits:
                 break
             first = first or (state, effects)
         else:
             assert first is not None
             state, effects = first
         self.state = state
-        if effects.payouts:
+        if effects.payouts and not self._full_interface:
             take_over_deferrals(state, self.arena, effects)
         return effects
 
@@ -294,8 +313,10 @@ class Player:
         return MoveResult(done, None, [difference], undone=True)
 
     def _check_refusal(self, move: Move, index: int, done: Executed, refused: RefusedError) -> Iterator[Difference]:
-        """Compares the errors, of a contract that has those of the rules."""
-        if not self._has_errors or (move.gas is not None and self._reason(done) in _WANT_OF_GAS):
+        """Compares the errors, of a contract that has those of the rules; for a call of nothing there is none."""
+        if refused.error == "NoSuchFunction" or not self._has_errors:
+            return
+        if move.gas is not None and self._reason(done) in _WANT_OF_GAS:
             return
         codec = self.arena.codec
         expected = b"" if refused.error == "NotPayable" else codec.error(refused.error, refused.arguments)
@@ -355,11 +376,11 @@ class Player:
         differences = []
         for view, (data, reverted) in zip(views, answers, strict=True):
             if (text := self._wrong_view(view, data, ok=not reverted)) is not None:
-                differences.append(Difference("view", view.function, f"after {after}", text, index))
+                differences.append(Difference("view", view.function, f"after {after}", text, index, _subject(view)))
         for party, wei, due in zip((*PARTIES, CONTRACT), balances, due_wei, strict=True):
             if wei != due:
                 text = f"{party} must have {due} wei after {after}, and has {wei - due:+} wei"
-                differences.append(Difference("wei", "wallets", f"after {after}", text, index))
+                differences.append(Difference("wei", "wallets", f"after {after}", text, index, party))
         return [each for each in differences if each.subject not in self._wrong_from_start]
 
     def _encoded(self, view: ExpectedView) -> tuple[bytes, bytes]:

@@ -120,6 +120,7 @@ class LaneSearch:
         self._storage: StorageSignals | None = None
         self._everywhere = _Kept(self.corpus, [])
         self._kept: dict[str, _Kept] = {}
+        self._known_causes: set[tuple[str, str, str]] = set()
         self._began = time.monotonic()
         full_interface = not missing_extension(self.contract.abi)
         for world in self.worlds or worlds(self.traits.terms, self.traits.max_seats):
@@ -139,6 +140,9 @@ class LaneSearch:
                 plain = self.open_player(World(world.name, world.terms, world.time))
                 self._report_state(plain, (), player.spoiled_by)
                 continue
+            if player.wrong_views:
+                plain = self.open_player(World(world.name, world.terms, world.time))
+                self._report_state(plain, player.wrong_views, world.moves)
             if world.name == LAST_IDS and _ids_go_on(player):
                 self.skipped[world.name] = "its ids go on beyond 32 bits"
                 continue
@@ -355,15 +359,19 @@ class LaneSearch:
         return min(few, key=lambda entry: entry.tries)
 
     def _report(self, player: Player, difference: Difference, moves: Sequence[Move]) -> None:
-        if difference.cause in self.findings:
+        if difference.cause in self._known_causes:
             return
+        self._known_causes.add(difference.cause)  # before it is shrunk, so that a second one is not
         found = LaneFinding(
             difference, player.world, tuple(moves), self.seconds, self.sequences, player.world.name, tuple(moves)
         )
-        self.findings[difference.cause] = found  # before it is shrunk, so that a second one is not
         if moves and self.shrinking:
             world, short, shown = shrink(self.open_player, player.world, moves, difference)
-            self.findings[difference.cause] = replace(found, difference=shown, world=world, moves=short)
+            if shown.cause != difference.cause and shown.cause in self._known_causes:
+                return
+            self._known_causes.add(shown.cause)
+            found = replace(found, difference=shown, world=world, moves=short)
+        self.findings[found.difference.cause] = found
 
     def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:
         """Finds the moves after which the state differs, and reports how; each view and wallet once."""

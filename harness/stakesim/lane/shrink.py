@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
-from stakesim.lane.moves import SCRIPT, SET_IDS, Move, When
+from stakesim.lane.moves import SCRIPT, SET_IDS, Moment, Move, When
 from stakesim.lane.play import ENDLESS, Difference, Player, World
 
 _MOST_MOVES, _MOST_TIMES = 6_000, 100
 """Moves that are played at most to make a sequence short: so many, and so many for each of its moves."""
+Cause: TypeAlias = tuple[str, str, str]
+"""See `Difference.cause`."""
 _PRICE = 10**16
 """Wei a seat, of an ordinary run."""
+_EDGES: tuple[Moment, ...] = ("start", "deadline")
 _FEW = 20
 """Of sequences shorter than this any two moves are left out together."""
 
@@ -36,7 +40,7 @@ def shrink(
             break
         player = open_player(simpler)
         candidate = (*world.moves, *best)
-        found = first_difference(player, candidate, difference.cause)
+        found = first_difference(player, candidate, *causes_of(shown))
         if found is not None:
             candidate = candidate[: found.position + 1]
             return simpler, *_shortest(player, candidate, found)
@@ -79,7 +83,7 @@ class _Shortening:
         if not self.has_moves_left:
             return False
         candidate = renumbered(candidate, self.made, kept)
-        found = first_difference(self._player, candidate, self.shown.cause)
+        found = first_difference(self._player, candidate, *causes_of(self.shown))
         if found is None:
             return False
         self.moves, self.shown = tuple(candidate)[: found.position + 1], found
@@ -164,17 +168,28 @@ _RUN_AT = {"bookEvent": 0, "bookEventFor": 1, "completeEvent": 0, "cancelEvent":
 """Position of the run's id among the arguments."""
 
 
-def first_difference(player: Player, moves: Sequence[Move], cause: tuple[str, str, str]) -> Difference | None:
-    """Plays a sequence and returns the first difference with this cause."""
+def causes_of(difference: Difference) -> tuple[Cause, ...]:
+    """The cause of a difference, and those that tell the same more simply.
+
+    Where the error is another than it must be, the contract may have a check too many or one too few: a call that must
+    succeed and fails with this error, or one that must fail with the other and succeeds, shows the same.
+    """
+    if difference.kind != "error":
+        return (difference.cause,)
+    due, actual = difference.detail.split(", not ")
+    return difference.cause, ("refused", difference.function, actual), ("accepted", difference.function, due)
+
+
+def first_difference(player: Player, moves: Sequence[Move], *causes: Cause) -> Difference | None:
+    """Plays a sequence and returns the first difference with one of these causes."""
+    kind, function, detail = causes[0]
     player.restart()
     for position, move in enumerate(moves):
         differences = player.play(move, position).differences
-        if cause[0] in ("view", "wei", ENDLESS) and cause[2] == f"after {move.function}":
-            differences = player.check_state(
-                position, after=move.function, only=None if cause[0] == ENDLESS else cause[1]
-            )
+        if kind in ("view", "wei", ENDLESS) and detail == f"after {move.function}":
+            differences = player.check_state(position, after=move.function, only=None if kind == ENDLESS else function)
         for difference in differences:
-            if difference.cause == cause:
+            if difference.cause in causes:
                 return difference
     return None
 
@@ -184,8 +199,15 @@ _Candidate: TypeAlias = tuple[Sequence[int], tuple[Move, ...]]
 
 
 def _simpler(moves: tuple[Move, ...], made: Sequence[_Made | None]) -> Iterator[_Candidate]:
-    """Sequences without two moves, and with simpler ones."""
+    """Sequences without two moves, without one that only lets time pass, and with simpler ones."""
     everything = list(range(len(moves)))
+    last = moves[-1]
+    if last.function in _RUN_AT and len(moves) < _FEW:
+        run = last.args[_RUN_AT[last.function]]
+        for gone, moment in product(everything[:-1], _EDGES):
+            kept = [position for position in everything if position != gone]
+            at_edge = last._replace(when=When(moment, run, 0))
+            yield kept, (*(moves[position] for position in kept[:-1]), at_edge)
     for first in everything if len(moves) < _FEW else ():
         for second in range(first + 2, len(moves)):
             kept = [position for position in everything if position not in (first, second)]
@@ -235,6 +257,7 @@ def simpler_moves(move: Move) -> Iterator[Move]:
         yield move._replace(value_off=0)
     if move.when not in (When(), When(seconds=1)):
         yield move._replace(when=When())
+        yield move._replace(when=When(seconds=1))
     if move.function in ("createEventRun", "createEventRunFor"):
         *owner, experience, price, seats, start = move.args
         for simple in (

@@ -4,7 +4,7 @@ pyrevm has no hook for single instructions, so the search is steered by behaviou
 
 - a move's function, the role of its caller, its outcome, the events that it logged, and the model's state before it:
   the status of run and booking, the time against the run's edges, and the pause;
-- the outcome of the move before it;
+- the outcome of the move before it, and what receivers call while they are paid;
 - the gas that it took, in classes: another path through the code takes other gas;
 - bytes of the contract's storage that take small values only: counters, flags and states, wherever it keeps them.
 """
@@ -21,6 +21,7 @@ from eth_utils.crypto import keccak
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.moves import PARTIES, PUPPETS, Move
+from stakesim.model.rules import PAYING
 from stakesim.model.state import Booking, Run, State
 
 _GAS_STEP = 5_000
@@ -72,6 +73,10 @@ class MoveContext:
         yield (*outcome, role, events, _bucket(len(done.logs)), *self._before, self._phase(state))
         yield (*outcome, previous)
         yield (*outcome, done.gas // _GAS_STEP, move.by in PUPPETS)
+        if move.function in PAYING:
+            for script in state.receivers.values():
+                if script.call is not None:
+                    yield (*outcome, "entered again by", script.call.function)
         if move.value_off or move.gas:
             yield (*outcome, move.value_off > 0, move.value_off < 0, move.gas is not None)
 

@@ -6,29 +6,17 @@ again while it pays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import permutations, product
 
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.moves import FUNDS, PARTIES, PUPPETS
 from stakesim.model.rules import execute
 from stakesim.model.state import ContractCall, Effects, RefusedError, State
-from stakesim.model.transfers import Reentries, add, pay_out
+from stakesim.model.transfers import add, pay_out
 
-_ORDERED = 5
-"""Calls of receivers whose order is tried out."""
 _SUMMED = 4_096
 """Sums of payouts that are looked at."""
-
-
-def orders(reentries: Reentries) -> Iterator[dict[str, tuple[bool | None, ...]]]:
-    """Whether receivers' calls succeeded: in the order that is told, then in others, unless they are many."""
-    told = {name: tuple(each) for name, each in reentries.items()}
-    yield told
-    if 1 < sum(map(len, told.values())) <= _ORDERED:
-        for order in product(*(sorted(set(permutations(each)), key=str) for each in told.values())):
-            yield dict(zip(told, order, strict=True))
 
 
 def pays_a_puppet(state: State, call: ContractCall) -> bool:

@@ -39,8 +39,9 @@ MAX_HELD = 2**96 - 1
 """Wei that the contract holds at most in escrow and credits together."""
 MAX_ID = 2**32 - 1
 """The last id of a run or booking."""
-RECEIVE = "receive"
-"""Plain ether, which is sent without call data, as if it was the call of a function."""
+RECEIVE, FALLBACK = "receive", "fallback"
+CALLS_OF_NOTHING: Mapping[str, bytes] = {RECEIVE: b"", FALLBACK: b"\xff" * 4}
+"""Call data that names no function, as if it was the call of one: plain ether has none, a mistaken call some."""
 NOBODY = "zero address"
 """The party at address zero."""
 CONTRACT = "the contract"
@@ -426,10 +427,15 @@ def _renounce_ownership(x: _Execution) -> None:
     raise RefusedError("OwnershipRequired")
 
 
+def _fallback(x: _Execution) -> None:
+    """There is no fallback."""
+    raise RefusedError("NoSuchFunction")
+
+
 def _receive(x: _Execution) -> None:
-    """There is neither a `receive` nor a fallback: ether that no function asks for is refused."""
+    """There is no `receive`: ether that no function asks for is refused."""
     if "ether" not in x.state.liberties:
-        raise RefusedError("NotPayable")
+        raise RefusedError("NoSuchFunction")
     force_ether(x.state, x.call.sender, x.call.value)
 
 
@@ -452,10 +458,11 @@ _RULES: Mapping[str, Callable[..., None]] = {
     "acceptOwnership": _accept_ownership,
     "renounceOwnership": _renounce_ownership,
     RECEIVE: _receive,
+    FALLBACK: _fallback,
 }
 ARGUMENTS: Mapping[str, int] = {name: len(signature(rule).parameters) - 1 for name, rule in _RULES.items()}
-"""All functions of `EventStake` that change something, and `RECEIVE`, with their numbers of arguments."""
-_PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor", RECEIVE)
+"""All functions of `EventStake` that change something, and calls of nothing, with their numbers of arguments."""
+_PAYABLE = ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor", *CALLS_OF_NOTHING)
 PAYING = frozenset(
     {
         "completeEvent",

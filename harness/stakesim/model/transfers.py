@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import permutations, product
 from typing import TypeAlias
 
 from stakesim.model.state import ContractCall, Effects, Party, Payout, Reason, RefusedError, State
@@ -14,8 +15,22 @@ Reentries: TypeAlias = Mapping[Party, Iterator[bool | None]]
 None: the receiver ran out of gas on the way, so that the payout was deferred. A receiver that is not here was not paid,
 or called in vain.
 """
+_ORDERED = 5
+"""Calls of receivers whose order is tried out."""
 Reenter: TypeAlias = Callable[[State, ContractCall, Effects], None]
 """Judges a call that a receiver made successfully while it was paid, and carries it out."""
+
+
+def orders(reentries: Mapping[Party, Iterable[bool | None]]) -> Iterator[dict[str, tuple[bool | None, ...]]]:
+    """Whether receivers' calls succeeded: in the order that is told, then in others, unless they are many.
+
+    A call is told when it ends, so one that was made within another comes before it.
+    """
+    told = {name: tuple(each) for name, each in reentries.items()}
+    yield told
+    if 1 < sum(map(len, told.values())) <= _ORDERED:
+        for order in product(*(sorted(set(permutations(each)), key=str) for each in told.values())):
+            yield dict(zip(told, order, strict=True))
 
 
 def pay_in(state: State, sender: Party, wei: int) -> None:

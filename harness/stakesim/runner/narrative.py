@@ -246,7 +246,7 @@ _SENTENCES: Mapping[type[Any], Callable[[Any], str]] = {
     TransferOwnership: lambda a: f"{a.by} offers the ownership to {a.to}",
     AcceptOwnership: lambda a: f"{a.by} accepts the ownership",
     ForceEther: lambda a: f"{a.by} forces {format_wei(a.wei)} into the contract",
-    CallFunction: lambda a: f"{a.by} calls {a.function}({', '.join(map(str, a.args))})" + _call_options(a),
+    CallFunction: lambda a: f"{a.by} {_called(a)}{_call_options(a)}",
     ScriptReceiver: lambda a: f"from now on {a.by} {_WHEN_PAID[a.how]}" + _first_call(a),
     SetIds: lambda a: f"the contract's last ids are set to {a.runs} (runs) and {a.bookings} (bookings)",
     SetPrice: lambda a: f"the feed says {a.inr_per_eth} INR/ETH" + (f", {a.age} s old" if a.age else ""),
@@ -284,6 +284,16 @@ _PAYMENTS: Mapping[PaymentBehaviour, str] = {
 """Words for how somebody pays."""
 
 
+def _called(action: CallFunction) -> str:
+    nothing = {"receive": "sends plain ether, and calls nothing", "fallback": "calls a function that does not exist"}
+    return nothing.get(action.function) or f"calls {action.function}({_arguments(action.args)})"
+
+
+def _arguments(args: Sequence[Any]) -> str:
+    """Arguments of a call; a text that a terminal can't show, with escapes."""
+    return ", ".join(ascii(arg) if isinstance(arg, str) and not arg.isprintable() else str(arg) for arg in args)
+
+
 def _call_options(action: CallFunction) -> str:
     """What is said of a call beside its arguments."""
     options = [f"{action.value} wei"] if action.value else []
@@ -295,4 +305,4 @@ def _call_options(action: CallFunction) -> str:
 def _first_call(action: ScriptReceiver) -> str:
     if action.calls is None:
         return ""
-    return f", and first calls {action.calls.function}({', '.join(map(str, action.calls.args))})"
+    return f", and first calls {action.calls.function}({_arguments(action.calls.args)})"

@@ -20,7 +20,7 @@ from stakesim.evm.engine import Engine
 from stakesim.evm.errors import AbiError
 from stakesim.evm.required_abi import deployed_abi, own_transactions
 
-_NO_EXITS = ("transferOwnership", "renounceOwnership", "acceptOwnership", "receive")
+_NO_EXITS = ("transferOwnership", "renounceOwnership", "acceptOwnership", "receive", "fallback")
 _MAX_CALLS = 64
 """Calls that are tried for one creditor."""
 

@@ -38,10 +38,12 @@ ErrorName: TypeAlias = Literal[
     "InsufficientGas",
     "Panic",
     "NotPayable",
+    "NoSuchFunction",
 ]
 """How an action can fail: the contract's errors, and those of the backend's price check and of payments in INR.
 
-"NotPayable": wei were sent to a function that takes none, which fails without a reason."""
+"NotPayable": wei were sent to a function that takes none, which fails without a reason. "NoSuchFunction": plain ether,
+or call data that names no function, is refused for whatever reason."""
 
 PaymentBehaviour: TypeAlias = Literal[
     "in_time",

@@ -15,6 +15,7 @@ from stakesim.evm.required_abi import check_supported
 from stakesim.lane.corpus import load_sequences, save_sequences
 from stakesim.lane.deployed_interface import find_liberties
 from stakesim.lane.foundry import foundry_test
+from stakesim.lane.moves import SAME_BLOCK
 from stakesim.lane.play import Difference, World
 from stakesim.lane.search import LaneFinding, LaneSearch
 from stakesim.lane.story import pytest_file, to_scenario
@@ -48,6 +49,13 @@ class ContractFinding:
     def confirmed(self) -> bool:
         """Whether the scenario fails as well."""
         return not self.result.ok
+
+    @property
+    def why_unconfirmed(self) -> str:
+        """What to say of a scenario that does not fail."""
+        if any(move.when == SAME_BLOCK for move in self.lane.moves):
+            return "its calls share a block, and so the time; a scenario has a block for each, and the invariants hold"
+        return "the invariants hold when it is played as a scenario"
 
     @property
     def findings(self) -> list[Finding]:

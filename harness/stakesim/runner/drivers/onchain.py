@@ -13,7 +13,7 @@ from stakesim.evm.deployment import deploy, init_code
 from stakesim.evm.errors import AbiError, CallReverted, MistakenCall
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.calls import contract_call_of
-from stakesim.model.rules import CONTRACT, NOBODY, RECEIVE
+from stakesim.model.rules import CALLS_OF_NOTHING, CONTRACT, NOBODY
 from stakesim.model.state import Call, ExpectedOutcome, State
 from stakesim.model.views import ZERO_ADDRESS
 from stakesim.runner.parties import Parties
@@ -144,7 +144,7 @@ class OnChain:
 
     def _with_addresses(self, function: str, args: tuple[Any, ...], value: int = 0) -> ContractCall:
         """A call with addresses for parties."""
-        types = () if function == RECEIVE else self._abi_of(function).input_types(function)
+        types = () if function in CALLS_OF_NOTHING else self._abi_of(function).input_types(function)
         if len(types) != len(args):
             return ContractCall(function, args, value)
         return ContractCall(
@@ -166,8 +166,8 @@ class OnChain:
         Raises:
             MistakenCall: The contract has no such function, or it takes other arguments.
         """
-        if call.function == RECEIVE:
-            return b""
+        if call.function in CALLS_OF_NOTHING:
+            return CALLS_OF_NOTHING[call.function]
         try:
             return self._abi_of(call.function).encode(call.function, *call.args)
         except AbiError as error:
