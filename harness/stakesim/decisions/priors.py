@@ -81,7 +81,8 @@ NO_SHOW_PRIORS = {
         "logit",
         "share of bookings not cancelled in time, without a stake",
         "airlines reckon with some 15% of the seats of sold-out flights (B. Smith, J. Leimkuhler, R. Darrow 1992); "
-        "medical appointments have 23% on average over 105 studies (L. Dantas et al. 2018); free events up to 40%",
+        "medical appointments have 23% on average over 105 studies (L. Dantas et al. 2018); free events "
+        "28 to 40% by the figures of registration services",
     ),
     "no-show elasticity": Prior(
         1.0,
