@@ -37,12 +37,16 @@ def pytest_configure(config):
         "sampled(n=3): below the deep profile one of n of its cases runs, drawn by the seed of campaigns",
     )
     config.addinivalue_line(
+        "markers",
+        "in_turn(n=3): below the deep profile, a whole run has it for one of n commits, drawn by the seed of campaigns",
+    )
+    config.addinivalue_line(
         "markers", "slow: takes a third of a second or longer, or starts a node, a server, workers or a compiler"
     )
     config.addinivalue_line("markers", "asyncio: on tests in web3.py's own modules, of which only the others run here")
-    if config.option.slow is None:  # pytest-xdist passes the controller's value to its workers
-        is_whole_run = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        config.option.slow = config.option.profile != "quick" or not is_whole_run
+    if config.option.slow is None:  # pytest-xdist passes the controller's values to its workers
+        config.option.whole_run = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        config.option.slow = config.option.profile != "quick" or not config.option.whole_run
     for name, examples in HYPOTHESIS_EXAMPLES.items():
         settings.register_profile(
             name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -105,11 +109,20 @@ def pytest_collection_modifyitems(config, items):
         _deselect(config, items, {item for item in items if item.get_closest_marker("slow")})
     if config.option.profile != "deep":
         _deselect(config, items, set(_left_out(items)))
+        if getattr(config.option, "whole_run", False):
+            _deselect(config, items, {item for item in items if not _has_its_turn(item)})
 
 
 def _deselect(config, items, deselected):
     config.hook.pytest_deselected(items=[item for item in items if item in deselected])
     items[:] = [item for item in items if item not in deselected]
+
+
+def _has_its_turn(item):
+    """Whether a test that is marked as in_turn runs for this commit, with all of its cases."""
+    marker = item.get_closest_marker("in_turn")
+    n = ((marker.args or (3,))[0]) if marker else 1
+    return random.Random(f"{_campaign_seed()} turn of {item.nodeid.partition('[')[0]}").randrange(n) == 0
 
 
 def _left_out(items):

@@ -54,6 +54,7 @@ def site(sizes: tuple[int, int]) -> Iterator[Site]:
         yield site
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_last_seats_are_sold_once_and_nobody_pays_twice(site: Site, sizes: tuple[int, int]) -> None:
     attendees, seats = sizes
@@ -140,6 +141,7 @@ def cluster(attendees: int) -> Iterator[Cluster]:
         yield Cluster(site, urls, processes)
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 @pytest.mark.skipif(find_pgbouncer() is None, reason=MISSING)
 def test_46_the_last_seats_are_sold_once_through_pgbouncer_though_a_worker_is_killed(

@@ -29,6 +29,7 @@ def test_shipped_artifacts_are_used_only_for_the_sources_they_were_compiled_from
     assert len(compilations) == 1
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_fresh_compilation_equals_the_cache(tmp_path, monkeypatch, profile):
     """Compiles all sources; in the quick profile only one small contract, as all of them take ten seconds."""

@@ -46,6 +46,7 @@ def builder(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return build_site
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_site_has_what_the_code_knows(site: Path) -> None:
     commands = (site / "generated" / "COMMANDS.html").read_text()

@@ -215,6 +215,7 @@ def test_unclaimed_shares_follow_the_probabilities() -> None:
     assert row["push, %"] > row["runs blocked by push, %"]  # larger runs are blocked more often
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_a_refusing_receiver_blocks_a_contract_that_only_pushes(engine_name: str) -> None:
     table = payout_methods.refusal_on_chain(engine_name)

@@ -15,6 +15,7 @@ def test_something(case):
 """
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["cancel: a - b", "plain", "[x] - FAILED y::z", "पैसा / ₹"])
 def test_a_failing_test_can_be_run_again_by_its_id(case: str, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class TestVerificationInput:
         [file] = (tmp_path / "deployments").iterdir()
         return json.loads(file.read_text())
 
+    @pytest.mark.in_turn
     def test_it_compiles_to_the_code_on_chain(self, record, w3, tmp_path):
         """By itself: the compiler is given nothing but this file, in a folder without any source."""
         command = [str(compiler.npm_compiler()), "--standard-json", "--base-path", str(tmp_path)]

@@ -126,6 +126,7 @@ class TestPassing:
 
 
 class TestFailing:
+    @pytest.mark.in_turn
     @pytest.mark.slow
     def test_every_file_has_the_finding(self, monkeypatch, tmp_path, engine_name):
         gate = run_small_gate(monkeypatch, OVERPAID, engine_name)
@@ -141,6 +142,7 @@ class TestFailing:
         assert {"id": "overpayment is kept"} in run["tool"]["driver"]["rules"]
         assert any(result["ruleId"] == "overpayment is kept" for result in run["results"])
 
+    @pytest.mark.in_turn
     @pytest.mark.slow
     def test_weaknesses_of_the_deployed_contract_are_named(self, monkeypatch, tmp_path, engine_name):
         """In a project without a backend, where each transaction takes a fraction of the time."""

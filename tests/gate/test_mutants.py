@@ -306,6 +306,7 @@ def test_faults_in_the_fee_are_found_by_a_scenario(only_scenarios, engine_name):
     assert {verdict.stage for verdict in result.verdicts} == {Stage.SCENARIOS}
 
 
+@pytest.mark.in_turn
 def test_the_lane_kills_before_any_scenario_runs(only_scenarios, engine_name, tmp_path, monkeypatch):
     """The file has each verdict as it came. The same call again judges nothing; other sources begin anew."""
     only_scenarios("everybody-comes")
@@ -343,6 +344,7 @@ def test_another_file_is_not_overwritten(tmp_path):
     assert (tmp_path / "report.json").read_text() == "[\n1\n]\n"
 
 
+@pytest.mark.in_turn
 def test_mutants_without_effect_on_the_scenarios_survive(only_scenarios, tmp_path, monkeypatch, engine_name):
     """All attend, so nothing is forfeited. One of the survivors is then listed as equivalent."""
     only_scenarios("everybody-comes")
@@ -378,6 +380,7 @@ def test_each_listed_equivalent_is_a_mutant_of_its_contract():
     assert not_made(load_equivalents(STAKE), made) == []
 
 
+@pytest.mark.in_turn
 def test_what_is_the_same_when_it_is_deployed_is_proven_to_be_the_same(only_scenarios, tmp_path, engine_name):
     """The optimizer removes a check that is made twice. What differs is judged once more as it would be deployed."""
     only_scenarios()
@@ -388,6 +391,7 @@ def test_what_is_the_same_when_it_is_deployed_is_proven_to_be_the_same(only_scen
     assert found["set: last = value; [16: value -> last]"] == ("deployed", "survived")
 
 
+@pytest.mark.in_turn
 def test_a_call_that_never_ends_is_killed_by_hang(only_scenarios, engine_name):
     only_scenarios("everybody-comes")
     key = "_deactivate: while (ids.at[place] != id) ++place; [37: ++place -> place]"
@@ -395,6 +399,7 @@ def test_a_call_that_never_ends_is_killed_by_hang(only_scenarios, engine_name):
     assert [verdict.killed_by for verdict in result.verdicts] == [("HANG",)]
 
 
+@pytest.mark.in_turn
 def test_tests_can_kill_a_mutant_that_survives_the_scenarios(only_scenarios, engine_name):
     only_scenarios("everybody-comes")
     tests = CONTRACTS.parent / "tests" / "contracts" / "test_views.py"

@@ -96,6 +96,7 @@ def test_another_hash_of_the_sources_is_legitimate(deployed):
     assert "no instruction does" in text
 
 
+@pytest.mark.in_turn
 def test_a_changed_comment_changes_only_that_hash(tmp_path, build):
     for name in ("EventStake.sol", "IEventStake.sol"):
         text = (compiler.CONTRACTS / name).read_text()

@@ -55,6 +55,7 @@ chmod +x .venv/bin/*
     return f"PATH={programs}:$PATH\n"
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_page_leads_from_nothing_to_the_bug(folder: Path, profile: str) -> None:
     """In the deep profile it installs all and gives the gate its whole time; in the quick one there is no gate."""

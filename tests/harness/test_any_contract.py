@@ -103,6 +103,7 @@ def test_the_weaknesses_of_the_deployed_contract_are_named(engine_name):
     assert not [finding for finding in result.findings if finding.id == "CRASH"]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("contract", "code"), [(STAND_IN, 1), (SOUND, 0)], ids=["deployed", "sound"])
 def test_the_exit_code_says_whether_it_holds(contract, code, engine_name, tmp_path, monkeypatch):
     monkeypatch.setattr(failure_cache, "state_dir", lambda: tmp_path / "state")

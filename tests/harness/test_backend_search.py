@@ -80,6 +80,7 @@ def test_the_backend_is_right_after_the_block_of_any_transaction_was_replaced(en
     assert loads(dump(story)) == story
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 @pytest.mark.parametrize("plant", [plant for plant in PLANTS if plant.name.startswith(SAID)], ids=lambda one: one.name)
 def test_one_scenario_can_say_what_shows_the_kinds_that_no_scenario_could(environments, plant):
@@ -234,6 +235,7 @@ def test_planted_faults_are_found_and_replay(environments, plant, profile, tmp_p
     assert run_scenario(environment, found.result.scenario).ok
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_search_goes_on_after_a_finding_and_reports_each_cause_once(environments, tmp_path):
     story = loads(EVERY_USE_CASE.replace(", OPTION", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,7 @@ def test_the_action_runs_stakesim(tmp_path: Path) -> None:
     runner = Runner(tmp_path, command="run", arguments="no-show --engine revm --driver contract")
     program = tmp_path / "home" / ".cache" / "stakesim-action" / "bin" / "stakesim"
     program.parent.mkdir(parents=True)
-    program.write_text('#!/bin/bash\nexec python -m stakesim "$@"\n')
+    program.write_text(f'#!/bin/bash\nexec {sys.executable} -m stakesim "$@"\n')
     program.chmod(0o755)
     done = runner.run(action_step("stakesim"), {"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -178,6 +178,7 @@ def test_an_unreachable_database_is_reported(stakesim, monkeypatch):
     assert "Check DATABASE_URL" in finished.stderr
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_committed_artifacts_match_the_sources(stakesim):
     assert stakesim("compile").returncode == 0

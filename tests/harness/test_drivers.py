@@ -32,6 +32,7 @@ def narratives_of(result):
     return [narrate([finding]) for finding in result.findings]
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_one_scenario_has_one_ledger_through_services_and_on_the_contract_alone(environment, engine_name, profile):
     """To the wei and the unit of gas; an unsigned transaction has no hash. `test_through_api.py` has the API's."""

@@ -319,6 +319,7 @@ def broken(request, environment):
             yield broken
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_a_broken_contract_is_caught(broken, environment):
     findings = run_scenario(environment, _scenario(broken.scenario)).findings

@@ -64,6 +64,7 @@ def test_a_small_campaign_survives(profile: str, campaign_seed: int) -> None:
     assert result.survived == result.injected
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("number", range(3))
 def test_a_script_gives_the_same_episode_without_random_numbers(
     testbed: BackendTestbed, tmp_path: Path, number: int
@@ -230,6 +231,7 @@ def test_a_broken_sender_is_found(
     pytest.fail(f"found {sorted(found)}, not {sorted(invariants)}")
 
 
+@pytest.mark.in_turn
 def test_an_order_that_is_signed_during_a_pause_is_found(
     testbed: BackendTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

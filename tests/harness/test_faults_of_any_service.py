@@ -65,6 +65,7 @@ def around(testbed: FaultTestbed, hooks: ServiceHooks, *forced: str) -> tuple[Ch
     return faults, w3
 
 
+@pytest.mark.in_turn
 def test_a_careful_service_pays_each_invoice_once(profile: str) -> None:
     careful = PayoutCampaign(CarefulPayer)
     result = campaigns.run(campaigns.plan(EPISODES[profile], careful), seed=3, campaign=careful)

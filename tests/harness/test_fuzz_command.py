@@ -39,6 +39,7 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.in_turn
 def test_findings_are_told_written_kept_and_seen_at_once_the_next_time(project, fuzz):
     done = fuzz(*SEARCH, "--findings", "4", "--out", "found", "--keep", "--corpus", "corpus")
     assert done.returncode == 1, done.stderr
@@ -77,6 +78,7 @@ def test_a_page_tells_what_no_scenario_confirms(project, monkeypatch, fuzz):
     assert "Contract and rules agree on every call" in page
 
 
+@pytest.mark.in_turn
 def test_a_backends_findings_have_a_file_each(project, fuzz, monkeypatch):
     """What is found is a bug in cancelling and one in completing, from a scenario that shows both."""
     (project / "pyproject.toml").write_text('[tool.stakesim]\nbackend = "stakesim_adapter:open_backend"\n')

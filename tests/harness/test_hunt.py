@@ -85,6 +85,7 @@ def failing(environment):
     return pytest.fail("no walk of a hundred finds it")
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_walks_find_nothing_in_the_sound_contract(shared_environment, profile):
     for index in range(WALKS[profile]):
@@ -154,6 +155,7 @@ def test_what_does_not_fail_again_is_left_as_it_is(shared_environment):
     assert shrink(shared_environment, result) is result
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_stateful_search_finds_nothing_in_the_sound_contract(shared_environment, profile):
     examples, steps = SEARCHES[profile]

@@ -51,6 +51,7 @@ def regressions(project) -> list[str]:
     return sorted(file.stem for file in (project / "scenarios").rglob("*.yaml"))
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_a_failure_is_replayed_first_until_it_is_mended(project, stakesim):
     found = stakesim("calm", "--runs", "2")
@@ -87,6 +88,7 @@ def test_a_regression_expects_nothing_of_its_own(tmp_path):
     assert [action.fails for action in regression.actions] == [None] * step
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_a_failure_that_is_kept_becomes_a_regression(project, stakesim):
     text = (shipped("scenarios") / "no-show.yaml").read_text().replace('"460000000000000000"', '"1"')

@@ -408,6 +408,7 @@ def wait_for(process, words: str) -> str:
     raise AssertionError(f"it ended: {said}\n{process.stderr.read()}")
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_walkthrough_works_on_the_local_testnet(tmp_path, profile):
     file = tmp_path / "serve.env"

@@ -37,6 +37,7 @@ def test_every_bug_says_what_goes_wrong():
     assert len({bug.kind for bug in bugs().values()}) >= 15
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_planted_contracts_compile_and_differ(profile, campaign_seed):
     """A sample of them, another one for each commit; all of them in the deep profile."""

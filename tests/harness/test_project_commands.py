@@ -185,6 +185,7 @@ def test_base_install_has_no_traceback(args: list[str], code: int, tmp_path: Pat
         sentence(completed)
 
 
+@pytest.mark.in_turn
 def test_driver_api_says_what_is_not_installed(sampled: Callable[[Iterable[str]], list[str]]) -> None:
     modules = sampled(["fastapi", "httpx", "jwt", "prometheus_client"])
     for missing in (EXTRA, *((module,) for module in modules)):
@@ -205,6 +206,7 @@ def test_faults_without_a_campaign_say_what_to_do(tmp_path: Path) -> None:
     assert "[tool.stakesim] faults =" in message
 
 
+@pytest.mark.in_turn
 def test_errors_of_the_backend_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "env").write_text("")
     message = sentence(stakesim("reconcile", "--env-file", str(tmp_path / "env")))

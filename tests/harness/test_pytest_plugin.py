@@ -113,6 +113,7 @@ def test_items_have_a_line_for_test_explorers(project):
     }
 
 
+@pytest.mark.in_turn
 def test_with_xdist_last_failed_and_junit(project):
     (project.path / "stories" / "no-show.yaml").write_text(NO_SHOW)
     project.runpytest_inprocess(*ENGINE, "stories").assert_outcomes(passed=1, failed=2)

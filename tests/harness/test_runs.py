@@ -79,6 +79,7 @@ def test_random_scenarios_hold_on_anvil_too(profile):
     assert [f for f in result.findings if f.id != "VACUOUS"] == []
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monkeypatch, profile, engine_name):
     """In one process on the embedded database, in two on that of DATABASE_URL, each in a schema of its own."""
@@ -205,6 +206,7 @@ def test_a_ledger_of_an_unknown_format_is_refused(tmp_path):
         ledger.write([], tmp_path / "ledger.xlsx")
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_a_failing_scenario_is_narrated_and_saved_for_replay(tmp_path):
     source = {name: (CONTRACTS / name).read_text() for name in ("EventStake.sol", "IEventStake.sol")}

@@ -105,6 +105,7 @@ def test_scenarios_have_the_same_ledger_through_the_api_as_through_the_services(
         assert result.rows == run_scenario(environment, scenario).rows
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_campaigns_go_over_http_in_several_processes(profile):
     """In one where time is short: it takes seconds to start them."""
@@ -129,6 +130,7 @@ def test_the_contract_also_rejects_what_the_api_finds_malformed(api_environment)
     assert narratives(run_scenario(api_environment, loads(STRANGE_SEATS))) == []
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_scenarios_over_a_real_server_on_a_real_node(profile):
     more = ("everybody-comes", "wrong-attendance-list") if profile != "quick" else ()

@@ -109,6 +109,7 @@ def worker(cluster, path=(ROOT / "harness", ROOT / "backend"), threads=1):
         process.wait()
 
 
+@pytest.mark.in_turn
 def test_campaign_ledger_is_equal_in_one_process_two_and_on_a_cluster(address, monkeypatch, engine_name):
     monkeypatch.setattr(execution, "BATCH", 2)
     items = [*SCRIPTED, "hostile"]
@@ -128,6 +129,7 @@ def test_walks_are_equal_on_a_cluster(address, engine_name):
     assert len(here.rows) > 50
 
 
+@pytest.mark.in_turn
 def test_mutant_statuses_are_equal_on_a_cluster(address, monkeypatch, engine_name):
     names = ("everybody-comes", "no-show")
     monkeypatch.setattr(
@@ -210,6 +212,7 @@ def test_work_that_kills_its_workers_ends_the_campaign(two):
         submit(os._exit, 1).result()
 
 
+@pytest.mark.in_turn
 def test_lost_cluster_ends_the_campaign(empty, monkeypatch):
     monkeypatch.setattr(cluster, "NO_WORKERS_TIMEOUT_S", 0.5)
     monkeypatch.setattr(cluster, "WATCH_INTERVAL_S", 0.1)

@@ -41,7 +41,10 @@ def imported(folder) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("folder", "required"),
     [
-        ("harness/stakesim", [*BASE, *EXTRAS["gate"], *EXTRAS["economics"], *EXTRAS["dask"], *EXTRAS["revm"]]),
+        (
+            "harness/stakesim",
+            [*BASE, *EXTRAS["gate"], *EXTRAS["economics"], *EXTRAS["decide"], *EXTRAS["dask"], *EXTRAS["revm"]],
+        ),
         ("backend", [*BASE, *EXTRAS["backend"], *EXTRAS["api"]]),
     ],
 )

@@ -110,6 +110,7 @@ def test_the_same_seed_gives_the_same_search(campaign_seed: int) -> None:
     assert entries() == entries() != []
 
 
+@pytest.mark.in_turn
 def test_a_contract_whose_counters_are_not_found_is_searched_without_those_worlds() -> None:
     contract = patched_event_stake("++_totals.lastBookingId", "_totals.lastBookingId += 2")
     search = LaneSearch(contract, 1)
@@ -128,6 +129,7 @@ def test_lines_of_a_corpus_that_are_no_sequences_are_left_out(tmp_path: Path) ->
     assert load_sequences(tmp_path) == [("plain", ())]
 
 
+@pytest.mark.in_turn
 def test_what_was_found_is_found_at_once_by_the_next_search(tmp_path: Path, campaign_seed: int) -> None:
     contract = planted_contract(next(iter(together())))
     search = LaneSearch(contract, campaign_seed)

@@ -43,6 +43,7 @@ EXAMPLES = {"quick": 2, "ci": 8, "deep": 1_000}
 """Of each route and phase, beside those that the schema itself gives and that cover its edges."""
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 @pytest.mark.parametrize("role", STATUSES)
 def test_the_api_is_as_documented(funded_api: ApiEnvironment, profile: str, role: str, campaign_seed: int) -> None:

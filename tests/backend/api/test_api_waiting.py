@@ -167,6 +167,7 @@ def test_the_reconciler_completes_open_operations_at_start(threaded_backend: Bac
     assert "reconciler" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_44_a_hundred_clients_wait_without_a_thread(racing_api: ApiEnvironment) -> None:
     """While no block comes, all clients wait, and the others are answered."""

@@ -78,6 +78,7 @@ def having(testnet: Testnet, effects: int) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------ the way of use
 
 
+@pytest.mark.in_turn
 def test_a_run_from_its_creation_to_its_end(parties: Parties) -> None:
     testnet = parties.testnet
     with having(testnet, 5), parties.host() as host, parties.attendee() as attendee:
@@ -155,6 +156,7 @@ def test_a_repeated_request_has_one_effect_and_one_answer(parties: Parties) -> N
     assert parties.testnet.effects(parties.attendee_id) == (0, 1, 1)
 
 
+@pytest.mark.in_turn
 def test_a_refusal_says_what_to_do(parties: Parties) -> None:
     """What the contract refuses takes a new key; what the service refuses does not."""
     run = parties.open_run(seats=2)
@@ -178,6 +180,7 @@ def test_a_refusal_says_what_to_do(parties: Parties) -> None:
         assert (refused.value.action, refused.value.problem["code"]) == ("change", "forbidden")
 
 
+@pytest.mark.in_turn
 def test_a_client_that_does_not_wait_polls_the_operation(parties: Parties) -> None:
     run = parties.open_run(seats=1)
     with having(parties.testnet, 1), parties.attendee(waits=False) as attendee:

@@ -60,6 +60,7 @@ def test_the_page_has_the_errors_of_the_contract_that_a_client_may_see() -> None
     assert sorted(listed) == sorted((of_contract - NOT_OF_CLIENTS) | OF_NO_ABI)
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_clients_and_their_examples_fit_the_types(client: BuiltClient) -> None:
     """The strictest checks of mypy and tsc; the build has compiled the TypeScript client already."""

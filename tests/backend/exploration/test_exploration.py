@@ -84,6 +84,7 @@ def test_two_workers_interrupt_each_other(connection: Connection, profile: str, 
     assert len(exploration.interleavings) > 500
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_a_worker_and_a_reconciler_interrupt_each_other(connection: Connection, profile: str) -> None:
     processes = [worker(1, raises_fees=True), RECONCILER]
@@ -93,7 +94,7 @@ def test_a_worker_and_a_reconciler_interrupt_each_other(connection: Connection, 
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("beginning", "fault"), FAULTS)
 def test_a_fault_meets_a_worker_and_a_reconciler(
     connection: Connection, profile: str, beginning: str, fault: str

@@ -143,6 +143,7 @@ def test_45_sigterm_answers_who_waits_and_leaves_the_rest_to_recovery(
     environment.check(runs=CLIENTS)
 
 
+@pytest.mark.in_turn
 def test_45_sigterm_while_the_node_hangs(environment: FaultEnvironment, gateway: Gateway, service: Service) -> None:
     """Threads wait for the node's answer; the process ends nevertheless."""
     gateway.hangs.set()

@@ -151,6 +151,7 @@ TROUBLES = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", TROUBLES)
 def test_a_stuck_lane_stops_nobody_else_and_goes_on_afterwards(two: FaultEnvironment, name: str) -> None:
     trouble = TROUBLES[name]

@@ -287,6 +287,7 @@ def clear(clocked: FaultEnvironment, snapshot: Any) -> None:
         connection.exec_driver_sql("DELETE FROM event_run_bookings")
 
 
+@pytest.mark.in_turn
 def test_the_wallet_loses_no_more_than_the_limits_in_a_day(clocked: FaultEnvironment) -> None:
     search(clocked, 20)
 

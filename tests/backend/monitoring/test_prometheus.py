@@ -54,6 +54,7 @@ def wait_for(condition: Callable[[], Any]) -> None:
     raise AssertionError("it did not happen")
 
 
+@pytest.mark.in_turn
 def test_rules_and_queries_can_be_evaluated(scraping: Prometheus) -> None:
     """Some mistakes show only with data, such as several series on one side of an operator."""
 

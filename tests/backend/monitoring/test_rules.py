@@ -25,6 +25,7 @@ def test_promtool_finds_nothing_wrong() -> None:
     promtool("check", "config", "--lint=all", "--lint-fatal", "prometheus.yml")
 
 
+@pytest.mark.in_turn
 @needs_prometheus
 @pytest.mark.slow
 def test_each_alert_fires_on_its_trouble_alone_and_ends() -> None:

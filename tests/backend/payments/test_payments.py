@@ -42,6 +42,7 @@ def number_of_operations(payments: PaymentsEnvironment) -> int:
         return int(connection.execute(select(func.count()).select_from(operations)).scalar_one())
 
 
+@pytest.mark.in_turn
 def test_a_quote_is_paid_and_used_once(payments: PaymentsEnvironment) -> None:
     run = payments.open_run()
     payment = payments.quote(run.id, 2)

@@ -178,6 +178,7 @@ class World:
             assert payment.look_at is None or payment.state == "used"
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_sums_agree_whatever_happens(payments: PaymentsEnvironment, profile: str, campaign_seed: int) -> None:
     world = World(payments)

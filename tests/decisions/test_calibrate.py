@@ -152,6 +152,7 @@ class TestSampler:
 
 
 class TestCoverage:
+    @pytest.mark.in_turn
     def test_intervals_hold_parameters_that_are_drawn_from_the_priors(self, campaign_seed):
         """Of all parameters together; docs/DECIDE.md has the table of many more data sets."""
         found = coverage(5, campaign_seed % 2**32, draws=300)
