@@ -198,6 +198,7 @@ def test_the_readme_shows_the_files_that_are_there():
     assert [f"| {name} |" in readme for name, _ in FAULTS.values()] == [True] * 6
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_the_readme_shows_the_output_of_its_commands(tmp_path, engine_name):
     """Runs in a copy of the folder outside of the checkout. Engine and times may differ."""

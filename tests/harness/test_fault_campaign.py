@@ -46,7 +46,7 @@ from web3 import Web3
 
 pytestmark = pytest.mark.slow
 
-EPISODES = {"quick": 1, "ci": 6, "deep": 200}
+EPISODES = {"quick": 1, "ci": 4, "deep": 200}
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def quiet(production: tuple[StandIn, Alerts]) -> Any:
     return production
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk.id)
 def test_walk(quiet: tuple[StandIn, Alerts], walk: Walk, record_property: Any) -> None:
     service, watching = quiet

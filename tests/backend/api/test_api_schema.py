@@ -39,7 +39,7 @@ STATUSES = {
 """Statuses that the callers meet at least, by role, beside 201 or 202."""
 REFUSALS = [400, 401, 403, 404, 405, 406, 409, 413, 414, 415, 422, 428, 429, "5xx"]
 """How a request that violates the schema may be refused; it may also be too long."""
-EXAMPLES = {"quick": 2, "ci": 8, "deep": 1_000}
+EXAMPLES = {"quick": 2, "ci": 5, "deep": 1_000}
 """Of each route and phase, beside those that the schema itself gives and that cover its edges."""
 
 
