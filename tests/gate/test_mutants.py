@@ -380,6 +380,18 @@ def test_each_listed_equivalent_is_a_mutant_of_its_contract():
     assert not_made(load_equivalents(STAKE), made) == []
 
 
+def test_where_a_whole_body_may_be_unchecked_so_may_each_of_its_statements():
+    """The gate draws its mutants: a list without some of them passes for most seeds, and fails for the others."""
+    plain, listed = build(STAKE), load_equivalents(STAKE)
+    made = [m for m in generate_mutants(plain.source, plain.tree, "EventStake") if m.operator == "unchecked"]
+    bodies = {mutant.function for mutant in made if mutant.key in listed and mutant.old.startswith("{")}
+    assert len(bodies) > 15
+    unlisted = [mutant.old for mutant in made if mutant.function in bodies and mutant.key not in listed]
+    assert unlisted == ["deadline += COMPLETION_GRACE;"], (
+        "the body of an if, where a block of its own can't be unchecked"
+    )
+
+
 @pytest.mark.in_turn
 def test_what_is_the_same_when_it_is_deployed_is_proven_to_be_the_same(only_scenarios, tmp_path, engine_name):
     """The optimizer removes a check that is made twice. What differs is judged once more as it would be deployed."""
