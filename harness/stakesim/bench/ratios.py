@@ -52,12 +52,13 @@ def read(folder: Path) -> dict[str, float]:
     file = folder / FILE
     try:
         kept: dict[str, float] = json.loads(file.read_text())
-        assert all(isinstance(ratio, float | int) and ratio > 0 for ratio in kept.values())
+        if not all(isinstance(ratio, float | int) and ratio > 0 for ratio in kept.values()):
+            raise ValueError("a ratio is not a positive number")
     except FileNotFoundError:
         raise StakesimError(
             f"There is no {file} to compare with: write it with stakesim bench --out {folder}."
         ) from None
-    except (ValueError, AttributeError, AssertionError):
+    except (ValueError, AttributeError):
         raise StakesimError(f"{file} has no ratios: write it anew with stakesim bench --out {folder}.") from None
     return kept
 
