@@ -8,25 +8,33 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stakesim.economics import settle as settlements
 from stakesim.economics.settle import Settlement, settle, settle_runs
 from stakesim.economics.spot_check import expected_payouts
 from stakesim.model.rehearsal import rehearse
 from stakesim.model.state import RunStatus
 from stakesim.population import behaviours as people
-from stakesim.population.exact_int import INT64_LIMIT, as_python_ints
+from stakesim.population.exact_int import as_large_as, as_python_ints, wei_to_paise
 from stakesim.population.outcomes import Outcomes, resolve_outcomes
-from stakesim.population.population import CHUNK_SIZE, Population, draw
+from stakesim.population.population import CHUNK_SIZE, Population, draw, first_runs
 from stakesim.population.to_scenario import to_scenario
+from stakesim.population.wide_ints import WIDE_LIMIT, WideInts
 from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
+KINDS = {
+    "int64": as_large_as,
+    "two of int64": lambda largest, prices: (WideInts.of if largest < WIDE_LIMIT else as_python_ints)(prices),
+    "Python integers": lambda largest, prices: as_python_ints(prices),
+}
 ENDS = {"completed": RunStatus.COMPLETED, "cancelled": RunStatus.CANCELLED, "expired": RunStatus.EXPIRED}
 
 
-@pytest.mark.parametrize("kind", [np.int64, object], ids=["int64", "wide"])
-def test_every_vector(kind):
-    """Settlements computed from the rules alone. The int64 variant falls back to Python integers for large prices."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_vector(kind, monkeypatch):
+    """Settlements computed from the rules alone. Where amounts do not fit in the kind, the next larger one is taken."""
+    monkeypatch.setattr(settlements, "as_large_as", KINDS[kind])
     for vector in VECTORS:
         price, bookings = int(vector["pricePerSeat"]), vector["bookings"]
         terms = vector["terms"]
@@ -37,7 +45,7 @@ def test_every_vector(kind):
             np.array([[fate == "cancelled" for fate in row] for row in fates], np.bool_).reshape(column.shape),
             np.array([ENDS[vector["end"]]]),
             np.array([0]),
-            np.zeros(column.shape, np.int64),
+            *[np.zeros(column.shape, np.int64)] * 2,
         )
         settlement = settle_runs(
             Terms(
@@ -45,7 +53,7 @@ def test_every_vector(kind):
                 fee_bps=terms["feeBps"],
                 forfeit_to_host_bps=terms["forfeitToHostBps"],
             ),
-            np.array([price], kind if price < 2**63 else object),
+            np.array([price], np.int64 if price < 2**63 else object),
             np.array([vector["maxSeats"]]),
             np.array([[booking["seats"]] for booking in bookings], np.int64).reshape(column.shape),
             outcomes,
@@ -107,26 +115,29 @@ def test_payouts_equal_the_reference_model(population, terms, seed, data, profil
         assert expected_payouts(chunk, index) == received, scenario
 
 
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=5)
-@pytest.mark.slow
-def test_int64_and_python_integers_give_the_same_amounts(seed):
-    """Prices over eight orders of magnitude: some runs are settled in int64, the others in Python integers."""
+@given(
+    seed=st.integers(0, 2**32), dearer=st.sampled_from([1, 10**3, 10**5, 2**32]), terms=TERMS, with_quotes=st.booleans()
+)
+@settings(max_examples=8)
+def test_every_kind_of_array_gives_the_amounts_of_python_integers(seed, dearer, terms, with_quotes):
+    """Prices over eight orders of magnitude, from a paisa to more than the contract can hold."""
     population = Population(name="wide", story="Any price.", price_inr=("1", "90000000"), attendees=(0, 6))
-    state = draw(population, seed, behaviours=EVERYBODY).state
+    state = first_runs(draw(population, seed, 0, terms, EVERYBODY), 500)
     outcomes = resolve_outcomes(state)
-    assert 0 < sum(int(price) * 40 * 3 < INT64_LIMIT for price in state.price_wei) < CHUNK_SIZE
-    mixed = settle(state, outcomes)
-    python_ints_only = settle_runs(
-        state.terms,
-        as_python_ints(state.price_wei),
-        state.seats,
-        state.intents.seats,
-        outcomes,
-        state.intents.reported_attended,
-    )
+    price = as_python_ints(state.price_wei) * dearer + np.random.default_rng(seed).integers(0, dearer, 500)
+    quotes = price * 3 // (2 + np.arange(state.shape[0])[:, None]) if with_quotes else None
+    arguments = (state.seats, state.intents.seats, outcomes, state.intents.reported_attended)
+    with pytest.MonkeyPatch.context() as patch:
+        settled = settle_runs(state.terms, price, *arguments, quotes=quotes)
+        patch.setattr(settlements, "as_large_as", KINDS["Python integers"])
+        expected = settle_runs(state.terms, price, *arguments, quotes=quotes)
+    assert isinstance(settled.paid, np.ndarray) == (dearer == 2**32)
     for field in fields(Settlement):
-        assert (getattr(mixed, field.name) == getattr(python_ints_only, field.name)).all(), field.name
+        assert np.array_equal(getattr(settled, field.name), getattr(expected, field.name)), field.name
+    rate = state.rate_at(outcomes.closed_at)
+    for party in ("host", "platform"):
+        net = [getattr(each, party) - each.host_stake for each in (settled, expected)]
+        assert np.array_equal(*(wei_to_paise(amounts, rate) for amounts in net)), party
 
 
 def test_all_wei_paid_in_are_paid_out():

@@ -124,8 +124,8 @@ def measure(
         "host profit": (wei_to_paise(host_profit, rate) - compensation, 100 * one),
         "platform income": (income, 100 * one),
         "attendees' cost": (wei_to_paise((net_paid * ~intents.by_host).sum(axis=0), rate), 100 * one),
-        "wei paid in": (settlement.host_stake + settlement.paid.sum(axis=0), one),
-        "wei kept by the platform": (settlement.platform, one),
+        "wei paid in": (np.asarray(settlement.host_stake + settlement.paid.sum(axis=0)), one),
+        "wei kept by the platform": (np.asarray(settlement.platform), one),
     }
 
 

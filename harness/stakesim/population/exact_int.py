@@ -1,8 +1,9 @@
-"""Exact arithmetic on arrays of wei: int64 where nothing can overflow, Python integers elsewhere, never floats.
+"""Exact arithmetic on arrays of wei, never in floats.
+
+`as_large_as` chooses: int64 where nothing can overflow, else `WideInts`, and Python integers from 2^96 wei on.
 
 int64 holds up to 9.22 ETH. A product such as amount x basis points may need more, so it is split: with a = q n + r,
-floor(a b / n) = q b + floor(r b / n), in which every term stays small. `fits_int64` decides which amounts may be int64;
-on arrays of Python integers the same functions are exact at any size.
+floor(a b / n) = q b + floor(r b / n), in which every term stays small.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _ROOT = 10**9
 """Square root of WEI_PER_ETH; conversions are split into two steps of it."""
+_LOW = 10**5
+"""Of the low part of `WideInts`, the digits below this are converted apart from the nine above."""
 INT64_LIMIT = 2**62
 """No int64 amount may reach this limit, so that the sum of any two fits."""
 INT64_PAISE_LIMIT = 2**63 // _ROOT
@@ -32,8 +35,22 @@ def as_python_ints(amounts: Wei) -> Wei:
     return amounts.astype(object)
 
 
+def as_large_as(largest: int, amounts: Wei) -> Wei:
+    """The same amounts in the fastest kind of array in which amounts and sums up to `largest` are exact."""
+    from stakesim.population.wide_ints import WIDE_LIMIT, WideInts
+
+    if amounts.dtype != object and fits_int64(largest):
+        return amounts
+    return WideInts.of(amounts).as_wei() if largest < WIDE_LIMIT else as_python_ints(amounts)
+
+
 def floor_bps(amounts: Wei, bps: int) -> Wei:
     """Basis points of amounts, rounded down: floor(amount x bps / 10,000)."""
+    from stakesim.population.wide_ints import BASE, WideInts, as_wide
+
+    if (wide := as_wide(amounts)) is not None and wide.fits_times(bps):
+        high = wide.high * bps
+        return WideInts(high // BPS, high % BPS * (BASE // BPS) + wide.low * bps // BPS).as_wei()
     whole = amounts // BPS
     floors: Wei = whole * bps + (amounts - whole * BPS) * bps // BPS
     return floors
@@ -44,6 +61,12 @@ def floor_fraction(amounts: Wei, numerator: Wei, denominator: Wei) -> Wei:
 
     The numerator is at most the denominator, and both are small, such as numbers of seats.
     """
+    from stakesim.population.wide_ints import BASE, WideInts, as_wide
+
+    if (wide := as_wide(amounts)) is not None and wide.fits_times(int(denominator.max(initial=0))):
+        high = wide.high * numerator
+        low = (high % denominator * BASE + wide.low * numerator) // denominator
+        return WideInts(high // denominator, low).as_wei()
     floors: Wei = amounts // denominator * numerator + amounts % denominator * numerator // denominator
     return floors
 
@@ -74,23 +97,37 @@ def wei_to_paise(amounts: Wei, rate_paise: Ints) -> Wei:
         amounts: Amounts in wei; they may be negative.
         rate_paise: Rates in paise per ETH.
     """
-    largest = max(abs(int(amounts.max(initial=0))), abs(int(amounts.min(initial=0))))
+    from stakesim.population.wide_ints import BASE, as_wide
+
+    wide = as_wide(amounts)
     rate = int(rate_paise.max(initial=0))
-    steps_fit = fits_int64((largest // _ROOT + 1) * rate) and fits_int64(WEI_PER_ETH + _ROOT * rate)
-    if amounts.dtype == object or not steps_fit:
-        product = as_python_ints(amounts) * as_python_ints(rate_paise)
-        whole, rest = product // WEI_PER_ETH, product % WEI_PER_ETH
-    else:
+    whole: Wei
+    if wide is not None and rate < INT64_PAISE_LIMIT and wide.high_fits_times(rate):
+        high, middle = wide.high * rate_paise, wide.low // _LOW * rate_paise
+        high_step, middle_step = WEI_PER_ETH // BASE, WEI_PER_ETH // _LOW
+        parts = high % high_step * BASE + middle % middle_step * _LOW + wide.low % _LOW * rate_paise
+        whole = high // high_step + middle // middle_step + parts // WEI_PER_ETH
+        rest = parts % WEI_PER_ETH
+    elif amounts.dtype != object and _steps_fit(amounts, rate):
         high = amounts // _ROOT * rate_paise
         low = high % _ROOT * _ROOT + amounts % _ROOT * rate_paise
         whole, rest = high // _ROOT + low // WEI_PER_ETH, low % WEI_PER_ETH
+    else:
+        product = as_python_ints(amounts) * as_python_ints(rate_paise)
+        whole, rest = product // WEI_PER_ETH, product % WEI_PER_ETH
     half = WEI_PER_ETH // 2
     rounded: Wei = whole + ((rest > half) | ((rest == half) & (whole % 2 == 1)))
     return rounded
 
 
+def _steps_fit(amounts: Ints, rate: int) -> bool:
+    """Whether int64 amounts can be converted at rates up to `rate` in two steps."""
+    largest = max(abs(int(amounts.max(initial=0))), abs(int(amounts.min(initial=0))))
+    return fits_int64((largest // _ROOT + 1) * rate) and fits_int64(WEI_PER_ETH + _ROOT * rate)
+
+
 def exact_sum(amounts: Wei) -> int:
     """The sum as a Python integer, at any size."""
     if amounts.dtype == object:
-        return int(sum(amounts.ravel().tolist()))
+        return int(sum(as_python_ints(amounts).ravel().tolist()))
     return int((amounts >> 31).sum()) * 2**31 + int((amounts & (2**31 - 1)).sum())
