@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from stakesim.model.state import RunStatus
 from stakesim.paths import package_data
 from stakesim.population.exact_int import as_python_ints, fits_int64, wei_to_paise
-from stakesim.population.outcomes import timeline
 from stakesim.population.population import DAYS_AFTER, Population, on_calendar
 from stakesim.population.state import NEVER
 from stakesim.population.streams import stream
@@ -201,7 +200,7 @@ def costs_in_paise(
 
     cancelled = outcomes.cancelled
     bookings = paise(booking_gas(outcomes, units) * outcomes.accepted, sizes.booking, outcomes.booked_at)
-    cancellations = paise(units.cancel_booking * cancelled, sizes.cancel_booking, timeline(state).cancels_at)
+    cancellations = paise(units.cancel_booking * cancelled, sizes.cancel_booking, outcomes.cancelled_at)
     total: Ints = paise(zero + units.create, sizes.create, zero) + bookings.sum(axis=0) + cancellations.sum(axis=0)
     total = total + paise(closing_gas(state, outcomes, units), closing_size, outcomes.closed_at)
     return total

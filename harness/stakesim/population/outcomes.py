@@ -1,28 +1,36 @@
 """The outcomes of everybody's intents: who gets a seat, which bookings are cancelled, and how each run ends.
 
 The rules are those of `stakesim.model.rules`, and of the price check in `stakesim.model.rates`, for one run at a time.
+They are written twice: here with NumPy, and in `compiled_outcomes` as a loop that numba compiles where it is installed.
 `stakesim.economics.settle` computes the payments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from stakesim.model.rates import PRICE_MAX_JUMP
 from stakesim.model.state import RunStatus
-from stakesim.population.state import NEVER, PopulationState
+from stakesim.population.state import INDEX_BITS, NEVER, PopulationState
 from stakesim.units import DAY
 
 if TYPE_CHECKING:
     from stakesim.population.state import Bools, Ints
 
-_INDEX_BITS = 10
-"""Bits of a sorting key that hold the event's index: two events for each place, and three for the run."""
-MAX_PLACES = (2**_INDEX_BITS - 3) // 2
+MAX_PLACES = (2**INDEX_BITS - 3) // 2
 """Places of a run that the index has room for."""
+SWITCH = "STAKESIM_NUMBA"
+"""Environment variable: 0 to work without numba even where it is installed."""
+RUNS_IN_NUMPY = 400_000
+"""Runs of a process before compiled code is loaded, which takes as long as it saves on them."""
+_runs_seen = 0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Outcomes:
         final_status: The `RunStatus` of each run; ACTIVE if nobody closed it.
         closed_at: When each run was closed; NEVER if nobody closed it.
         booked_at: When each booking was asked for.
+        cancelled_at: When each person wanted to cancel.
     """
 
     accepted: Bools
@@ -42,6 +51,7 @@ class Outcomes:
     final_status: Ints
     closed_at: Ints
     booked_at: Ints
+    cancelled_at: Ints
 
     @property
     def active(self) -> Bools:
@@ -96,8 +106,8 @@ class Timeline:
     expires_run_at: Ints
 
 
-def timeline(state: PopulationState) -> Timeline:
-    """Puts everybody's intents in the order of their times.
+def sorted_keys(state: PopulationState) -> Ints:
+    """Each run's events in the order of their times: a time and an index (see `event_of`) each; shape (runs, events).
 
     Raises:
         ValueError: The population has more than MAX_PLACES places.
@@ -113,12 +123,25 @@ def timeline(state: PopulationState) -> Timeline:
     intended[:, places : 2 * places] = intents.cancels_at.T
     for offset, times in enumerate((intents.cancels_run_at, intents.completes_run_at, intents.expires_run_at)):
         intended[:, 2 * places + offset] = times
-    keys = (intended << _INDEX_BITS) | np.arange(2 * places + 3)
-    keys.sort(axis=1)
-    order = keys & (2**_INDEX_BITS - 1)
+    intended <<= INDEX_BITS
+    intended |= np.arange(2 * places + 3)
+    intended.sort(axis=1)
+    return intended
+
+
+def timeline(state: PopulationState) -> Timeline:
+    """Puts everybody's intents in the order of their times.
+
+    Raises:
+        ValueError: The population has more than MAX_PLACES places.
+    """
+    import numpy as np
+
+    keys, places = sorted_keys(state), state.shape[0]
+    order = keys & (2**INDEX_BITS - 1)
     # An event that is not later than the one before it happens one second after it.
     positions = np.arange(2 * places + 3)
-    sorted_at = np.maximum.accumulate((keys >> _INDEX_BITS) - positions, axis=1) + positions
+    sorted_at = np.maximum.accumulate((keys >> INDEX_BITS) - positions, axis=1) + positions
     at = np.empty_like(sorted_at)
     np.put_along_axis(at, order, sorted_at, axis=1)
     at = at.T
@@ -135,6 +158,56 @@ def timeline(state: PopulationState) -> Timeline:
 
 def resolve_outcomes(state: PopulationState) -> Outcomes:
     """Decides how every booking and every run ends."""
+    if compiled := _compiled(state):
+        return Outcomes(*compiled(state, sorted_keys(state))[:-1])
+    return resolve_in_numpy(state)
+
+
+def have_same_outcomes(one: PopulationState, other: PopulationState) -> bool:
+    """Whether the same runs end alike, as everybody intends to do the same; if not, they may still do so."""
+    import numpy as np
+
+    intents = ("books_at", "seats", "cancels_at", "cancels_run_at", "completes_run_at", "expires_run_at")
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("start", "seats", "rates")]
+    pairs += [(getattr(one.intents, name), getattr(other.intents, name)) for name in intents]
+    terms, others = one.terms, other.terms
+    return (
+        terms.cancellation_cutoff == others.cancellation_cutoff
+        and terms.completion_grace == others.completion_grace
+        and all(a is b or np.array_equal(a, b) for a, b in pairs)
+    )
+
+
+def with_waiting_list(state: PopulationState) -> PopulationState:
+    """The same runs with a waiting list: whoever gets a seat that somebody gave up asks for it when it is free."""
+    compiled = _compiled(state)
+    books_at = compiled(state, sorted_keys(state), waiting_list=True)[-1] if compiled else served_in_numpy(state)
+    return replace(state, intents=replace(state.intents, books_at=books_at))
+
+
+def _compiled(state: PopulationState) -> Callable[..., tuple[Any, ...]] | None:
+    """Compiled code that resolves runs; None without it, or as long as this process had too few runs for it to pay."""
+    global _runs_seen
+    _runs_seen += state.run_count
+    return _load_compiled() if _runs_seen > RUNS_IN_NUMPY else None
+
+
+@cache
+def _load_compiled() -> Callable[..., tuple[Any, ...]] | None:
+    """Loads compiled code; None if numba is not installed, can't be used, or is switched off."""
+    if os.environ.get(SWITCH) == "0":
+        return None
+    try:
+        from stakesim.population import compiled_outcomes
+    except ImportError as error:
+        if getattr(error, "name", None) != "numba":  # such as: NumPy is newer than it knows
+            _log.warning("numba can't be used, so sweeps take longer: %s", error)
+        return None
+    return compiled_outcomes.resolve
+
+
+def resolve_in_numpy(state: PopulationState) -> Outcomes:
+    """Decides how every booking and every run ends, without compiled code."""
     import numpy as np
 
     intents, times = state.intents, timeline(state)
@@ -157,7 +230,7 @@ def resolve_outcomes(state: PopulationState) -> Outcomes:
         accepted[:, contested] = _accepted_in_order(
             state, times, may_book, may_cancel, contested, may_be_refused=moves_far
         )
-    return Outcomes(accepted, accepted & may_cancel, final_status, closed_at, times.books_at)
+    return Outcomes(accepted, accepted & may_cancel, final_status, closed_at, times.books_at, times.cancels_at)
 
 
 def _contested_runs(state: PopulationState, may_book: Bools) -> Iterator[tuple[Ints, bool]]:
@@ -175,8 +248,8 @@ def _contested_runs(state: PopulationState, may_book: Bools) -> Iterator[tuple[I
             yield runs, moves_far
 
 
-def with_waiting_list(state: PopulationState) -> PopulationState:
-    """The same runs with a waiting list: whoever gets a seat that somebody gave up asks for it when it is free."""
+def served_in_numpy(state: PopulationState) -> Ints:
+    """When each person asks for a booking that can be accepted if there is a waiting list, without compiled code."""
     import numpy as np
 
     intents, times = state.intents, timeline(state)
@@ -188,7 +261,7 @@ def with_waiting_list(state: PopulationState) -> PopulationState:
         waiting_list = _WaitingList(intents.seats[:, contested], intents.books_at[:, contested])
         _accepted_in_order(state, times, may_book, may_cancel, contested, waiting_list, may_be_refused=moves_far)
         books_at[:, contested] = waiting_list.books_at
-    return replace(state, intents=replace(intents, books_at=books_at))
+    return books_at
 
 
 class _WaitingList:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NEVER = 2**44
 """A time that does not come."""
+INDEX_BITS = 10
+"""Bits of a sorting key that hold the event's index: two events for each place, and three for the run."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from stakesim.economics.spot_check import compare_with_chain
 from stakesim.model.state import RunStatus
 from stakesim.population.behaviours import Cancel, HostCancels, NoShow
 from stakesim.population.exact_int import paise_to_wei, wei_to_paise
-from stakesim.population.outcomes import resolve_outcomes, timeline
+from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import Population, draw, draw_runs
 from stakesim.prices.market import simulate
 from stakesim.prices.price_models import Bootstrap, Garch, Gbm, Merton, PriceModel
@@ -120,7 +120,7 @@ def _net_receipts(
         paise = amounts if in_paise else wei_to_paise(amounts, state.rate_at(times))
         return paise.astype(np.int64)
 
-    refunded_at = np.where(outcomes.cancelled, timeline(state).cancels_at, outcomes.closed_at)
+    refunded_at = np.where(outcomes.cancelled, outcomes.cancelled_at, outcomes.closed_at)
     bookings = value(settlement.received, refunded_at) - value(settlement.paid, outcomes.booked_at)
     by_host = state.intents.by_host
     created_at = np.zeros(state.run_count, np.int64)

@@ -22,7 +22,7 @@ from stakesim.economics.intervals import wilson_interval
 from stakesim.economics.risk import TAIL, tail_risk
 from stakesim.economics.settle import settle
 from stakesim.population.exact_int import fits_int64
-from stakesim.population.outcomes import resolve_outcomes, timeline
+from stakesim.population.outcomes import resolve_outcomes
 from stakesim.population.population import DAYS_AFTER, Population, draw, first_runs
 from stakesim.population.state import NEVER
 from stakesim.population.streams import stream
@@ -92,7 +92,7 @@ def run_flows(population: Population, runs: int, seed: int, costs: GasCosts) -> 
 
     price = population.price if isinstance(population.price, Constant) else Constant()
     state = first_runs(draw(population, seed, price=price), runs)
-    outcomes, times = resolve_outcomes(state), timeline(state)
+    outcomes = resolve_outcomes(state)
     settlement = settle(state, outcomes)
     shape = (population.lead_time[1] // DAY + DAYS_AFTER, state.run_count)
     created_at, all_runs = np.zeros(state.run_count, np.int64), np.ones(state.run_count, np.bool_)
@@ -104,7 +104,7 @@ def run_flows(population: Population, runs: int, seed: int, costs: GasCosts) -> 
     )
     returned = _sum_by_day(
         shape,
-        (times.cancels_at, settlement.received // WEI_PER_GWEI, outcomes.cancelled),
+        (outcomes.cancelled_at, settlement.received // WEI_PER_GWEI, outcomes.cancelled),
         (outcomes.closed_at, settlement.received // WEI_PER_GWEI, outcomes.active & closed),
         (outcomes.closed_at, settlement.host // WEI_PER_GWEI, closed),
     )
@@ -112,7 +112,7 @@ def run_flows(population: Population, runs: int, seed: int, costs: GasCosts) -> 
         shape,
         (created_at, costs.create, all_runs),
         (outcomes.booked_at, booking_gas(outcomes, costs), outcomes.accepted),
-        (times.cancels_at, costs.cancel_booking, outcomes.cancelled),
+        (outcomes.cancelled_at, costs.cancel_booking, outcomes.cancelled),
         (outcomes.closed_at, closing_gas(state, outcomes, costs), closed),
     )
     return RunFlows(paid_in, returned, gas, *completed_seats(state, outcomes), int(state.rates[0, 0]))
