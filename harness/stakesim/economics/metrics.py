@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import fsum, nan, sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stakesim.economics.intervals import Z95, t_quantile, wilson_interval
 from stakesim.economics.quantiles import Buckets, add_buckets, count_buckets
 from stakesim.model.state import RunStatus
-from stakesim.population.exact_int import exact_sum, wei_to_paise
+from stakesim.population.exact_int import exact_sums, wei_to_paise
 from stakesim.units import BPS
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def measure(
     completed = active & (outcomes.final_status == RunStatus.COMPLETED)
     rate = state.rate_at(outcomes.closed_at)
     net_paid = settlement.paid - settlement.received
-    host_profit = settlement.host - settlement.host_stake - (net_paid * intents.by_host).sum(axis=0)
+    net_of_all = net_paid.sum(axis=0)
+    net_of_host = (net_paid * intents.by_host).sum(axis=0)
+    host_profit = settlement.host - settlement.host_stake - net_of_host
     bookings = outcomes.accepted.sum(axis=0)
     income = wei_to_paise(settlement.platform, rate)
     of_gas = (
@@ -123,7 +126,7 @@ def measure(
         "expired runs": ((outcomes.final_status == RunStatus.EXPIRED).astype(np.int64), one),
         "host profit": (wei_to_paise(host_profit, rate) - compensation, 100 * one),
         "platform income": (income, 100 * one),
-        "attendees' cost": (wei_to_paise((net_paid * ~intents.by_host).sum(axis=0), rate), 100 * one),
+        "attendees' cost": (wei_to_paise(net_of_all - net_of_host, rate), 100 * one),
         "wei paid in": (np.asarray(settlement.host_stake + settlement.paid.sum(axis=0)), one),
         "wei kept by the platform": (np.asarray(settlement.platform), one),
     }
@@ -172,23 +175,29 @@ def sum_runs(values: Sequence[tuple[Wei, Wei]], *, together: int = 1, with_bucke
     """
     import numpy as np
 
-    numerators, denominators = zip(*values, strict=True)
+    count = len(values)
+    rows = np.array([column for columns in zip(*values, strict=True) for column in columns])
     if together > 1:
-        numerators, denominators = (
-            tuple(column.reshape(-1, together).sum(axis=1) for column in columns)
-            for columns in (numerators, denominators)
-        )
-    columns = np.array([np.asarray(column, dtype=np.float64) for column in (*numerators, *denominators)])
+        rows = rows.reshape(2 * count, -1, together).sum(axis=2)
+    columns = rows.astype(np.float64)
     products = np.einsum("ir,jr->ij", columns, columns)  # unlike BLAS, to the same bits with any number of threads
+    sums = exact_sums(rows)
     return MetricSums(
-        columns.shape[1],
-        tuple(exact_sum(column) for column in numerators),
-        tuple(exact_sum(column) for column in denominators),
-        tuple(products[np.triu_indices(len(columns))].tolist()),
-        tuple(count_buckets(ratios(*pair)) for pair in zip(numerators, denominators, strict=True))
+        rows.shape[1],
+        tuple(sums[:count]),
+        tuple(sums[count:]),
+        tuple(products[_upper_triangle(2 * count)].tolist()),
+        tuple(count_buckets(ratios(*pair)) for pair in zip(rows[:count], rows[count:], strict=True))
         if with_buckets
         else (),
     )
+
+
+@cache
+def _upper_triangle(size: int) -> tuple[Ints, ...]:
+    import numpy as np
+
+    return np.triu_indices(size)
 
 
 def ratios(numerators: Wei, denominators: Wei) -> NDArray[np.float64]:
@@ -313,7 +322,7 @@ def _covariances(sums: MetricSums, values: Sequence[float]) -> NDArray[np.float6
 
     count = len(values)
     moments = np.zeros((2 * count, 2 * count))
-    rows, columns = np.triu_indices(2 * count)
+    rows, columns = _upper_triangle(2 * count)
     moments[rows, columns] = moments[columns, rows] = sums.moments
     weights = np.array([sums.runs / denominator if denominator else 0.0 for denominator in sums.denominators])
     residuals = np.hstack([np.diag(weights), np.diag(-weights * np.nan_to_num(values))])

@@ -212,9 +212,10 @@ class Cancel(StrictModel):
         times = np.where(times < state.start, times, NEVER).astype(np.int64)
         earliest = np.minimum(state.intents.cancels_at, np.maximum(times, books_at + 1))
         cancels_at = np.where(books_at < NEVER, earliest, NEVER)
-        comes_all_the_same = rng.random(state.shape) >= relative_loss(state, self.observed_inr) ** -self.elasticity
         too_late = cancels_at > state.cutoff
-        stays_away = too_late & (cancels_at <= state.start - self.observed_cutoff) & ~comes_all_the_same
+        stays_away = too_late & (cancels_at <= state.start - self.observed_cutoff)
+        if self.elasticity:
+            stays_away &= rng.random(state.shape) < relative_loss(state, self.observed_inr) ** -self.elasticity
         return replace(stay_away(state, stays_away), cancels_at=np.where(too_late, NEVER, cancels_at))
 
 

@@ -234,7 +234,8 @@ def _draw_honest(
     days = population.lead_time[1] // DAY + DAYS_AFTER
     market_rng = stream(seed, chunk, "market")
     market = on_calendar(population, seed, chunk, days, lambda paths, days: simulate(price, market_rng, paths, days))
-    rates = np.maximum(np.rint(market * 100), 1).astype(np.int64)
+    market *= 100  # in place, as it is the largest array
+    rates = np.maximum(np.rint(market, out=market), 1, out=market).astype(np.int64)
     intents = Intents(
         interested=interested,
         books_at=np.where(interested, books_at, NEVER),
