@@ -3,9 +3,12 @@
 import json
 
 import pytest
-from stakesim.bench import contenders, full_path, guided_search, ratios
+from stakesim.bench import contenders, full_path, guided_search, ratios, sweeps
 from stakesim.bench.contenders import BASE, Contender
 from stakesim.commands.cli import cli
+from stakesim.population import outcomes
+from stakesim.population.exact_int import INT64_LIMIT
+from stakesim.population.population import draw
 from typer.testing import CliRunner
 
 
@@ -138,3 +141,15 @@ def test_the_guided_search_counts_its_calls():
     figures = guided_search.search(20)
     assert figures["transactions"] >= 20 * guided_search.CALLS
     assert figures["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_sweeps_and_settlements_count_their_bookings(monkeypatch):
+    monkeypatch.setattr(outcomes, "RUNS_IN_NUMPY", outcomes.RUNS_IN_NUMPY)  # the benchmark sets it
+    small, large, whole = (sweeps.measure(what, 1) for what in ("small", "large", "numpy"))
+    assert 40_000 < small["transactions"] < 15 * sweeps.CHUNK_SIZE
+    assert 40_000 < large["transactions"] < 15 * sweeps.CHUNK_SIZE
+    assert 80_000 < whole["transactions"] < 2 * 15 * sweeps.CHUNK_SIZE
+    assert all(figures["seconds"] > 0 for figures in (small, large, whole))
+    limits = [draw(population, 1).state.price_wei * 3 for population in (sweeps.SMALL, sweeps.LARGE)]
+    assert max(limits[0]) * 40 < INT64_LIMIT < min(limits[1]) * 10

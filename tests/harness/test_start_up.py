@@ -11,7 +11,20 @@ from stakesim.paths import checkout
 
 pytestmark = pytest.mark.slow
 
-SLOW = {"aiohttp", "app", "eth", "eth_account", "numpy", "pandas", "py_ecc", "rich", "sqlalchemy", "web3", "yaml"}
+SLOW = {
+    "aiohttp",
+    "app",
+    "eth",
+    "eth_account",
+    "numba",
+    "numpy",
+    "pandas",
+    "py_ecc",
+    "rich",
+    "sqlalchemy",
+    "web3",
+    "yaml",
+}
 """Packages that take a noticeable time to import."""
 RUN = ("run", "scenarios/no-show.yaml", "--engine", "revm")
 

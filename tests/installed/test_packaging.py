@@ -17,6 +17,7 @@ ROOT = checkout()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BASE = PROJECT["dependencies"]
 EXTRAS = PROJECT["optional-dependencies"]
+OF_BACKEND = ("backend", "api")
 
 
 def normal(requirement: str) -> str:
@@ -43,9 +44,12 @@ def imported(folder) -> dict[str, str]:
     [
         (
             "harness/stakesim",
-            [*BASE, *EXTRAS["gate"], *EXTRAS["economics"], *EXTRAS["decide"], *EXTRAS["dask"], *EXTRAS["revm"]],
+            [
+                *BASE,
+                *(package for extra, packages in EXTRAS.items() if extra not in OF_BACKEND for package in packages),
+            ],
         ),
-        ("backend", [*BASE, *EXTRAS["backend"], *EXTRAS["api"]]),
+        ("backend", [*BASE, *(package for extra in OF_BACKEND for package in EXTRAS[extra])]),
     ],
 )
 def test_all_that_is_imported_is_required(folder, required):

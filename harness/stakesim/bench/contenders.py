@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from stakesim.paths import checkout
+from stakesim.population.outcomes import SWITCH
 
 ROOT = checkout() or Path()
 PEERS = ROOT / "benchmarks" / "peers"
@@ -95,6 +96,8 @@ def all_contenders() -> list[Contender]:
     """All contenders, the base first and then the base with a faster keccak."""
     python, full_path = Path(sys.executable), ["-m", "stakesim.bench.full_path"]
     everything = "services, database, model, invariants"
+    sweeps: list[str | Path] = [python, "-m", "stakesim.bench.sweeps"]
+    no_chain = "no chain, bookings of many runs as arrays"
     bare: list[str | Path] = [python, PEERS / "web3_bare.py"]
     slow_keccak, fast_keccak = {"ETH_HASH_BACKEND": "pycryptodome"}, {"ETH_HASH_BACKEND": "pysha3"}
     return [
@@ -122,6 +125,15 @@ def all_contenders() -> list[Contender]:
             [python, "-m", "stakesim.bench.guided_search"],
             4_000,
         ),
+        Contender(
+            "stakesim's sweep, with numba",
+            f"{no_chain}; drawn, resolved, settled, measured",
+            [*sweeps, "compiled"],
+            100,
+        ),
+        Contender("stakesim's sweep, NumPy alone", "the same", [*sweeps, "numpy"], 50, {SWITCH: "0"}),
+        Contender("stakesim's settlement", f"{no_chain}; to the wei, runs below 1.54 ETH", [*sweeps, "small"], 100),
+        Contender("stakesim's settlement above 1.54 ETH", "the same of larger runs", [*sweeps, "large"], 100),
         Contender("Ape's test provider", "contract alone", [_APE_PYTHON, PEERS / "ape_provider.py"], 6),
         Contender("forge's invariant runner", "contract alone, in Solidity", [python, PEERS / "forge.py"], 2000),
         Contender(

@@ -57,7 +57,8 @@ def _heading(contenders: Sequence[Contender], rounds: int) -> Iterator[str]:
     versions = {name: version for contender in contenders for name, version in contender.versions.items()}
     yield "# How fast it is\n"
     yield "Written by `stakesim bench --out benchmarks`: one machine, one run. The lifecycle is `lifecycle.yaml`: a run"
-    yield "is created, six attendees book, five attend. Each contender checks all payouts to the wei.\n"
+    yield "is created, six attendees book, five attend. Each contender checks all payouts to the wei. Instead of"
+    yield "transactions, the search counts calls, and sweeps and settlements bookings per second of processor time.\n"
     yield f"Machine: {os.cpu_count()} cores, {_processor()}, {platform.system()}, Python {platform.python_version()}."
     yield f"Versions: {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}."
     yield f"Medians of {rounds} rounds in turns; lowest and highest in brackets.\n"

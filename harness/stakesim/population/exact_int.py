@@ -49,8 +49,8 @@ def floor_bps(amounts: Wei, bps: int) -> Wei:
     from stakesim.population.wide_ints import BASE, WideInts, as_wide
 
     if (wide := as_wide(amounts)) is not None and wide.fits_times(bps):
-        high = wide.high * bps
-        return WideInts(high // BPS, high % BPS * (BASE // BPS) + wide.low * bps // BPS).as_wei()
+        high, rest = _divide(wide.high * bps, BPS)
+        return WideInts(high, rest * (BASE // BPS) + wide.low * bps // BPS).as_wei()
     whole = amounts // BPS
     floors: Wei = whole * bps + (amounts - whole * BPS) * bps // BPS
     return floors

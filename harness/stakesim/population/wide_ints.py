@@ -34,10 +34,18 @@ class WideInts(NDArrayOperatorsMixin):
 
     dtype = np.dtype(object)
 
-    def __init__(self, high: Ints, low: Ints) -> None:
-        """Builds the array of high x BASE + low, in which `low` may be any int64."""
-        carry = low // BASE
-        self.high, self.low = high + carry, low - carry * BASE
+    def __init__(self, high: Ints, low: Ints, *, is_normal: bool = False) -> None:
+        """Builds the array of high x BASE + low.
+
+        Args:
+            high: The high part.
+            low: The low part, which may be any int64.
+            is_normal: Whether the low part is from 0 to BASE - 1.
+        """
+        if not is_normal:
+            carry = low // BASE
+            high, low = high + carry, low - carry * BASE
+        self.high, self.low = high, low
 
     @classmethod
     def of(cls, amounts: Wei) -> WideInts:
@@ -58,7 +66,7 @@ class WideInts(NDArrayOperatorsMixin):
         return len(self.high)
 
     def __getitem__(self, index: Any) -> Any:
-        part = WideInts(self.high[index], self.low[index])
+        part = WideInts(self.high[index], self.low[index], is_normal=True)
         return part if part.shape else int(part.high) * BASE + int(part.low)
 
     def __setitem__(self, index: Any, integers: WideInts) -> None:
@@ -94,7 +102,7 @@ class WideInts(NDArrayOperatorsMixin):
             if ufunc is np.multiply:
                 wide, factor = (one, other) if isinstance(one, WideInts) else (other, one)
                 if isinstance(factor, np.ndarray) and wide._may_have(factor):
-                    return WideInts(wide.high * factor, wide.low * factor)
+                    return WideInts(wide.high * factor, wide.low * factor, is_normal=factor.dtype == np.bool_)
         plain = (np.asarray(each) if isinstance(each, WideInts) else each for each in inputs)
         return getattr(ufunc, method)(*plain, **options)
 
