@@ -97,9 +97,11 @@ class TestWideInts:
         assert isinstance(floors, WideInts)
         assert floors.astype(object).tolist() == [amount * part // whole for part in seats]
 
-    @given(st.lists(st.tuples(WIDE, st.integers(1, INT64_PAISE_LIMIT + 1)), min_size=1, max_size=20))
-    @example([(WIDE_LIMIT - 1, INT64_PAISE_LIMIT), (10**14 * BASE - 1, 1)])
+    @given(st.lists(st.tuples(WIDE, st.integers(1, 4 * INT64_PAISE_LIMIT)), min_size=1, max_size=20))
     @example([(10**9 * BASE - 1, INT64_PAISE_LIMIT - 1), (1 - 10**9 * BASE, INT64_PAISE_LIMIT - 1)])
+    @example([(10 * BASE - 1, 3 * INT64_PAISE_LIMIT)])
+    @example([((2**63 // 10**9 + 1) * BASE, 10**9)])
+    @example([(-(2**63 // 10**9 + 2) * BASE, 10**9)])
     def test_wei_to_paise_rounds_half_even(self, pairs):
         amounts, rate = zip(*pairs, strict=True)
         paise = wei_to_paise(wide(amounts), ints(rate))
@@ -110,6 +112,8 @@ class TestWideInts:
         assert wei_to_paise(wide(halves), ints([1] * 5)).tolist() == [0, 2, 2, 0, -2]
 
     @given(st.lists(st.tuples(WIDE, WIDE, st.integers(-MAX_FACTOR - 1, MAX_FACTOR + 1)), min_size=1, max_size=20))
+    @example([(WIDE_LIMIT - 1, 1 - WIDE_LIMIT, MAX_FACTOR)])
+    @example([(2**48 * BASE, 0, 182)])
     def test_sums_and_products_are_exact(self, rows):
         """A product that does not fit is an array of Python integers."""
         first, second, factors = zip(*rows, strict=True)
