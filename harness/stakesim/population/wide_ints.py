@@ -1,4 +1,4 @@
-"""Arrays of integers that are too large for int64, as two arrays of int64: ten times as fast as Python integers."""
+"""Arrays of integers that are too large for int64, as two arrays of int64: eight times as fast as Python integers."""
 
 from __future__ import annotations
 
