@@ -191,16 +191,23 @@ def costs_in_paise(
     )
     byte_wei = int((gas.data_gwei or 0) * WEI_PER_GWEI)
 
-    def paise(used: Ints, size: Ints | int, at: Ints) -> Ints:
-        price = prices[np.clip(at // DAY, 0, len(prices) - 1), np.arange(state.run_count)]
-        if not fits_int64(int(used.max(initial=0)) * int(price.max()) + int(np.max(size, initial=0)) * byte_wei):
+    every = np.arange(state.run_count)
+
+    def paise(used: Ints, size: Ints | int, at: Ints, run: Ints = every) -> Ints:
+        days = at // DAY
+        price = prices[np.clip(days, 0, len(prices) - 1), run]
+        highest = int(price.max(initial=0))
+        if not fits_int64(int(used.max(initial=0)) * highest + int(np.max(size, initial=0)) * byte_wei):
             used, price = as_python_ints(used), as_python_ints(price)
         wei: Wei = used * price + size * byte_wei * (used > 0)
-        return wei_to_paise(wei, state.rate_at(at))
+        return wei_to_paise(wei, state.rates[np.clip(days, 0, len(state.rates) - 1), run])
 
-    cancelled = outcomes.cancelled
     bookings = paise(booking_gas(outcomes, units) * outcomes.accepted, sizes.booking, outcomes.booked_at)
-    cancellations = paise(units.cancel_booking * cancelled, sizes.cancel_booking, outcomes.cancelled_at)
-    total: Ints = paise(zero + units.create, sizes.create, zero) + bookings.sum(axis=0) + cancellations.sum(axis=0)
+    total: Ints = paise(zero + units.create, sizes.create, zero) + bookings.sum(axis=0)
     total = total + paise(closing_gas(state, outcomes, units), closing_size, outcomes.closed_at)
+    place, run = np.nonzero(outcomes.cancelled)  # few of all bookings
+    used = np.full(len(run), units.cancel_booking)
+    cancellations = paise(used, sizes.cancel_booking, outcomes.cancelled_at[place, run], run)
+    total = total.astype(np.result_type(total, cancellations))
+    np.add.at(total, run, cancellations)
     return total
