@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stakesim.economics import settle as settlements
+from stakesim.economics.gas import measured_costs
+from stakesim.economics.metrics import measure
 from stakesim.economics.settle import Settlement, settle, settle_runs
 from stakesim.economics.spot_check import expected_payouts
 from stakesim.model.rehearsal import rehearse
@@ -21,6 +23,7 @@ from stakesim.population.to_scenario import to_scenario
 from stakesim.population.wide_ints import WIDE_LIMIT, WideInts
 from stakesim.prices.price_models import Gbm
 from stakesim.scenario.actions import Terms
+from stakesim.studies import attacks, exposure, payout_methods, wallet
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlements.json").read_text())
 KINDS = {
@@ -138,6 +141,34 @@ def test_every_kind_of_array_gives_the_amounts_of_python_integers(seed, dearer, 
     for party in ("host", "platform"):
         net = [getattr(each, party) - each.host_stake for each in (settled, expected)]
         assert np.array_equal(*(wei_to_paise(amounts, rate) for amounts in net)), party
+
+
+def test_every_analysis_of_dear_runs_is_that_of_python_integers(monkeypatch):
+    """What reads a settlement as arrays of NumPy may get `WideInts`."""
+    rich = Population(name="rich", story="Dear seats.", price_inr=("300000", "5000000"), behaviours=EVERYBODY)
+    state = first_runs(draw(rich, 11), 400)
+    outcomes = resolve_outcomes(state)
+
+    def analysed():
+        flows = wallet.run_flows(rich, 50, 1, measured_costs().gas)
+        gains = exposure.gains(state, outcomes)
+        return [
+            settle(state, outcomes).host // 7,
+            flows.paid_in,
+            flows.returned,
+            payout_methods.payouts(state),
+            attacks.interest_wei(state, outcomes),
+            *attacks.net_receipts(state, outcomes).values(),
+            *(amounts for positions in gains.values() for amounts in positions.values()),
+            *(column for pair in measure(state, outcomes, settle(state, outcomes)).values() for column in pair),
+        ]
+
+    found = analysed()
+    assert isinstance(settle(state, outcomes).paid, WideInts)
+    monkeypatch.setattr(settlements, "as_large_as", KINDS["Python integers"])
+    assert isinstance(settle(state, outcomes).paid, np.ndarray)
+    for number, (amounts, expected) in enumerate(zip(found, analysed(), strict=True)):
+        assert np.array_equal(amounts, expected), number
 
 
 def test_all_wei_paid_in_are_paid_out():
