@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from app.bootstrap.container import Services, build_services
 from app.db.database import Database, connect, open_engine
 from app.db.migrations import migrate
@@ -23,7 +24,6 @@ from app.services.transactions import signing
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
 from sqlalchemy import Connection, func, insert, null, select, union_all
-from sqlalchemy.engine.default import DefaultDialect
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
 
@@ -107,7 +107,7 @@ class EventStakeBackend:
         (Codec, "events", "events of a receipt, decoded"),
         (Codec, "call", "calls, encoded"),
         (Connection, "execute", "database: SQLAlchemy"),
-        (DefaultDialect, "do_execute", "database: in the driver and the server"),
+        (psycopg.Cursor, "execute", "database: in the driver and the server"),
         (signing, "_sign", "signing"),
     )
 

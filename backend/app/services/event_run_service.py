@@ -17,6 +17,7 @@ from sqlalchemy import bindparam, case, select, update
 
 from app.core.errors import NotFound
 from app.db.database import Database
+from app.db.statements import Compiled
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun, unix_seconds
@@ -27,13 +28,13 @@ from app.services.payments.service import PaymentService
 from app.services.payments.types import Amounts, Payment
 from app.services.pricing import Pricing, Quote, check_price_inr, convert_inr_to_wei
 
-_SELECT_HOST_AND_EXPERIENCE = (
+_SELECT_HOST_AND_EXPERIENCE = Compiled(
     select(users.c.wallet_address, experiences.c.id)
     .select_from(users.outerjoin(experiences, experiences.c.id == bindparam("experience_id")))
     .where(users.c.id == bindparam("user_id"))
 )
-_SELECT_HOST_OF_EXPERIENCE = select(experiences.c.host_id).where(experiences.c.id == bindparam("row_id"))
-_SELECT_RUN = select(event_runs).where(event_runs.c.id == bindparam("row_id"))
+_SELECT_HOST_OF_EXPERIENCE = Compiled(select(experiences.c.host_id).where(experiences.c.id == bindparam("row_id")))
+_SELECT_RUN = Compiled(select(event_runs).where(event_runs.c.id == bindparam("row_id")))
 _SELECT_ALL = select(event_runs).order_by(event_runs.c.created_at)
 
 _runs, _bookings = event_runs.c, event_run_bookings.c
