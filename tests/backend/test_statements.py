@@ -53,6 +53,9 @@ def test_rows_are_written_and_counted(backend: BackendEnvironment, lend: str) ->
         assert list(connection.execute(BY_NAME, {"user_name": name + "!"}).scalars()) == [user_id]
         assert connection.execute(BY_NAME, {"user_name": name}).one_or_none() is None
         assert connection.execute(BY_NAME, {"user_name": name}).scalar_one_or_none() is None
+        assert connection.scalar(BY_NAME, {"user_name": name + "!"}) == user_id
+        assert connection.scalar(BY_NAME, {"user_name": name}) is None
+        assert [*connection.scalars(BY_NAME, {"user_name": name + "!"})] == [user_id]
 
 
 def test_a_transaction_that_fails_leaves_nothing(backend: BackendEnvironment) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Delete, Dialect, Float, Insert, Select, Update
+from sqlalchemy import CompoundSelect, Connection, Delete, Dialect, Float, Insert, Select, Update
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -22,6 +22,9 @@ from app.db.unavailability import meaning_of
 
 _NUMERIC_OID, _FLOAT_OID = 1700, 701
 """Types of PostgreSQL in which psycopg returns NUMERIC and DOUBLE PRECISION."""
+
+_CURSOR = "cursor"
+"""Key of a connection's cursor in its `info`."""
 
 _Converter = Callable[[Any], Any]
 
@@ -81,7 +84,7 @@ class Compiled(Executable):
         statement: The statement.
     """
 
-    def __init__(self, statement: Select[Any] | Insert | Update | Delete) -> None:
+    def __init__(self, statement: Select[Any] | CompoundSelect[Any] | Insert | Update | Delete) -> None:
         self.statement = statement
         self._sql = ""
 
@@ -97,10 +100,9 @@ class Compiled(Executable):
         values = {**self._literals, **parameters[0]} if parameters else dict(self._literals)
         for name, convert in self._binds:
             values[name] = convert(values[name])
-        driver_connection = connection.connection.driver_connection
-        assert isinstance(driver_connection, psycopg.Connection)
+        cursor = _cursor(connection)
         try:
-            cursor = driver_connection.execute(self._sql, values)
+            cursor.execute(self._sql, values)
             rows = map(self._row, cursor.fetchall()) if self._row else ()
         except psycopg.Error as error:
             meaning = meaning_of(error)
@@ -110,6 +112,11 @@ class Compiled(Executable):
                 drop(connection, error)
             raise meaning.as_error() from error
         return Rows([*rows], cursor.rowcount)
+
+    def _execute_on_scalar(self, connection: Connection, parameters: Any, options: Any) -> Any:
+        """Does the same for `Connection.scalar`, and returns the first column of the first row; None without rows."""
+        rows = self._execute_on_connection(connection, parameters, options).all()
+        return rows[0][0] if rows else None
 
     def _compile(self, dialect: Dialect) -> None:
         """Sets the SQL, the values that are part of the statement, and how values and rows are converted."""
@@ -122,6 +129,21 @@ class Compiled(Executable):
         self._literals = {name: bind.value for name, bind in binds.items() if not bind.required}
         self._row = _row_maker(self.statement, dialect)
         self._sql = compiled.string
+
+
+def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
+    """Returns the one cursor of a connection that all statements are run with, as it remembers how to convert values.
+
+    Nothing is read from it later, so no statement disturbs another.
+    """
+    lent = connection.connection
+    driver_connection = lent.driver_connection
+    assert isinstance(driver_connection, psycopg.Connection)
+    cursor: psycopg.Cursor[Any] | None = lent.info.get(_CURSOR)
+    if type(cursor) is not driver_connection.cursor_factory:
+        cursor = lent.info[_CURSOR] = driver_connection.cursor()
+    assert cursor is not None
+    return cursor
 
 
 def _row_maker(statement: Any, dialect: Dialect) -> Callable[[Sequence[Any]], Any] | None:

@@ -29,6 +29,7 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 from sqlalchemy import (
     BigInteger,
+    ClauseElement,
     Connection,
     DateTime,
     Table,
@@ -71,6 +72,15 @@ _OPEN_ON_CHAIN = Compiled(_OPEN.where(_o.chain_id == bindparam("of_chain")))
 _OPEN_BELOW = Compiled(
     _OPEN.where(
         _o.chain_id == bindparam("of_chain"), _o.sender == bindparam("of_sender"), _o.nonce < bindparam("of_nonce")
+    )
+)
+
+
+_UNMINED_WEI = Compiled(
+    select(func.coalesce(func.sum(_o.value_wei), 0)).where(
+        _o.chain_id == bindparam("of_chain"),
+        _o.sender == bindparam("of_sender"),
+        in_states(("signed", "submitted")),
     )
 )
 
@@ -220,8 +230,7 @@ def open_with_lower_nonce(connection: Connection, operation: Operation) -> list[
 
 def unmined_wei(connection: Connection, chain_id: int, sender: str) -> int:
     """Returns the wei that the account's signed operations send which are in no block yet, without fees."""
-    is_unmined = (_o.chain_id == chain_id, _o.sender == sender, in_states(("signed", "submitted")))
-    return int(connection.execute(select(func.coalesce(func.sum(_o.value_wei), 0)).where(*is_unmined)).scalar_one())
+    return int(connection.execute(_UNMINED_WEI, {"of_chain": chain_id, "of_sender": sender}).scalar_one())
 
 
 def held_seconds(connection: Connection, key: str) -> float:
@@ -316,6 +325,13 @@ def close(
     return None if updated_at is None else replace(operation, **values, updated_at=updated_at)
 
 
+@cache
+def _change_statement(names: tuple[str, ...]) -> Compiled:
+    """Sets the columns with these names."""
+    values = {name: bindparam(name, type_=_o[name].type) for name in names}
+    return Compiled(_CHANGE.values(updated_at=func.clock_timestamp(), **values))
+
+
 def change(
     connection: Connection,
     operation: Operation,
@@ -339,6 +355,10 @@ def change(
     """
     if attempts is not None:
         values["attempts"] = [attempt.to_json() for attempt in attempts]
-    statement = _CHANGE.values(updated_at=func.clock_timestamp(), **values)
-    row = connection.execute(statement, _change_parameters(operation, states)).one_or_none()
+    parameters = _change_parameters(operation, states)
+    if any(isinstance(value, ClauseElement) for value in values.values()):
+        statement: Any = _CHANGE.values(updated_at=func.clock_timestamp(), **values)
+    else:
+        statement, parameters = _change_statement(tuple(values)), parameters | values
+    row = connection.execute(statement, parameters).one_or_none()
     return None if row is None else Operation.from_row(row)
