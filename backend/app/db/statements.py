@@ -23,8 +23,8 @@ from app.db.unavailability import meaning_of
 _NUMERIC_OID, _FLOAT_OID = 1700, 701
 """Types of PostgreSQL in which psycopg returns NUMERIC and DOUBLE PRECISION."""
 
-_CURSOR = "cursor"
-"""Key of a connection's cursor in its `info`."""
+_CURSORS = "cursors"
+"""Key of a connection's cursors in its `info`."""
 
 _Converter = Callable[[Any], Any]
 
@@ -100,7 +100,7 @@ class Compiled(Executable):
         values = {**self._literals, **parameters[0]} if parameters else dict(self._literals)
         for name, convert in self._binds:
             values[name] = convert(values[name])
-        cursor = _cursor(connection)
+        cursor = self._cursor(connection)
         try:
             cursor.execute(self._sql, values)
             rows = map(self._row, cursor.fetchall()) if self._row else ()
@@ -118,6 +118,16 @@ class Compiled(Executable):
         rows = self._execute_on_connection(connection, parameters, options).all()
         return rows[0][0] if rows else None
 
+    def _cursor(self, connection: Connection) -> psycopg.Cursor[Any]:
+        """Returns the cursor that a connection keeps for the statement: it knows how to convert values and rows."""
+        lent = connection.connection
+        driver_connection, cursors = lent.driver_connection, lent.info.setdefault(_CURSORS, {})
+        assert isinstance(driver_connection, psycopg.Connection)
+        cursor: psycopg.Cursor[Any] | None = cursors.get(self)
+        if cursor is None or type(cursor) is not driver_connection.cursor_factory:
+            cursor = cursors[self] = driver_connection.cursor()
+        return cursor
+
     def _compile(self, dialect: Dialect) -> None:
         """Sets the SQL, the values that are part of the statement, and how values and rows are converted."""
         compiled = self.statement.compile(dialect=dialect)
@@ -129,21 +139,6 @@ class Compiled(Executable):
         self._literals = {name: bind.value for name, bind in binds.items() if not bind.required}
         self._row = _row_maker(self.statement, dialect)
         self._sql = compiled.string
-
-
-def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
-    """Returns the one cursor of a connection that all statements are run with, as it remembers how to convert values.
-
-    Nothing is read from it later, so no statement disturbs another.
-    """
-    lent = connection.connection
-    driver_connection = lent.driver_connection
-    assert isinstance(driver_connection, psycopg.Connection)
-    cursor: psycopg.Cursor[Any] | None = lent.info.get(_CURSOR)
-    if type(cursor) is not driver_connection.cursor_factory:
-        cursor = lent.info[_CURSOR] = driver_connection.cursor()
-    assert cursor is not None
-    return cursor
 
 
 def _row_maker(statement: Any, dialect: Dialect) -> Callable[[Sequence[Any]], Any] | None:
