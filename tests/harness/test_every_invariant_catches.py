@@ -356,7 +356,7 @@ class BooksTwice(BookingService):
 def sends_unpaid(monkeypatch):
     """Whoever gets a quote may use it, paid or not."""
     monkeypatch.setattr(PaymentService, "payment_for", lambda self, payment_id, *_: self.get(payment_id))
-    monkeypatch.setattr(store, "use", lambda *_: None)
+    monkeypatch.setattr(store, "use_of", lambda *_: None)
     monkeypatch.setattr(signer, "reason_unpaid", lambda *_: None)
 
 
@@ -412,7 +412,7 @@ def uses_one_payment_twice(monkeypatch):
         return honest(self, event_run_id, user_id, seats, quote_id=first[0], **options)
 
     monkeypatch.setattr(PaymentService, "payment_for", lambda self, payment_id, *_: self.get(payment_id))
-    monkeypatch.setattr(store, "use", lambda *_: None)
+    monkeypatch.setattr(store, "use_of", lambda *_: None)
     monkeypatch.setattr(signer, "reason_unpaid", lambda *_: None)
     monkeypatch.setattr(BookingService, "book", book)
 

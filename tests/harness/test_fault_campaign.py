@@ -249,7 +249,7 @@ def believes_any_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sends_unpaid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PaymentService, "payment_for", lambda self, payment_id, *_: self.get(payment_id))
-    monkeypatch.setattr(store, "use", lambda *_: None)
+    monkeypatch.setattr(store, "use_of", lambda *_: None)
     monkeypatch.setattr(signer, "reason_unpaid", lambda *_: None)
 
 
