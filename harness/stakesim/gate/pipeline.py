@@ -21,6 +21,7 @@ from stakesim.gate.budget import Budget
 from stakesim.gate.profiles import REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
+from stakesim.gate.static_analysis import ToolReport
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
@@ -102,7 +103,6 @@ class _Check(NamedTuple):
 
 
 def _checks(effort: Effort) -> list[_Check]:
-    slither, proofs = (partial(_static_analysis, tool=tool) for tool in ("slither", "halmos"))
     return [
         _Check("interface", "Its functions and events are those that the service uses.", _interface),
         _Check("scripted", "Scenarios of hosts, attendees and the platform, written in files.", _scripted),
@@ -113,8 +113,8 @@ def _checks(effort: Effort) -> list[_Check]:
         _Check("calls", "Every function, by everybody, at every edge: a guided search.", _calls),
         _Check("gas", "The gas of each transaction, compared with the reviewed gas.", _gas),
         _Check("coverage", "Whether all lines ran, and each condition was both true and false.", coverage_part),
-        _Check("slither", "slither looks for known mistakes; each finding is triaged.", slither),
-        _Check("proofs", "halmos proves the rules for any amounts, from any state.", proofs),
+        _Check("slither", "slither looks for known mistakes; each finding is triaged.", _slither),
+        _Check("proofs", "halmos proves the rules for any amounts, from any state.", _proofs),
         _Check("mutants", "Small faults are inserted into the contract: each must be found.", mutants_part),
         _Check("faults", "Lost responses, reorgs, killed processes: nothing is lost or paid twice.", _faults),
     ]
@@ -285,14 +285,27 @@ def _gas(gate: GateResult, part: GatePart) -> None:
 # -------------------------------------------------------------------------------------------------------- other tools
 
 
-def _static_analysis(gate: GateResult, part: GatePart, tool: str) -> None:
-    from stakesim.gate.static_analysis import halmos, slither
+def _slither(gate: GateResult, part: GatePart) -> None:
+    from stakesim.gate.static_analysis import slither
 
+    _static_analysis(gate, part, slither)
+
+
+def _proofs(gate: GateResult, part: GatePart) -> None:
+    from stakesim.gate.proofs import properties
+    from stakesim.gate.static_analysis import halmos
+
+    _static_analysis(gate, part, partial(halmos, long=True, seconds=part.seconds_left))
+    if part.verdict is not PartVerdict.NOT_TRIED:
+        part.played(part.figures["properties"], len(properties()), "proofs")
+
+
+def _static_analysis(gate: GateResult, part: GatePart, tool: Callable[[], ToolReport]) -> None:
     if not gate.is_own:
         part.not_tried("Not run: it is set up for the project's own contract.")
         return
     try:
-        report = slither() if tool == "slither" else halmos(long=True)
+        report = tool()
     except EngineError as error:
         part.not_tried(f"Not run: {error}")
         return
