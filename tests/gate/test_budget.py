@@ -11,7 +11,7 @@ from stakesim.campaign.result import CampaignResult
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import production_contract
-from stakesim.gate import budget, mutation_run, pipeline, report
+from stakesim.gate import budget, mutation_run, pipeline, proofs, report
 from stakesim.gate.budget import Budget
 from stakesim.gate.mutation_result import MutantStatus, Verdict
 from stakesim.gate.mutation_run import mutate
@@ -157,6 +157,24 @@ def test_a_part_without_time_is_no_pass(own, check, what):
     done, of = (int(text.replace(",", "")) for text in (left_out.split()[0], what.split()[0]))
     assert 0.97 * of < done <= of  # calls that bring the contract into its worlds are played
     assert left_out.partition(" of ")[2] == what.partition(" of ")[2]
+
+
+@pytest.mark.parametrize(("missing", "verdict"), [(0, "pass"), (7, "pass"), (34, "vacuous")])
+def test_proofs_that_there_was_no_time_for_are_left_out(own, monkeypatch, missing, verdict):
+    names = [each.name for each in proofs.properties()]
+    count = len(names) - missing
+
+    def prove(*, long, seconds):
+        assert (long, 0 < seconds <= 60) == (True, True)
+        verdicts = [proofs.PROVED] * count + [proofs.TIME_WAS_UP] * missing
+        return [proofs.Proof(name, said, 1.0) for name, said in zip(names, verdicts, strict=True)]
+
+    monkeypatch.setattr(proofs, "prove", prove)
+    part = GatePart("proofs", "", ends=time.monotonic() + 60)
+    pipeline._proofs(own, part)
+    assert (part.verdict, part.figures) == (verdict, {"properties": count, "proved": count})
+    assert part.cut == (f"{count} of {len(names)} proofs" if missing else "")
+    assert [len(each.proofs) for each in own.analyses] == [count]
 
 
 def test_each_profile_has_its_turn_before_the_time_is_up(own):
