@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from stakesim.campaign import campaign
@@ -11,6 +13,9 @@ from stakesim.campaign.result import CampaignResult
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import production_contract
+from stakesim.evm.errors import EngineError
+from stakesim.faults import campaign as fault_campaign
+from stakesim.faults.protocol import EpisodeResult
 from stakesim.gate import budget, mutation_run, pipeline, proofs, report
 from stakesim.gate.budget import Budget
 from stakesim.gate.mutation_result import MutantStatus, Verdict
@@ -175,6 +180,43 @@ def test_proofs_that_there_was_no_time_for_are_left_out(own, monkeypatch, missin
     assert (part.verdict, part.figures) == (verdict, {"properties": count, "proved": count})
     assert part.cut == (f"{count} of {len(names)} proofs" if missing else "")
     assert [len(each.proofs) for each in own.analyses] == [count]
+
+
+class TestFaults:
+    @pytest.fixture
+    def check(self, own, monkeypatch):
+        """Runs the part with what the fault campaign gives or raises."""
+
+        def check_(contract=None, error=None, *, interrupted=False):
+            def run(names, *_, **__):
+                if error:
+                    raise error
+                episodes = [EpisodeResult(name, Counter(), [], []) for name in names[:9]]
+                return fault_campaign.FaultCampaignResult(
+                    SimpleNamespace(statements={}), 0, episodes, 1.0, interrupted=interrupted
+                )
+
+            own.profile, own.contract = "nightly", contract
+            monkeypatch.setattr(fault_campaign, "run", run)
+            part = GatePart("faults", "")
+            pipeline._faults(own, part)
+            return part
+
+        return check_
+
+    def test_of_a_service_with_another_contract_are_not_tried(self, check):
+        part = check("another/Contract.sol")
+        assert part.verdict is PartVerdict.NOT_TRIED
+        assert "the project's own contract" in part.problems[0]
+
+    def test_without_a_node_the_gate_has_a_report_all_the_same(self, check):
+        part = check(error=EngineError("There is no anvil."))
+        assert (part.verdict, part.problems) == ("not tried", ["Not run: There is no anvil."])
+
+    def test_ctrl_c_ends_the_gate_in_this_part_too(self, check):
+        assert check().verdict is PartVerdict.VACUOUS, "9 of many episodes"
+        with pytest.raises(KeyboardInterrupt):
+            check(interrupted=True)
 
 
 def test_each_profile_has_its_turn_before_the_time_is_up(own):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
-from stakesim.errors import NotInstalled
+from stakesim.errors import NotInstalled, StakesimError
 from stakesim.evm import required_abi
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
@@ -318,12 +318,23 @@ def _faults(gate: GateResult, part: GatePart) -> None:
     from stakesim.faults import campaign as fault_campaign
     from stakesim.project import current_project
 
-    if current_project().faults is None:
+    project = current_project()
+    if project.faults is None:
         part.not_tried("Not run: the project names no `faults` in [tool.stakesim].")
         return
-    part.seeds, names = [gate.seed], fault_campaign.plan(gate.effort.faults)
-    result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
+    if gate.contract != project.contract:
+        part.not_tried("Not run: the service whose faults the project names uses the project's own contract.")
+        return
+    part.seeds = [gate.seed]
+    try:
+        names = fault_campaign.plan(gate.effort.faults)
+        result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
+    except StakesimError as error:
+        part.not_tried(f"Not run: {error}")
+        return
     part.passes_if(result.ok)
     part.problems = list(result.narratives())
     part.figures = {"faults": result.injected.total(), "episodes": len(result.episodes)}
     part.played(len(result.episodes), len(names), "episodes of faults")
+    if result.interrupted:
+        raise KeyboardInterrupt
