@@ -46,10 +46,16 @@ def test_parts_share_the_time_in_proportion_and_leave_what_they_do_not_use(clock
     assert shared.is_up
 
 
+def test_what_is_whole_or_nothing_takes_half_of_the_time_if_that_is_more_than_its_share(clock):
+    shared = Budget(80, {"coverage": 10, "mutants": 30})
+    assert shared.begin("coverage", at_least=0.5) == 140
+    assert Budget(80, {"coverage": 30, "mutants": 10}).begin("coverage", at_least=0.5) == 160
+
+
 def test_parts_that_can_not_run_on_a_contract_have_no_share(own):
     assert tuple(pipeline._usual_seconds(own)) == tuple(name for name in PARTS if name not in LONG_PARTS)
     own.profile, own.contract = "nightly", "Stake.json"
-    assert set(PARTS) - set(pipeline._usual_seconds(own)) == {"coverage", "mutants", "slither", "proofs"}
+    assert set(PARTS) - set(pipeline._usual_seconds(own)) == {"coverage", "mutants", "slither", "proofs", "faults"}
     shared = Budget(60, {"a": 1})
     assert "b" not in shared
     assert shared.begin("b") <= shared.begin("a")  # which has all of the time

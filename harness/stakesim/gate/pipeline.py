@@ -18,10 +18,11 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
-from stakesim.gate.profiles import REGRESSIONS, WHOLE, Effort, ProfileName
+from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
 from stakesim.gate.static_analysis import ToolReport
+from stakesim.project import current_project
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
@@ -73,9 +74,7 @@ def run_gate(
             if progress:
                 progress(name)
             part_started = time.perf_counter()
-            part.ends = budget.begin(name)
-            if name in WHOLE:
-                part.ends = budget.ends
+            part.ends = budget.begin(name, at_least=MOST_OF_WHOLE if name in WHOLE else 0.0)
             try:
                 check(gate, part)
             except KeyboardInterrupt:
@@ -93,6 +92,8 @@ def _usual_seconds(gate: GateResult) -> dict[str, float]:
         impossible |= {"coverage", "mutants"}
     if not gate.is_own:
         impossible |= {"slither", "proofs"}
+    if _why_no_faults(gate):
+        impossible.add("faults")
     return {name: usual for name, usual in gate.effort.usual_seconds.items() if name not in impossible}
 
 
@@ -314,16 +315,21 @@ def _static_analysis(gate: GateResult, part: GatePart, tool: Callable[[], ToolRe
     part.passes_if(not part.problems)
 
 
-def _faults(gate: GateResult, part: GatePart) -> None:
-    from stakesim.faults import campaign as fault_campaign
-    from stakesim.project import current_project
-
+def _why_no_faults(gate: GateResult) -> str:
+    """Why there is no service to inject faults into; empty if there is one."""
     project = current_project()
     if project.faults is None:
-        part.not_tried("Not run: the project names no `faults` in [tool.stakesim].")
-        return
+        return "the project names no `faults` in [tool.stakesim]."
     if gate.contract != project.contract:
-        part.not_tried("Not run: the service whose faults the project names uses the project's own contract.")
+        return "the service whose faults the project names uses the project's own contract."
+    return ""
+
+
+def _faults(gate: GateResult, part: GatePart) -> None:
+    from stakesim.faults import campaign as fault_campaign
+
+    if reason := _why_no_faults(gate):
+        part.not_tried(f"Not run: {reason}")
         return
     part.seeds = [gate.seed]
     try:
