@@ -188,6 +188,19 @@ def test_proofs_that_there_was_no_time_for_are_left_out(own, monkeypatch, missin
     assert [len(each.proofs) for each in own.analyses] == [count]
 
 
+@pytest.mark.parametrize("problem", [None, "line 5: nothing tells this mutant"])
+def test_a_part_that_was_only_cut_has_no_section_of_its_own(own, tmp_path, problem):
+    part = GatePart("mutants", "", figures={"mutants": 1_234}, problems=[problem] if problem else [])
+    part.passes_if(not problem)
+    part.played(3, 1_234, "mutants")
+    own.parts = [part]
+    report.write(own, tmp_path, "stakesim gate")
+    page = (tmp_path / "report.html").read_text()
+    assert "1,234 mutants<br>" in page
+    assert "the time was up: 3 of 1,234 mutants" in page
+    assert ("<h2>Mutants: " in page) is bool(problem)
+
+
 class TestFaults:
     @pytest.fixture
     def check(self, own, monkeypatch):

@@ -250,7 +250,9 @@ def _calls(gate: GateResult, part: GatePart) -> None:
     search.run(watch=lambda: bool(search.moves < calls and len(search.findings) < _MOST_FOUND and part.seconds_left))
     part.findings = [finding for found in confirm(search) for finding in found.findings]
     part.passes_if(not part.findings)
-    part.left_out = [f"calls: {what} ({reason})" for what, reason in search.skipped.items()]
+    for reason in dict.fromkeys(search.skipped.values()):
+        skipped = [what for what, why in search.skipped.items() if why == reason]
+        part.left_out.append(f"calls: {', '.join(skipped)} ({reason})")
     part.figures = {"calls": search.moves, "sequences": search.sequences}
     if len(search.findings) < _MOST_FOUND:
         part.played(search.moves, calls, "calls")

@@ -85,7 +85,13 @@ class GatePart:
     @property
     def figure_text(self) -> str:
         """The figures as a list in words."""
-        return ", ".join(f"{value} {name}" for name, value in self.figures.items())
+        texts = {name: f"{value:,}" if isinstance(value, int) else value for name, value in self.figures.items()}
+        return ", ".join(f"{text} {name}" for name, text in texts.items())
+
+    @property
+    def only_cut(self) -> bool:
+        """Whether nothing is wrong but that its time was up, or Ctrl-C ended it."""
+        return self.verdict is PartVerdict.VACUOUS and bool(self.cut) and len(self.problems) == 1 and not self.findings
 
     def passes_if(self, condition: bool) -> None:
         """Sets the verdict to PASS or FAIL."""
