@@ -188,6 +188,22 @@ def test_proofs_that_there_was_no_time_for_are_left_out(own, monkeypatch, missin
     assert [len(each.proofs) for each in own.analyses] == [count]
 
 
+def test_a_bug_in_one_part_does_not_lose_the_report_of_the_others(monkeypatch):
+    def fails(gate, part):
+        raise ValueError("a bug")
+
+    checks = [pipeline._Check("interface", "", pipeline._interface), pipeline._Check("calls", "", fails)]
+    monkeypatch.setattr(pipeline, "_checks", lambda _: [*checks, pipeline._Check("gas", "", pipeline._interface)])
+    gate = pipeline.run_gate()
+    assert [(part.name, part.verdict) for part in gate.parts] == [
+        ("interface", "pass"),
+        ("calls", "fail"),
+        ("gas", "pass"),
+    ]
+    assert "ValueError: a bug" in gate.parts[1].problems[0]
+    assert gate.not_tried == ["the rest of calls"]
+
+
 @pytest.mark.parametrize("problem", [None, "line 5: nothing tells this mutant"])
 def test_a_part_that_was_only_cut_has_no_section_of_its_own(own, tmp_path, problem):
     part = GatePart("mutants", "", figures={"mutants": 1_234}, problems=[problem] if problem else [])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from traceback import format_exc
 from typing import NamedTuple
 
 from stakesim import gas_table
@@ -80,6 +81,10 @@ def run_gate(
             except KeyboardInterrupt:
                 gate.interrupted = True
                 part.interrupted()
+            except StakesimError:
+                raise
+            except Exception:  # noqa: BLE001 - a bug of one part would lose the report of all others
+                part.crashed(format_exc())
             part.seconds = time.perf_counter() - part_started
     gate.seconds = time.perf_counter() - started
     return gate

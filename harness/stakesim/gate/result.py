@@ -129,6 +129,14 @@ class GatePart:
         self.left_out.append(self.name)
         self.problems = [f"The time was up {when}: give the gate more time with --for."]
 
+    def crashed(self, trace: str) -> None:
+        """Says that a bug of stakesim ended it, which is no pass. What it has found stays."""
+        self.verdict = PartVerdict.FAIL
+        self.left_out.append(f"the rest of {self.name}")
+        self.problems.append(
+            f"stakesim itself failed here, which says nothing of the contract. Please report this:\n{trace}"
+        )
+
     def interrupted(self) -> None:
         """Says that Ctrl-C ended it, so that nobody takes it for a part that passed. What it has found stays."""
         self.verdict = PartVerdict.FAIL if self.findings else PartVerdict.VACUOUS
