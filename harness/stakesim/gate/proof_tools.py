@@ -45,13 +45,18 @@ def installed(name: str) -> Path:
     return program
 
 
-def build(project: Path) -> None:
+def build(project: Path, limit: float | None = None) -> None:
     """Builds contract and proofs below a folder that has a `foundry.toml`.
+
+    Args:
+        project: The folder.
+        limit: As in `run`.
 
     Raises:
         EngineError: forge is missing, or they don't compile.
+        TimeoutExpired: See `run`.
     """
-    process = run([str(forge()), "build", "--quiet"], project)
+    process = run([str(forge()), "build", "--quiet"], project, limit)
     if process.returncode:
         raise EngineError(f"forge can't build the proofs: {last_line(process)}")
 

@@ -123,18 +123,27 @@ def prove(*, long: bool = False, seconds: float = inf) -> list[Proof]:
         EngineError: halmos is not installed, fails, or leaves a property out.
     """
     ends = time.monotonic() + seconds
-    build(CONTRACTS)
-    proofs: list[Proof] = []
-    for contract, names in _batches(long=long):
-        left = ends - time.monotonic()
-        options = ["--match-contract", f"^{contract}$", *_functions(names)]  # forge's folder may hold earlier builds
-        try:
-            proved = _halmos(CONTRACTS, options, limit=None if left == inf else max(0.0, left))
-        except subprocess.TimeoutExpired:
-            proved = [Proof(name, TIME_WAS_UP, max(0.0, left)) for name in names]
-        if missing := sorted(set(names) - {proof.name for proof in proved}):
-            raise EngineError(f"halmos leaves out {', '.join(missing)}.")
-        proofs += proved
+
+    def left() -> float | None:
+        return None if ends == inf else max(0.0, ends - time.monotonic())
+
+    batches, proofs = _batches(long=long), list[Proof]()
+    try:
+        build(CONTRACTS, left())
+        for contract, names in batches:
+            options = [
+                "--match-contract",
+                f"^{contract}$",
+                *_functions(names),
+            ]  # forge's folder may hold earlier builds
+            proved = _halmos(CONTRACTS, options, limit=left())
+            if missing := sorted(set(names) - {proof.name for proof in proved}):
+                raise EngineError(f"halmos leaves out {', '.join(missing)}.")
+            proofs += proved
+    except subprocess.TimeoutExpired:
+        in_time = {proof.name for proof in proofs}
+        others = (name for _, names in batches for name in names if name not in in_time)
+        proofs += [Proof(name, TIME_WAS_UP, 0.0) for name in others]
     return proofs
 
 
