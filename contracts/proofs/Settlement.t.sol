@@ -92,6 +92,8 @@ contract LongSettlementProof is Settlement {
         }
     }
 
+    /// @dev Many branches can't come about. With the usual millisecond for each, a busy machine follows them all.
+    /// @custom:halmos --solver-timeout-branching 100ms
     function check_expire_three(address sender) public {
         _givenActiveBookings(3);
         (Books memory old, uint256[4] memory before, uint256 price) = (_books(), _wealths(), _price(RUN));

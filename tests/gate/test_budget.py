@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from stakesim.campaign import campaign
@@ -11,7 +13,10 @@ from stakesim.campaign.result import CampaignResult
 from stakesim.commands.cli import cli
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import production_contract
-from stakesim.gate import budget, mutation_run, pipeline, report
+from stakesim.evm.errors import EngineError
+from stakesim.faults import campaign as fault_campaign
+from stakesim.faults.protocol import EpisodeResult
+from stakesim.gate import budget, mutation_run, pipeline, proofs, report
 from stakesim.gate.budget import Budget
 from stakesim.gate.mutation_result import MutantStatus, Verdict
 from stakesim.gate.mutation_run import mutate
@@ -41,10 +46,16 @@ def test_parts_share_the_time_in_proportion_and_leave_what_they_do_not_use(clock
     assert shared.is_up
 
 
+def test_what_is_whole_or_nothing_takes_half_of_the_time_if_that_is_more_than_its_share(clock):
+    shared = Budget(80, {"coverage": 10, "mutants": 30})
+    assert shared.begin("coverage", at_least=0.5) == 140
+    assert Budget(80, {"coverage": 30, "mutants": 10}).begin("coverage", at_least=0.5) == 160
+
+
 def test_parts_that_can_not_run_on_a_contract_have_no_share(own):
     assert tuple(pipeline._usual_seconds(own)) == tuple(name for name in PARTS if name not in LONG_PARTS)
     own.profile, own.contract = "nightly", "Stake.json"
-    assert set(PARTS) - set(pipeline._usual_seconds(own)) == {"coverage", "mutants", "slither", "proofs"}
+    assert set(PARTS) - set(pipeline._usual_seconds(own)) == {"coverage", "mutants", "slither", "proofs", "faults"}
     shared = Budget(60, {"a": 1})
     assert "b" not in shared
     assert shared.begin("b") <= shared.begin("a")  # which has all of the time
@@ -157,6 +168,90 @@ def test_a_part_without_time_is_no_pass(own, check, what):
     done, of = (int(text.replace(",", "")) for text in (left_out.split()[0], what.split()[0]))
     assert 0.97 * of < done <= of  # calls that bring the contract into its worlds are played
     assert left_out.partition(" of ")[2] == what.partition(" of ")[2]
+
+
+@pytest.mark.parametrize(("missing", "verdict"), [(0, "pass"), (7, "pass"), (34, "vacuous")])
+def test_proofs_that_there_was_no_time_for_are_left_out(own, monkeypatch, missing, verdict):
+    names = [each.name for each in proofs.properties()]
+    count = len(names) - missing
+
+    def prove(*, long, seconds):
+        assert (long, 0 < seconds <= 60) == (True, True)
+        verdicts = [proofs.PROVED] * count + [proofs.TIME_WAS_UP] * missing
+        return [proofs.Proof(name, said, 1.0) for name, said in zip(names, verdicts, strict=True)]
+
+    monkeypatch.setattr(proofs, "prove", prove)
+    part = GatePart("proofs", "", ends=time.monotonic() + 60)
+    pipeline._proofs(own, part)
+    assert (part.verdict, part.figures) == (verdict, {"properties": count, "proved": count})
+    assert part.cut == (f"{count} of {len(names)} proofs" if missing else "")
+    assert [len(each.proofs) for each in own.analyses] == [count]
+
+
+def test_a_bug_in_one_part_does_not_lose_the_report_of_the_others(monkeypatch):
+    def fails(gate, part):
+        raise ValueError("a bug")
+
+    checks = [pipeline._Check("interface", "", pipeline._interface), pipeline._Check("calls", "", fails)]
+    monkeypatch.setattr(pipeline, "_checks", lambda _: [*checks, pipeline._Check("gas", "", pipeline._interface)])
+    gate = pipeline.run_gate()
+    assert [(part.name, part.verdict) for part in gate.parts] == [
+        ("interface", "pass"),
+        ("calls", "fail"),
+        ("gas", "pass"),
+    ]
+    assert "ValueError: a bug" in gate.parts[1].problems[0]
+    assert gate.not_tried == ["the rest of calls"]
+
+
+@pytest.mark.parametrize("problem", [None, "line 5: nothing tells this mutant"])
+def test_a_part_that_was_only_cut_has_no_section_of_its_own(own, tmp_path, problem):
+    part = GatePart("mutants", "", figures={"mutants": 1_234}, problems=[problem] if problem else [])
+    part.passes_if(not problem)
+    part.played(3, 1_234, "mutants")
+    own.parts = [part]
+    report.write(own, tmp_path, "stakesim gate")
+    page = (tmp_path / "report.html").read_text()
+    assert "1,234 mutants<br>" in page
+    assert "the time was up: 3 of 1,234 mutants" in page
+    assert ("<h2>Mutants: " in page) is bool(problem)
+
+
+class TestFaults:
+    @pytest.fixture
+    def check(self, own, monkeypatch):
+        """Runs the part with what the fault campaign gives or raises."""
+
+        def check_(contract=None, error=None, *, interrupted=False):
+            def run(names, *_, **__):
+                if error:
+                    raise error
+                episodes = [EpisodeResult(name, Counter(), [], []) for name in names[:9]]
+                return fault_campaign.FaultCampaignResult(
+                    SimpleNamespace(statements={}), 0, episodes, 1.0, interrupted=interrupted
+                )
+
+            own.profile, own.contract = "nightly", contract
+            monkeypatch.setattr(fault_campaign, "run", run)
+            part = GatePart("faults", "")
+            pipeline._faults(own, part)
+            return part
+
+        return check_
+
+    def test_of_a_service_with_another_contract_are_not_tried(self, check):
+        part = check("another/Contract.sol")
+        assert part.verdict is PartVerdict.NOT_TRIED
+        assert "the project's own contract" in part.problems[0]
+
+    def test_without_a_node_the_gate_has_a_report_all_the_same(self, check):
+        part = check(error=EngineError("There is no anvil."))
+        assert (part.verdict, part.problems) == ("not tried", ["Not run: There is no anvil."])
+
+    def test_ctrl_c_ends_the_gate_in_this_part_too(self, check):
+        assert check().verdict is PartVerdict.VACUOUS, "9 of many episodes"
+        with pytest.raises(KeyboardInterrupt):
+            check(interrupted=True)
 
 
 def test_each_profile_has_its_turn_before_the_time_is_up(own):

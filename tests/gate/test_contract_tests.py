@@ -27,3 +27,12 @@ def test_a_failing_test_can_be_run_again_by_its_id(case: str, tmp_path: Path) ->
     assert failed == first_failing_test(contract, failed, "revm")
     file.write_text("def test_something(): pass")
     assert first_failing_test(contract, file, "revm") is None
+
+
+@pytest.mark.slow
+def test_tests_that_are_to_run_first_do(tmp_path: Path) -> None:
+    tests = tmp_path / "test_cases.py"
+    tests.write_text("def test_a(): assert False\ndef test_b(): assert False\n")
+    contract, first = compile_contracts()["EventStake"], [f"{tests}::test_b"]
+    assert (first_failing_test(contract, tmp_path, "revm") or "").endswith("::test_a")
+    assert (first_failing_test(contract, tmp_path, "revm", first=first) or "").endswith("::test_b")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -87,6 +89,41 @@ def test_every_edit_of_a_faulty_contract_fits():
     assert all(proofs.edited(source, fault.edits) != source for fault in proofs.faults())
     with pytest.raises(EngineError, match="occurs 0 times"):
         proofs.edited(source, [("no such text", "")])
+
+
+def test_a_program_whose_time_is_up_ends_with_all_that_it_has_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(proof_tools, "forge", lambda: tmp_path / "forge")
+    command = ["sh", "-c", "trap '' TERM; sleep 60 & echo $! > child; wait"]
+    with pytest.raises(subprocess.TimeoutExpired):
+        proof_tools.run(command, tmp_path, limit=1)
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
+def test_what_is_not_proved_in_the_time_is_said(monkeypatch):
+    """The long ones come last, each for itself; one that takes too long is no failure."""
+    ran = []
+
+    def halmos(_, options, limit=None):
+        ran.append((options[1], limit))
+        names = options[3].partition("(")[2].partition(")")[0].split("|")
+        if limit == 0:
+            raise subprocess.TimeoutExpired("halmos", limit)
+        clock[0] += 100
+        return [proofs.Proof(name, proofs.PROVED, 1) for name in names]
+
+    clock = [1_000.0]
+    monkeypatch.setattr(proofs, "build", lambda *_: None)
+    monkeypatch.setattr(proofs, "_halmos", halmos)
+    monkeypatch.setattr(proofs.time, "monotonic", lambda: clock[0])
+    assert {proof.verdict for proof in proofs.prove(long=True)} == {proofs.PROVED}
+    contracts = [contract for contract, _ in ran]
+    assert [contract.startswith("^Long") for contract in contracts] == [False] * 4 + [True] * 5
+    ran.clear()
+    proved = proofs.prove(long=True, seconds=500)
+    assert [limit for _, limit in ran] == [500, 400, 300, 200, 100, 0]
+    assert [proof.name for proof in proved] == [name for _, names in proofs._batches(long=True) for name in names]
+    assert [proof.verdict for proof in proved[-5:]] == [proofs.PROVED, *[proofs.TIME_WAS_UP] * 4]
 
 
 @needs_halmos

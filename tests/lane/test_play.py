@@ -1,5 +1,6 @@
 """The lane's parts: what it encodes, what it plays, and what it makes of a sequence."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from random import Random
@@ -11,7 +12,7 @@ from plainly_patched import plainly_patched
 from stakesim.evm.required_abi import stake_abi
 from stakesim.lane.arena import Arena
 from stakesim.lane.counters import find_counters
-from stakesim.lane.draw import draw_move
+from stakesim.lane.draw import WIDTHS, draw_move
 from stakesim.lane.moves import LEAST, PREPARATIONS, SAME_BLOCK, SCRIPT, SET_IDS, Move, Nested, When, call_of
 from stakesim.lane.play import Difference, Player, World
 from stakesim.lane.shrink import renumbered
@@ -23,6 +24,7 @@ from stakesim.runner.narrative import describe_action
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import Actor, CallFunction, ReceiverMode, ScriptReceiver
 from stakesim.scenario.scenario import Scenario, dump, loads
+from stakesim.schema.fields import MOST_SEATS
 
 PRICE = 10**16
 DAY = 86_400
@@ -86,6 +88,21 @@ def test_a_sequence_of_the_lane_is_the_same_as_a_scenario(campaign_seed: int) ->
         result = run_scenario(environment, loads(dump(scenario)))
         assert [finding.message for finding in result.findings] == [], dump(scenario)
     environment.close()
+
+
+def test_numbers_at_the_edges_of_their_types_can_be_told_in_a_scenario() -> None:
+    """Files have bounds of their own, beyond which a booking is a call of the function."""
+    numbers = [0, MOST_SEATS, MOST_SEATS + 1] + [2**bits + off for bits in (*WIDTHS, 255) for off in (-1, 0, 1)]
+    moves = [CREATE]
+    for number in (*numbers, 2**256 - 1):
+        moves += [Move("bookEvent", "guest", (1, number)), Move("cancelBooking", "guest", (number,))]
+        terms = (("a", number, 4, DAY), ("a", PRICE, number, DAY), ("a", PRICE, 4, number))
+        moves += [Move("createEventRun", "host", each) for each in terms]
+    player = Player(sound_contract(), World("plain"))
+    scenario = to_scenario(player, player.world, moves, NO_DIFFERENCE, name="edges")
+    assert loads(dump(scenario)) == scenario
+    kinds = Counter(type(action).__name__ for action in scenario.actions)
+    assert min(kinds[kind] for kind in ("Book", "CreateRun", "CallFunction")) > 5
 
 
 def test_a_payout_that_is_entered_again_takes_the_gas_that_it_takes_on_a_chain() -> None:

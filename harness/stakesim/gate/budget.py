@@ -26,11 +26,19 @@ class Budget:
         """Whether a part has a share."""
         return part in self._usual
 
-    def begin(self, part: str) -> float:
-        """Begins a part; returns when its time is up, in seconds of `time.monotonic`."""
+    def begin(self, part: str, at_least: float = 0.0) -> float:
+        """Begins a part.
+
+        Args:
+            part: Its name.
+            at_least: Share of the time left that it may take if its own is smaller.
+
+        Returns:
+            When its time is up, in seconds of `time.monotonic`.
+        """
         now, needed = time.monotonic(), sum(self._waiting.values())
         share = self._waiting.pop(part, 0.0) / needed if needed else 0.0
-        return now + max(0.0, self.ends - now) * share
+        return now + max(0.0, self.ends - now) * max(share, at_least)
 
     @property
     def is_up(self) -> bool:

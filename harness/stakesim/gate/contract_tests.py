@@ -60,6 +60,7 @@ def first_failing_test(
         )
         chosen = str(tests.resolve() if isinstance(tests, Path) else tests)
         command = [sys.executable, "-m", "pytest", *first, chosen, "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
+        command += ["--keep-duplicates"]  # or the first tests would have their place among the chosen ones
         command += ["-p", __name__, "--stakesim-engine", engine, "--stakesim-contract", str(contract), *options]
         try:
             process = subprocess.run(

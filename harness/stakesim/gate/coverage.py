@@ -60,7 +60,8 @@ def measure_coverage(
             if result.findings:
                 first = result.findings[0]
                 raise EngineError(
-                    f"{plain.artifact.name} has findings: {scenario.name}, {first.id}, {first.message}. Fix it first."
+                    f"{plain.artifact.name} has findings: {scenario.name}, {first.id}, {first.message.rstrip('.')}. "
+                    "Fix it first."
                 )
             if progress:
                 progress(result)

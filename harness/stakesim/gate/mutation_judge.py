@@ -100,7 +100,8 @@ class SoundContract:
                 if findings:
                     raise EngineError(
                         f"{self.artifact.name} itself has findings, so that no mutant could be told from it: "
-                        f"{scenario.name}, {findings[0].id}, {findings[0].message}. Fix it first: stakesim run."
+                        f"{scenario.name}, {findings[0].id}, {findings[0].message.rstrip('.')}. "
+                        "Fix it first: stakesim run."
                     )
 
 

@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from traceback import format_exc
 from typing import NamedTuple
 
 from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
-from stakesim.errors import NotInstalled
+from stakesim.errors import NotInstalled, StakesimError
 from stakesim.evm import required_abi
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
-from stakesim.gate.profiles import REGRESSIONS, WHOLE, Effort, ProfileName
+from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
+from stakesim.gate.static_analysis import ToolReport
+from stakesim.project import current_project
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
@@ -72,14 +75,16 @@ def run_gate(
             if progress:
                 progress(name)
             part_started = time.perf_counter()
-            part.ends = budget.begin(name)
-            if name in WHOLE:
-                part.ends = budget.ends
+            part.ends = budget.begin(name, at_least=MOST_OF_WHOLE if name in WHOLE else 0.0)
             try:
                 check(gate, part)
             except KeyboardInterrupt:
                 gate.interrupted = True
                 part.interrupted()
+            except StakesimError:
+                raise
+            except Exception:  # noqa: BLE001 - a bug of one part would lose the report of all others
+                part.crashed(format_exc())
             part.seconds = time.perf_counter() - part_started
     gate.seconds = time.perf_counter() - started
     return gate
@@ -92,6 +97,8 @@ def _usual_seconds(gate: GateResult) -> dict[str, float]:
         impossible |= {"coverage", "mutants"}
     if not gate.is_own:
         impossible |= {"slither", "proofs"}
+    if _why_no_faults(gate):
+        impossible.add("faults")
     return {name: usual for name, usual in gate.effort.usual_seconds.items() if name not in impossible}
 
 
@@ -102,7 +109,6 @@ class _Check(NamedTuple):
 
 
 def _checks(effort: Effort) -> list[_Check]:
-    slither, proofs = (partial(_static_analysis, tool=tool) for tool in ("slither", "halmos"))
     return [
         _Check("interface", "Its functions and events are those that the service uses.", _interface),
         _Check("scripted", "Scenarios of hosts, attendees and the platform, written in files.", _scripted),
@@ -113,8 +119,8 @@ def _checks(effort: Effort) -> list[_Check]:
         _Check("calls", "Every function, by everybody, at every edge: a guided search.", _calls),
         _Check("gas", "The gas of each transaction, compared with the reviewed gas.", _gas),
         _Check("coverage", "Whether all lines ran, and each condition was both true and false.", coverage_part),
-        _Check("slither", "slither looks for known mistakes; each finding is triaged.", slither),
-        _Check("proofs", "halmos proves the rules for any amounts, from any state.", proofs),
+        _Check("slither", "slither looks for known mistakes; each finding is triaged.", _slither),
+        _Check("proofs", "halmos proves the rules for any amounts, from any state.", _proofs),
         _Check("mutants", "Small faults are inserted into the contract: each must be found.", mutants_part),
         _Check("faults", "Lost responses, reorgs, killed processes: nothing is lost or paid twice.", _faults),
     ]
@@ -249,7 +255,9 @@ def _calls(gate: GateResult, part: GatePart) -> None:
     search.run(watch=lambda: bool(search.moves < calls and len(search.findings) < _MOST_FOUND and part.seconds_left))
     part.findings = [finding for found in confirm(search) for finding in found.findings]
     part.passes_if(not part.findings)
-    part.left_out = [f"calls: {what} ({reason})" for what, reason in search.skipped.items()]
+    for reason in dict.fromkeys(search.skipped.values()):
+        skipped = [what for what, why in search.skipped.items() if why == reason]
+        part.left_out.append(f"calls: {', '.join(skipped)} ({reason})")
     part.figures = {"calls": search.moves, "sequences": search.sequences}
     if len(search.findings) < _MOST_FOUND:
         part.played(search.moves, calls, "calls")
@@ -285,14 +293,27 @@ def _gas(gate: GateResult, part: GatePart) -> None:
 # -------------------------------------------------------------------------------------------------------- other tools
 
 
-def _static_analysis(gate: GateResult, part: GatePart, tool: str) -> None:
-    from stakesim.gate.static_analysis import halmos, slither
+def _slither(gate: GateResult, part: GatePart) -> None:
+    from stakesim.gate.static_analysis import slither
 
+    _static_analysis(gate, part, slither)
+
+
+def _proofs(gate: GateResult, part: GatePart) -> None:
+    from stakesim.gate.proofs import properties
+    from stakesim.gate.static_analysis import halmos
+
+    _static_analysis(gate, part, partial(halmos, long=True, seconds=part.seconds_left))
+    if part.verdict is not PartVerdict.NOT_TRIED:
+        part.played(part.figures["properties"], len(properties()), "proofs")
+
+
+def _static_analysis(gate: GateResult, part: GatePart, tool: Callable[[], ToolReport]) -> None:
     if not gate.is_own:
         part.not_tried("Not run: it is set up for the project's own contract.")
         return
     try:
-        report = slither() if tool == "slither" else halmos(long=True)
+        report = tool()
     except EngineError as error:
         part.not_tried(f"Not run: {error}")
         return
@@ -301,16 +322,32 @@ def _static_analysis(gate: GateResult, part: GatePart, tool: str) -> None:
     part.passes_if(not part.problems)
 
 
+def _why_no_faults(gate: GateResult) -> str:
+    """Why there is no service to inject faults into; empty if there is one."""
+    project = current_project()
+    if project.faults is None:
+        return "the project names no `faults` in [tool.stakesim]."
+    if gate.contract != project.contract:
+        return "the service whose faults the project names uses the project's own contract."
+    return ""
+
+
 def _faults(gate: GateResult, part: GatePart) -> None:
     from stakesim.faults import campaign as fault_campaign
-    from stakesim.project import current_project
 
-    if current_project().faults is None:
-        part.not_tried("Not run: the project names no `faults` in [tool.stakesim].")
+    if reason := _why_no_faults(gate):
+        part.not_tried(f"Not run: {reason}")
         return
-    part.seeds, names = [gate.seed], fault_campaign.plan(gate.effort.faults)
-    result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
+    part.seeds = [gate.seed]
+    try:
+        names = fault_campaign.plan(gate.effort.faults)
+        result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
+    except StakesimError as error:
+        part.not_tried(f"Not run: {error}")
+        return
     part.passes_if(result.ok)
     part.problems = list(result.narratives())
     part.figures = {"faults": result.injected.total(), "episodes": len(result.episodes)}
     part.played(len(result.episodes), len(names), "episodes of faults")
+    if result.interrupted:
+        raise KeyboardInterrupt

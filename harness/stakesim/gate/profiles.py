@@ -78,7 +78,9 @@ REGRESSIONS = "regressions"
 """A part that a project without earlier failures can't have."""
 LONG_PARTS = ("slither", "proofs", "faults")
 """Parts that take too long for the profile `pr`."""
-WHOLE = ("scripted", REGRESSIONS, "coverage")
-"""Parts that are short, or say something only when all of it ran: they may take the time of those after them."""
+WHOLE = ("scripted", REGRESSIONS, "coverage", "slither")
+"""Parts that are short, or say something only when all of it ran: they may take the time of those after them, ..."""
+MOST_OF_WHOLE = 0.5
+"""... but no more than this share of what is left, so that those begin."""
 PARTS = tuple(EFFORTS["release"].usual_seconds)
 """Names of the parts, in the order in which they run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,23 +45,49 @@ def installed(name: str) -> Path:
     return program
 
 
-def build(project: Path) -> None:
+def build(project: Path, limit: float | None = None) -> None:
     """Builds contract and proofs below a folder that has a `foundry.toml`.
+
+    Args:
+        project: The folder.
+        limit: As in `run`.
 
     Raises:
         EngineError: forge is missing, or they don't compile.
+        TimeoutExpired: See `run`.
     """
-    process = run([str(forge()), "build", "--quiet"], project)
+    process = run([str(forge()), "build", "--quiet"], project, limit)
     if process.returncode:
         raise EngineError(f"forge can't build the proofs: {last_line(process)}")
 
 
-def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a program in a folder, with forge and the checkout's Node on PATH."""
+def run(command: Sequence[str], folder: Path, limit: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a folder, with forge and the checkout's Node on PATH.
+
+    Args:
+        command: The program and its arguments.
+        folder: Its working directory.
+        limit: Seconds that it may take; None: any.
+
+    Raises:
+        TimeoutExpired: It has not ended by then. It is killed, with all that it has started.
+    """
     path = os.pathsep.join([str(forge().parent), os.environ.get("PATH", ""), str(CONTRACTS.parent / ".venv" / "bin")])
-    return subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=limit)
+        except BaseException:  # the time is up, or Ctrl-C
+            os.killpg(process.pid, signal.SIGKILL)  # halmos takes no SIGTERM
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def last_line(process: subprocess.CompletedProcess[str]) -> str:

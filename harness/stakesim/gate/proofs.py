@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +33,7 @@ LOOPS = 8
 """How often a loop is followed. A property with a longer loop is not proved."""
 PROVED = "proved"
 REFUTED = "there is a counterexample"
+TIME_WAS_UP = "the time was up"
 VERDICTS = {
     0: PROVED,
     1: REFUTED,
@@ -107,19 +112,51 @@ def properties() -> list[Property]:
     return found
 
 
-def prove(*, long: bool = False) -> list[Proof]:
-    """Runs halmos on all properties, or all but the long ones.
+def prove(*, long: bool = False, seconds: float = inf) -> list[Proof]:
+    """Runs halmos on all properties, or all but the long ones; the long ones last, each for itself.
+
+    Args:
+        long: Whether to prove the long ones.
+        seconds: Time for all of them. What is not proved by then has the verdict `TIME_WAS_UP`.
 
     Raises:
         EngineError: halmos is not installed, fails, or leaves a property out.
     """
-    build(CONTRACTS)
-    expected = [each for each in properties() if long or not each.is_long]
-    contracts = sorted({each.contract for each in expected})  # forge's folder may hold others, of earlier builds
-    proofs = _halmos(CONTRACTS, ["--match-contract", f"^({'|'.join(contracts)})$"])
-    if missing := sorted({each.name for each in expected} - {proof.name for proof in proofs}):
-        raise EngineError(f"halmos leaves out {', '.join(missing)}.")
+    ends = time.monotonic() + seconds
+
+    def left() -> float | None:
+        return None if ends == inf else max(0.0, ends - time.monotonic())
+
+    batches, proofs = _batches(long=long), list[Proof]()
+    try:
+        build(CONTRACTS, left())
+        for contract, names in batches:
+            options = [
+                "--match-contract",
+                f"^{contract}$",
+                *_functions(names),
+            ]  # forge's folder may hold earlier builds
+            proved = _halmos(CONTRACTS, options, limit=left())
+            if missing := sorted(set(names) - {proof.name for proof in proved}):
+                raise EngineError(f"halmos leaves out {', '.join(missing)}.")
+            proofs += proved
+    except subprocess.TimeoutExpired:
+        in_time = {proof.name for proof in proofs}
+        others = (name for _, names in batches for name in names if name not in in_time)
+        proofs += [Proof(name, TIME_WAS_UP, 0.0) for name in others]
     return proofs
+
+
+def _batches(*, long: bool) -> list[tuple[str, list[str]]]:
+    """What one run of halmos proves: all properties of a contract, or a long one."""
+    quick = groupby((each for each in properties() if not each.is_long), key=lambda each: each.contract)
+    batches = [(contract, [each.name for each in of_contract]) for contract, of_contract in quick]
+    return batches + [(each.contract, [each.name]) for each in properties() if long and each.is_long]
+
+
+def _functions(names: Sequence[str]) -> list[str]:
+    """Options of halmos for these properties."""
+    return ["--function", f"({'|'.join(names)})\\("]
 
 
 def faults() -> list[Fault]:
@@ -138,7 +175,7 @@ def refute(fault: Fault) -> list[Proof]:
         project = Path(folder)
         copy_project(project, {in_files[name] for name in fault.refutes}, fault.edits)
         build(project)
-        return _halmos(project, ["--early-exit", "--function", f"({'|'.join(fault.refutes)})\\("], SEARCH_SECONDS)
+        return _halmos(project, ["--early-exit", *_functions(fault.refutes)], SEARCH_SECONDS)
 
 
 def copy_project(project: Path, proof_files: set[str], edits: Sequence[Sequence[str]]) -> None:
@@ -171,13 +208,15 @@ def edited(source: str, edits: Sequence[Sequence[str]]) -> str:
     return source
 
 
-def _halmos(project: Path, options: Sequence[str], solver_seconds: int = SOLVER_SECONDS) -> list[Proof]:
+def _halmos(
+    project: Path, options: Sequence[str], solver_seconds: int = SOLVER_SECONDS, limit: float | None = None
+) -> list[Proof]:
     program = installed("halmos")
     with TemporaryDirectory() as folder:
         report = Path(folder) / "halmos.json"
         command = [str(program), "--root", ".", "--forge-build-out", "proofs/out", "--loop", str(LOOPS)]
         command += ["--solver-timeout-assertion", f"{solver_seconds}s", "--solver-threads", "1"]
-        process = run([*command, "--no-status", *options, "--json-output", str(report)], project)
+        process = run([*command, "--no-status", *options, "--json-output", str(report)], project, limit)
         if not report.exists():
             raise EngineError(f"halmos fails: {last_line(process)}")
         results = json.loads(report.read_text())["test_results"]

@@ -85,7 +85,13 @@ class GatePart:
     @property
     def figure_text(self) -> str:
         """The figures as a list in words."""
-        return ", ".join(f"{value} {name}" for name, value in self.figures.items())
+        texts = {name: f"{value:,}" if isinstance(value, int) else value for name, value in self.figures.items()}
+        return ", ".join(f"{text} {name}" for name, text in texts.items())
+
+    @property
+    def only_cut(self) -> bool:
+        """Whether nothing is wrong but that its time was up, or Ctrl-C ended it."""
+        return self.verdict is PartVerdict.VACUOUS and bool(self.cut) and len(self.problems) == 1 and not self.findings
 
     def passes_if(self, condition: bool) -> None:
         """Sets the verdict to PASS or FAIL."""
@@ -122,6 +128,14 @@ class GatePart:
         self.verdict, self.cut = PartVerdict.VACUOUS, cut
         self.left_out.append(self.name)
         self.problems = [f"The time was up {when}: give the gate more time with --for."]
+
+    def crashed(self, trace: str) -> None:
+        """Says that a bug of stakesim ended it, which is no pass. What it has found stays."""
+        self.verdict = PartVerdict.FAIL
+        self.left_out.append(f"the rest of {self.name}")
+        self.problems.append(
+            f"stakesim itself failed here, which says nothing of the contract. Please report this:\n{trace}"
+        )
 
     def interrupted(self) -> None:
         """Says that Ctrl-C ended it, so that nobody takes it for a part that passed. What it has found stays."""

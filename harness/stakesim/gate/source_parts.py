@@ -12,15 +12,11 @@ from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.errors import EngineError
 from stakesim.gate.coverage import OutOfTime, measure_coverage
 from stakesim.gate.equivalent_mutants import EQUIVALENT
-from stakesim.gate.mutation_judge import LaneBudget
 from stakesim.gate.mutation_result import MIN_SCORE, MutantStatus
 from stakesim.gate.mutation_run import DEPLOYED_SAMPLE, mutate
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.reviewed import reviewed_folder
 from stakesim.gate.unreached import UNREACHED, gaps, load_reasons, reached_again
-
-LITTLE = LaneBudget(kept=1_000, fresh=100)
-"""What the contract lane does for a sample of the mutants."""
 
 
 def coverage_part(gate: GateResult, part: GatePart) -> None:
@@ -68,7 +64,6 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
             sample=effort.mutants,
             seed=gate.seed,
             tests=tests,
-            lane=LaneBudget() if effort.whole else LITTLE,
             deployed=DEPLOYED_SAMPLE if effort.whole else 0,
             seconds=part.seconds_left,
         )

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +38,8 @@ RUN_BY_ID = (
 )
 """How functions get a run. slither does not see writes to storage that a function returned, so it reads this."""
 
-_ASSIGNMENT = re.compile(r"\s+- (?!\()(.+ [-+*/]?= .+) \(\S+#[-\d]+\)$")
+_ASSIGNMENT = re.compile(r"^\s+- (.+ [-+*/]?= .+) \(\S+#[-\d]+\)$", re.MULTILINE)
+_WRITTEN_LATE = "State variables written after the call(s):"
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,10 @@ def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
 
 def finding_key(detected: Mapping[str, Any]) -> str:
     """Name of a finding of slither: the check and the place, without line numbers; what is written after a payment."""
-    first, *others = detected["description"].splitlines()
+    description: str = detected["description"]
+    first = description.splitlines()[0]
     place = re.match(r"(?:Variable |Function |Parameter |Reentrancy in |Low level call in )?(\S+)", first)
-    lines = others if detected["check"].startswith("reentrancy") else []
-    written = {match[1] for line in lines if (match := _ASSIGNMENT.match(line))}
+    written = set(_ASSIGNMENT.findall(description.partition(_WRITTEN_LATE)[2]))
     return ", ".join([f"{detected['check']}: {place[1] if place else first}", *sorted(written)])
 
 
@@ -123,14 +125,18 @@ def triage_problems(findings: Sequence[str], triaged: Sequence[str]) -> list[str
     return new + gone
 
 
-def halmos(*, long: bool = False) -> ToolReport:
+def halmos(*, long: bool = False, seconds: float = inf) -> ToolReport:
     """Runs halmos's proofs; the long ones only if asked for.
+
+    Args:
+        long: Whether to prove the long ones.
+        seconds: Time for all of them. What it does not get to is no problem, and not among the proofs.
 
     Raises:
         EngineError: halmos is not installed, fails, or leaves a property out.
     """
     started = time.perf_counter()
-    proved = proofs.prove(long=long)
+    proved = [proof for proof in proofs.prove(long=long, seconds=seconds) if proof.verdict != proofs.TIME_WAS_UP]
     problems = [f"{proof.name} is not proved: {proof.verdict}" for proof in proved if not proof.ok]
     figures = {"properties": len(proved), "proved": len(proved) - len(problems)}
     return ToolReport("halmos", problems, figures, time.perf_counter() - started, proved)

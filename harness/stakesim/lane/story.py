@@ -50,14 +50,14 @@ from stakesim.scenario.actions import (
 )
 from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.scenario import Scenario
+from stakesim.schema.fields import MOST_SEATS
 from stakesim.units import DAY, WEI_PER_ETH
 
 _RATE = 200_000
 _RATE_OF_WEI = 10**18
 """INR per ETH: an ordinary rate; and for prices that are no whole paise at that one, 1 INR a wei."""
-_MOST_SEATS = 2**32
 _LATEST = 36_500 * DAY
-"""Seats and start beyond which a run is no longer an ordinary one."""
+"""Start beyond which a run is no longer an ordinary one."""
 _ORDINARY = "a"
 """The experience of runs that the scenario's own stands for."""
 
@@ -169,12 +169,12 @@ class _Writer:
         self._count += 1
         if "book" in move.function:
             run, seats = move.args[-2:]
-            if run not in self._runs or not 0 < seats <= _MOST_SEATS:
+            if run not in self._runs or not 0 < seats <= MOST_SEATS:
                 return None
             return Book(booking=f"b{self._count}", run=self._runs[run], seats=seats, **more)
         experience, price, seats, _ = move.args[-4:]
         starts = absolute_args(state, move.function, move.args)[-1] - EPOCH
-        if experience != _ORDINARY or not 0 < price <= MAX_PRICE or not 0 < seats <= _MOST_SEATS or starts < 0:
+        if experience != _ORDINARY or not 0 < price <= MAX_PRICE or not 0 < seats <= MOST_SEATS or starts < 0:
             return None
         if starts > _LATEST or price * seats > MOST:
             return None

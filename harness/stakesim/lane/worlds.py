@@ -56,6 +56,7 @@ def _worlds(seats: int) -> tuple[World, ...]:
             "the lowest terms",
             Terms(stake_bps=0, fee_bps=0, forfeit_to_host_bps=0, cancellation_cutoff=0, completion_grace=HOUR),
         ),
+        World("the lowest positive terms", Terms(stake_bps=1, fee_bps=1, forfeit_to_host_bps=1)),
         World("odd terms", Terms(stake_bps=1_777, fee_bps=333, forfeit_to_host_bps=7_777, cancellation_cutoff=1)),
         World("ids above 255", shared, moves=_ids_from(2**8)),
         World("ids above 65,535", shared, moves=_ids_from(2**16)),

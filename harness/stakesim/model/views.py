@@ -102,7 +102,8 @@ def _views_of_run(state: State, run: Run) -> Iterator[ExpectedView]:
     current = (run.seats_booked, run.host_stake, run.start, int(run.status), not run.open, run.created_at)
     yield ExpectedView("getEventRun", (run.id,), ((*terms, *current),))
     yield ExpectedView("getEventBookings", (run.id,), (tuple(booking.id for booking in state.bookings_of(run)),))
-    for seats in (0, 1, run.max_seats, run.max_seats + 1, min(_LARGEST // run.price + 1, _LARGEST), _LARGEST):
+    most = _LARGEST // run.price  # whose payment fits in 256 bits
+    for seats in (0, 1, run.max_seats, run.max_seats + 1, most, min(most + 1, _LARGEST), _LARGEST):
         yield _computed("calculateBookingCost", (run.id, seats), _cost(state, run.price * seats))
 
 

@@ -209,6 +209,8 @@ Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True)]
 """A number: no text, as `Whole`."""
 Count = Annotated[Whole, Field(ge=0)]
-Seats = Annotated[Count, Field(le=1_000_000)]
-"""Seats of a run or booking: more than contracts take, and not more than the stakes of which somebody could pay."""
+MOST_SEATS = 1_000_000
+"""More than contracts take, and not more than the stakes of which somebody could pay."""
+Seats = Annotated[Count, Field(le=MOST_SEATS)]
+"""Seats of a run or booking."""
 Probability = Annotated[Number, Field(ge=0, le=1)]
