@@ -90,7 +90,7 @@ class Reach:
         return cls(tests=tests, **stored)
 
     def of(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> list[str]:
-        """Tests that reach a mutant: the fastest of each file first, then the second ones, and so on.
+        """Tests that reach a mutant.
 
         Args:
             mutant: The mutant.
@@ -99,7 +99,10 @@ class Reach:
         places = {(mutant.file, mutant.statement)}
         if mutant.names:
             places = set[tuple[str, int]]().union(*(uses.get(name, set()) for name in mutant.names))
-        tests = {test for file, line in places for test in self.tests.get(file, {}).get(line, ())}
+        return sorted({test for file, line in places for test in self.tests.get(file, {}).get(line, ())})
+
+    def in_turn(self, tests: list[str]) -> list[str]:
+        """The fastest of each file first, then the second ones, and so on."""
         rank: Counter[str] = Counter()
         ranks = {}
         for test in sorted(tests, key=lambda test: self.seconds[test]):
