@@ -28,8 +28,8 @@ from mutants.reach import Observer, Reach, uses_in
 SEED = "STAKESIM_TEST_SEED"
 """Environment variable with the seed of the tests, which must be the same for all mutants."""
 
-QUIET = ("-qq", "--disable-warnings")
-"""Options of pytest."""
+QUIET = ("-qq", "--disable-warnings", "--tb=native")
+"""Options of pytest. Other tracebacks take longer to make than most tests take."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +86,28 @@ class Project:
         self._tests = {str(file): results.hash_of([file]) for file in sorted(tests)}
         helpers = {file for name in folders for file in (name if name.is_dir() else name.parent).rglob("*.py")}
         helpers = {file for file in helpers if not file.name.startswith("test_")}
-        self._common = results.hash_of([*(self.root / file for file in self.code), *sorted(helpers)])
+        self._helpers = results.hash_of(sorted(helpers))
+        self._hashes = {file: results.hash_of([self.root / file]) for file in self.code}
 
     @property
     def fingerprint(self) -> str:
         """Hash of all code and all tests."""
-        return hashlib.sha256("".join([self._common, *self._tests.values()]).encode()).hexdigest()[:16]
+        parts = [self._helpers, *self._hashes.values(), *self._tests.values()]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     def verdicts(self, out: Path, tests_for: float) -> results.VerdictFile:
         """The file of verdicts, of which those on survivors are for tests of so many seconds."""
-        code = {file: results.hash_of([self.root / file]) for file in self.settings.files}
-        return results.VerdictFile(out, code, self._tests, f"{self.fingerprint} {tests_for:g} s")
+        return results.VerdictFile(out, self._hashes, self._tests, f"{self.fingerprint} {tests_for:g} s")
 
     def observe(self) -> Reach:
-        """Finds out which tests reach what; of tests that have not changed, it is known from the last time."""
+        """Finds out which tests reach what. Where neither they nor what they reach changed, it is known already."""
         kept = self._work / "reach.json"
-        reach = Reach.read(kept, self._common)
-        if changed := reach.forget_changed(self._tests):
-            observer = Observer(self.root, self.code, self._tests, reach, lambda: reach.write(kept, self._common))
+        reach = Reach.read(kept, self._helpers)
+        if changed := reach.forget_changed(self._tests, self._hashes):
+            observer = Observer(self.root, self.code, self._tests, reach, lambda: reach.write(kept, self._helpers))
             in_fork(lambda: pytest.main([*self.settings.options, *QUIET, *changed], plugins=[observer]))
-            reach = Reach.read(kept, self._common)
-            if left := reach.forget_changed(self._tests):
+            reach = Reach.read(kept, self._helpers)
+            if left := reach.forget_changed(self._tests, self._hashes):
                 reach.files |= {name: self._tests[name] for name in left}  # without any test that is run here
         return reach
 
@@ -144,7 +145,7 @@ class Project:
                     importlib.import_module(name)
                 except Exception as error:  # noqa: BLE001 - only makes what follows slower
                     print(f"{name} is not imported beforehand: {error}", file=sys.stderr)  # noqa: T201
-        judge = Cold(self.root, self.settings.options, order, self.settings.least_limit_s)
+        judge = Cold(self.root, [*self.settings.options, *QUIET], order, self.settings.least_limit_s)
         for mutant, tests in reached:
             if mutant.key in keys:
                 told(mutant, judge.judge(mutant, tests))

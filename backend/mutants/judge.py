@@ -25,6 +25,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 from sqlalchemy import Engine
 from stakesim.gate.mutation_result import MutantStatus
@@ -151,6 +152,11 @@ class Warm:
         self._root, self._package, self._order, self._mutants, self._told = root, package, order, mutants, told
         self._trusted: dict[tuple[str, tuple[Step, ...]], bool] = {}
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        """Lets tests end with the first failure."""
+        _stop_at_first_failure()
+
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Judges the mutants."""
@@ -249,6 +255,13 @@ class Warm:
         return tell({"status": MutantStatus.SURVIVED})
 
 
+def _stop_at_first_failure() -> None:
+    """Has Hypothesis look for no simpler example of a failure, and keep none."""
+    settings, phases = hypothesis.settings, (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    settings.register_profile("mutants", settings(), phases=phases, report_multiple_bugs=False, database=None)
+    settings.load_profile("mutants")
+
+
 def _fails(item: pytest.Item, following: Any, limit: float) -> bool:
     def over(_number: int, _frame: FrameType | None) -> None:
         raise _OverTime
@@ -297,6 +310,11 @@ class _ColdTests:
     def __init__(self, reach: Reach, tests: list[str], tell: Callable[[Outcome], None], least_limit: float) -> None:
         self._reach, self._tests, self._tell, self._least_limit = reach, tests, tell, least_limit
         self.ran = False
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        """Lets tests end with the first failure."""
+        _stop_at_first_failure()
 
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -358,7 +376,7 @@ class Cold:
         if not tests:
             return tell({"status": MutantStatus.SURVIVED, "reason": UNREACHED})
         plugin = _ColdTests(self._order.reach, tests, tell, self._least_limit)
-        pytest.main([*self._options, "-q", *sorted({test.partition("::")[0] for test in tests})], plugins=[plugin])
+        pytest.main([*self._options, *sorted({test.partition("::")[0] for test in tests})], plugins=[plugin])
         if not plugin.ran:
             tell({"status": MutantStatus.INVALID, "reason": "the tests can't be imported"})
         return None

@@ -34,6 +34,7 @@ class Reach:
         failed: Tests that fail without any mutant.
         imported: Packages that are no part of the project.
         files: Hashes of the files of tests.
+        code: Hashes of the files of code.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -42,14 +43,25 @@ class Reach:
     failed: list[str] = field(default_factory=list)
     imported: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
 
-    def forget_changed(self, files: Mapping[str, str]) -> list[str]:
-        """Forgets tests whose files have changed or are gone, and returns the files that must be observed.
+    def forget_changed(self, files: Mapping[str, str], code: Mapping[str, str]) -> list[str]:
+        """Forgets what may be wrong now, and returns the files of tests that must be observed.
+
+        That is of tests whose files have changed or are gone, or of which one reached a function of a file of code that
+        has changed.
 
         Args:
             files: Hashes of all files of tests.
+            code: Hashes of all files of code.
         """
-        self.files = {name: value for name, value in self.files.items() if files.get(name) == value}
+        changed = {name for name, value in self.code.items() if code.get(name) != value}
+        reached = {test for name in changed for tests in self.tests.pop(name, {}).values() for test in tests}
+        others = {test.partition("::")[0] for test in reached}
+        self.code = dict(code)
+        self.files = {
+            name: value for name, value in self.files.items() if files.get(name) == value and name not in others
+        }
 
         def is_known(test: str) -> bool:
             return test.partition("::")[0] in self.files

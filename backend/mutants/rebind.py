@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -39,7 +39,7 @@ class Modules:
         """Takes the modules by name."""
         self._modules = modules
         self._bodies = {name: _parsed(Path(str(module.__file__))).body for name, module in modules.items()}
-        needs = {name: {one for one in _imported(body) if one in modules} for name, body in self._bodies.items()}
+        needs = {name: set(_imported(body, modules)) - {name} for name, body in self._bodies.items()}
         self._order = list(TopologicalSorter(needs).static_order())
         self._known: dict[tuple[str, int], list[Step] | None] = {}
 
@@ -144,14 +144,15 @@ def _compiled(node: ast.stmt, file: str) -> CodeType:
     return compile(ast.Module([node], []), file, "exec", dont_inherit=True)
 
 
-def _imported(body: Sequence[ast.stmt]) -> Iterator[str]:
-    """Names of modules that a module's own statements import."""
+def _imported(body: Sequence[ast.stmt], modules: Container[str]) -> Iterator[str]:
+    """Those of the modules that a module's own statements import something of."""
     for node in body:
         if isinstance(node, ast.ImportFrom):
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield from (one for one in [inner if inner in modules else node.module or ""] if one in modules)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names if alias.name in modules)
 
 
 def _source(node: ast.ImportFrom, module: ModuleType) -> str:
