@@ -86,13 +86,13 @@ class Project:
         self._tests = {str(file): results.hash_of([file]) for file in sorted(tests)}
         helpers = {file for name in folders for file in (name if name.is_dir() else name.parent).rglob("*.py")}
         helpers = {file for file in helpers if not file.name.startswith("test_")}
-        self._helpers = results.hash_of(sorted(helpers))
+        self._helpers = {str(file): results.hash_of([file]) for file in sorted(helpers)}
         self._hashes = {file: results.hash_of([self.root / file]) for file in self.code}
 
     @property
     def fingerprint(self) -> str:
         """Hash of all code and all tests."""
-        parts = [self._helpers, *self._hashes.values(), *self._tests.values()]
+        parts = [*self._helpers.values(), *self._hashes.values(), *self._tests.values()]
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     def verdicts(self, out: Path, tests_for: float) -> results.VerdictFile:
@@ -104,7 +104,7 @@ class Project:
         kept = self._work / "reach.json"
         reach = Reach.read(kept, self._helpers)
         if changed := reach.forget_changed(self._tests, self._hashes):
-            observer = Observer(self.root, self.code, self._tests, reach, lambda: reach.write(kept, self._helpers))
+            observer = Observer(self.root, self.code, self._tests, reach, lambda: reach.write(kept))
             in_fork(lambda: pytest.main([*self.settings.options, *QUIET, *changed], plugins=[observer]))
             reach = Reach.read(kept, self._helpers)
             if left := reach.forget_changed(self._tests, self._hashes):

@@ -35,6 +35,7 @@ class Reach:
         imported: Packages that are no part of the project.
         files: Hashes of the files of tests.
         code: Hashes of the files of code.
+        helpers: Hashes of what tests import.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Reach:
     imported: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
+    helpers: dict[str, str] = field(default_factory=dict)
 
     def forget_changed(self, files: Mapping[str, str], code: Mapping[str, str]) -> list[str]:
         """Forgets what may be wrong now, and returns the files of tests that must be observed.
@@ -75,31 +77,37 @@ class Reach:
         }
         return [name for name in files if name not in self.files]
 
-    def write(self, file: Path, fingerprint: str) -> None:
+    def write(self, file: Path) -> None:
         """Writes what tests reach into a file."""
         ids = {test: number for number, test in enumerate(self.seconds)}
         tests = {
             name: {line: [ids[test] for test in reached] for line, reached in lines.items()}
             for name, lines in self.tests.items()
         }
-        stored = vars(self) | {"fingerprint": fingerprint, "tests": tests}
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(".new")
-        new.write_text(json.dumps(stored))
+        new.write_text(json.dumps(vars(self) | {"tests": tests}))
         new.replace(file)
 
     @classmethod
-    def read(cls, file: Path, fingerprint: str) -> Reach:
-        """Reads it; empty if it is of other code, or was written before processor times were."""
+    def read(cls, file: Path, helpers: Mapping[str, str]) -> Reach:
+        """Reads it; empty if what tests import has changed, or if it was written by another version of this package.
+
+        Args:
+            file: The file.
+            helpers: Hashes of what tests import. That there is more of it than before changes nothing.
+        """
         stored = json.loads(file.read_text()) if file.exists() else {}
-        if stored.pop("fingerprint", None) != fingerprint or "processor" not in stored:
-            return cls()
+        new = [name for name in helpers if name not in stored.get("helpers", ())]
+        is_same = all(helpers.get(name) == value for name, value in stored.get("helpers", {}).items())
+        if stored.keys() != vars(cls()).keys() or not is_same or any(name.endswith("conftest.py") for name in new):
+            return cls(helpers=dict(helpers))
         ids = list(stored["seconds"])
         tests = {
             name: {int(line): [ids[number] for number in reached] for line, reached in lines.items()}
-            for name, lines in stored.pop("tests").items()
+            for name, lines in stored["tests"].items()
         }
-        return cls(tests=tests, **stored)
+        return cls(**stored | {"tests": tests, "helpers": dict(helpers)})
 
     def of(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> list[str]:
         """Tests that reach a mutant.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from app.core.errors import NotPaid, PaymentUnusable
-from app.db.database import Database, open_engine
+from app.db.database import Database
 from app.db.tables import (
     PAYMENT_STATES,
     REFUND_STATES,
@@ -30,9 +30,9 @@ from app.db.tables import refunds as refunds_table
 from app.services.payments import refunds, store
 from app.services.payments.gateway import Capture, DisputeNews
 from app.services.payments.types import Payment, Refund
+from fixed_clock import NOW, clock_at_now
 from sqlalchemy import Connection, Engine, Table, insert, select
 
-NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 EARLIER = NOW - HOUR
 CAPTURED = ("captured", "used", "refunding", "refunded")
@@ -42,22 +42,8 @@ numbers = count(1)
 
 @pytest.fixture(scope="module")
 def engine_at_now(database_engine: Engine) -> Iterator[Engine]:
-    options = str(database_engine.url.query["options"])
-    schema = options.partition("search_path=")[2].partition(" ")[0]
-    with database_engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}_clock")
-        connection.exec_driver_sql(
-            f"CREATE FUNCTION {schema}_clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
-            f"$$ SELECT timestamptz '{NOW.isoformat()}' $$"
-        )
-    path = f"search_path={schema}_clock,{schema},pg_catalog"
-    engine = open_engine(
-        database_engine.url.update_query_dict({"options": options.replace(f"search_path={schema}", path)})
-    )
-    yield engine
-    engine.dispose()
-    with database_engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {schema}_clock CASCADE")
+    with clock_at_now(database_engine) as engine:
+        yield engine
 
 
 @pytest.fixture
