@@ -224,10 +224,11 @@ class Warm:
                     print(f"fails in a fork without any mutant, so it judges none: {test}", file=sys.stderr)  # noqa: T201
             return self._trusted[test, again]
 
-        outcome = _judged(self._order.of(mutant, tests), is_trusted, GRACE_S, self._run, changes)
+        tests = self._order.of(mutant, tests)
+        outcome = _judged(tests, is_trusted, GRACE_S, self._run, changes)
         if again and any(not trusted for (_, steps_of), trusted in self._trusted.items() if steps_of == again):
             return None  # it can't be put in there
-        self._order.note(mutant, outcome)
+        self._order.note(mutant, tests, outcome)
         return outcome
 
     def _run(self, changes: _Changes, tests: list[str], tell: Callable[[Outcome], None]) -> None:
@@ -364,7 +365,7 @@ class Cold:
 
         tests = self._order.of(mutant, [test for test in tests if self._trusted.get(test, True)])
         outcome = _judged(tests, is_trusted, COLD_START_S, self._run, mutant, mutant.mutant.apply(plain))
-        self._order.note(mutant, outcome)
+        self._order.note(mutant, tests, outcome)
         return outcome | {"seconds": round(time.perf_counter() - begin, 2)}
 
     def _run(self, mutant: PythonMutant, source: str, tests: list[str], tell: Callable[[Outcome], None]) -> None:

@@ -121,15 +121,15 @@ class Reach:
             places = set[tuple[str, int]]().union(*(uses.get(name, set()) for name in mutant.names))
         return sorted({test for file, line in places for test in self.tests.get(file, {}).get(line, ())})
 
-    def in_turn(self, tests: list[str]) -> list[str]:
-        """The fastest of each file first, then the second ones, and so on."""
-        rank: Counter[str] = Counter()
-        ranks = {}
+    def turns(self, tests: list[str]) -> dict[str, int]:
+        """For each test, the number of tests of its file that are not slower, with itself."""
+        turn: Counter[str] = Counter()
+        turns = {}
         for test in sorted(tests, key=lambda test: self.seconds[test]):
             file = test.partition("::")[0]
-            rank[file] += 1
-            ranks[test] = rank[file]
-        return sorted(tests, key=lambda test: (ranks[test], self.seconds[test]))
+            turn[file] += 1
+            turns[test] = turn[file]
+        return turns
 
     def within(self, tests: list[str], seconds: float) -> list[str]:
         """Those of these tests that take so much processor time together, at least one.

@@ -261,11 +261,12 @@ def test_tests_that_killed_what_is_near_come_first(tmp_path):
     (tmp_path / "a.py").write_text("def f():\n    return 1 + x\n\n\ndef g():\n    return 2 + x\n")
     mutants = list(mutants_of(tmp_path, "a.py", names_in([], []), []))
     of_f, of_g = ([mutant for mutant in mutants if mutant.mutant.function == name] for name in "fg")
-    tests = ["t.py::near", "t.py::same_file", "t.py::fast", "u.py::slow", "u.py::slowest"]
+    tests = ["t.py::near", "t.py::same_file", "u.py::fast", "u.py::slow", "u.py::slowest"]
     reach = Reach(seconds=dict.fromkeys(tests, 1.0), processor=dict.fromkeys(tests, 1.0))
-    reach.seconds |= {"t.py::fast": 0.1, "u.py::slow": 5.0, "u.py::slowest": 9.0}
+    reach.seconds |= {"u.py::fast": 0.5, "u.py::slow": 5.0, "u.py::slowest": 9.0}
     order = Order(reach, 4, [(of_f[0], "t.py::near"), (of_g[0], "t.py::same_file")])
-    assert order.of(of_f[1], tests) == ["t.py::near", "t.py::same_file", "t.py::fast", "u.py::slow"]
-    order.note(of_f[1], {"test": "u.py::slowest"})
-    assert "u.py::slowest" in order.of(of_f[0], tests)
+    assert order.of(of_f[1], tests) == ["t.py::near", "t.py::same_file", "u.py::fast", "u.py::slow"]
+    for _ in range(9):
+        order.note(of_f[1], ["t.py::same_file", "u.py::slowest"], {"test": "u.py::slowest"})
+    assert order.of(of_f[1], tests) == ["t.py::near", "u.py::fast", "u.py::slowest", "t.py::same_file"]
     assert order.of(of_f[0], tests)[0] == "t.py::near", "what killed the mutant itself"
