@@ -274,6 +274,50 @@ def test_entries_are_read_piece_by_piece_until_they_are_too_old(
     assert process.counted(5) == 11_100
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == module.__name__]
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_what_is_older_than_a_day_is_not_read(
+    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, chunk: int
+) -> None:
+    """So that nobody is told of a nonce without an entry that matters no more."""
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    process.store(0, 5)
+    process.forge(0, {"at": 1})
+    process.store(1, 7, NOW_US - KEPT_US - 1)
+    process.store(2, 9)
+    assert process.counted(3) == 9
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_entries_of_the_same_last_moment_count(process: Process, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    for nonce in range(3):
+        process.store(nonce, 10**nonce, NOW_US - KEPT_US)
+    assert process.counted(3) == 111
+
+
+def test_nonces_without_an_entry_are_told(process: Process, caplog: pytest.LogCaptureFixture) -> None:
+    process.store(1, 7)
+    assert process.counted(3) == 7 + 2 * ONE
+    told = "nonces of 0xA from 0 on have no valid entry, and count with the limit of one operation"
+    assert said(caplog) == [f"2 {told}"]
+
+
+def test_of_two_equal_entries_for_a_nonce_the_later_one_counts(process: Process) -> None:
+    """As after a lost commit: for no operation, so that no approval is used for either."""
+    process.sign(0, 5, "one")
+    process.connection.execute(operations.delete())
+    process.passed_us += 10
+    process.store(0, 5, NOW_US + 10, key="two")
+    process.spending.signed(process.operation("two"), Entry(0, NOW_US + 10, 5, "another", 0, "two"))
+    assert process.counted(1, "person_day_wei", person="another") == 5
+    assert process.counted(1, "person_day_wei") == 0
+
+
 def test_all_lanes_count_together(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     process = Process(connection, monkeypatch, (ACCOUNT, LANE))
     process.store(0, 5)

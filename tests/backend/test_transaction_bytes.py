@@ -4,6 +4,8 @@ from app.services.rpc_answers import checksummed
 from app.services.transactions.fees import Fees
 from app.services.transactions.signing import Content, sign_attempt
 from eth_account import Account
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +35,23 @@ def test_a_key_signs_what_eth_account_signs(key, chain_id, to, wei, data, nonce,
     attempt = sign_attempt(content, account, *arguments)
     assert attempt == sign_attempt(content, other, *arguments)
     assert Account.recover_transaction(attempt.raw_transaction) == account.address
+
+
+def test_a_transaction_without_effect_sends_nothing_to_its_sender_and_uses_the_nonce():
+    account = Account.from_key(b"\1" * 32)
+    content = Content(7, account.address, "0x" + "cc" * 20, 5, b"data")
+    for no_effect, sent in ((False, content), (True, Content(7, account.address, account.address, 0, b""))):
+        attempt = sign_attempt(content, account, 4, 30_000, Fees(100, 2), 9, 11, no_effect)
+        fields = TypedTransaction.from_bytes(HexBytes(attempt.raw_transaction)).as_dict()
+        assert (fields["chainId"], fields["nonce"], fields["gas"]) == (7, 4, 30_000)
+        assert (fields["maxFeePerGas"], fields["maxPriorityFeePerGas"]) == (100, 2)
+        to = checksummed("0x" + bytes(fields["to"]).hex())
+        assert (to, fields["value"], bytes(fields["data"])) == (checksummed(sent.to_address), *sent[3:])
+        fees = (attempt.max_fee_per_gas, attempt.priority_fee_per_gas)
+        assert (attempt.nonce, attempt.gas_limit, *fees) == (4, 30_000, 100, 2)
+            4,
+            30_000,
+            100,
+            2,
+        )
+        assert (attempt.latest_block, attempt.signed_block, attempt.no_effect) == (9, 11, no_effect)

@@ -26,11 +26,15 @@ PAID_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Gateway(ManualGateway):
-    """A gateway that does not answer."""
+    """A gateway that does not answer, and what it was asked."""
 
     name = "razorpay"
 
-    def refund(self, *_: Any, **__: Any) -> Any:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def refund(self, payment_id: str, amount_inr: Decimal, key: str, *, is_repeated: bool) -> Any:
+        self.asked.append((payment_id, amount_inr, key, is_repeated))
         raise GatewayUnavailable("no answer")
 
 
@@ -144,7 +148,11 @@ def wait_after(service: PaymentService, database: Database, payment: Payment, tr
     assert refund is not None
     assert refund.next_at is not None
     assert (refund.tries, refund.problem, refund.state) == (tries + 1, "no answer", "due")
+    assert isinstance(service.gateway, Gateway)
+    # it has to search for the refund from the second time on
+    assert service.gateway.asked.pop() == (str(payment.id), Decimal(1), refund.key, tries > 0)
     assert service.run_round(1) == []
+    assert service.gateway.asked == []
     return refund.next_at - refund.updated_at
 
 
