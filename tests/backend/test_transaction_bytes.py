@@ -49,9 +49,4 @@ def test_a_transaction_without_effect_sends_nothing_to_its_sender_and_uses_the_n
         assert (to, fields["value"], bytes(fields["data"])) == (checksummed(sent.to_address), *sent[3:])
         fees = (attempt.max_fee_per_gas, attempt.priority_fee_per_gas)
         assert (attempt.nonce, attempt.gas_limit, *fees) == (4, 30_000, 100, 2)
-            4,
-            30_000,
-            100,
-            2,
-        )
         assert (attempt.latest_block, attempt.signed_block, attempt.no_effect) == (9, 11, no_effect)
