@@ -185,7 +185,7 @@ class Warm:
             run(item, self._session)
             self._close_unshared(item)
         self._functions, self._caches = swap.functions_of(self._root), swap.caches_of(self._package)
-        self._modules = Modules.of_project()
+        self._modules = Modules.of_project(self._package)
         self._engines = [one for one in gc.get_objects() if isinstance(one, Engine)]
         gc.collect()
         gc.freeze()  # a fork that looks at objects copies them

@@ -35,16 +35,16 @@ class _Cannot(Exception):
 class Modules:
     """The modules of the project and its tests that are imported, and what they are made of."""
 
-    def __init__(self, modules: Mapping[str, ModuleType]) -> None:
-        """Takes the modules by name."""
-        self._modules = modules
+    def __init__(self, modules: Mapping[str, ModuleType], package: str) -> None:
+        """Takes the modules by name, and the package that has mutants."""
+        self._modules, self._package = modules, package
         self._bodies = {name: _parsed(Path(str(module.__file__))).body for name, module in modules.items()}
         needs = {name: set(_imported(body, modules)) - {name} for name, body in self._bodies.items()}
         self._order = list(TopologicalSorter(needs).static_order())
         self._known: dict[tuple[str, int], list[Step] | None] = {}
 
     @classmethod
-    def of_project(cls) -> Modules:
+    def of_project(cls, package: str) -> Modules:
         """The modules that are imported now, but those of libraries."""
         files = {name: str(getattr(module, "__file__", None) or "") for name, module in sys.modules.items()}
         names = [
@@ -52,7 +52,7 @@ class Modules:
             for name, file in files.items()
             if file.endswith(".py") and "site-packages" not in file and not file.startswith((sys.base_prefix, "<"))
         ]
-        return cls({name: sys.modules[name] for name in names})
+        return cls({name: sys.modules[name] for name in names}, package)
 
     def steps(self, module: str, line: int) -> list[Step] | None:
         """What must be executed again for a fault; None if that is not all that it changes.
@@ -110,6 +110,8 @@ class Modules:
                         )
                         if is_faulty or names:
                             results[name].add(node.name)
+                    case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+                        pass  # not run by an import
                     case _:
                         if is_faulty or self._is_made_of(node, name, values, results):
                             raise _Cannot
@@ -117,10 +119,19 @@ class Modules:
     def _is_made_of(
         self, node: ast.stmt, name: str, values: Mapping[str, set[str]], results: Mapping[str, set[str]]
     ) -> bool:
-        """Whether a statement of a module uses one of these values, or calls one of these, while it is executed."""
+        """Whether a statement of a module uses one of these values, or calls one of these, while it is executed.
+
+        What tests call while they are imported, to make their parameters, is taken to be the same.
+        """
         nodes = list(_at_once(node))
+        if name.partition(".")[0] != self._package:
+            return any(self._names(nodes, name, values))
         called = [part for one in nodes if isinstance(one, ast.Call) for part in ast.walk(one.func)]
-        decorators = [part for one in getattr(node, "decorator_list", ()) for part in ast.walk(one)]
+        decorators = [
+            part
+            for one in getattr(node, "decorator_list", ())
+            for part in ast.walk(one.func if isinstance(one, ast.Call) else one)
+        ]
         return any(self._names(nodes, name, values)) or any(self._names([*called, *decorators], name, results))
 
     def _names(self, nodes: Iterable[ast.AST], name: str, changed: Mapping[str, set[str]]) -> Iterator[str]:

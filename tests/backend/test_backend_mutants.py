@@ -251,7 +251,7 @@ def test_what_is_made_of_a_value_is_made_again(tmp_path, monkeypatch, code, line
     for name in code:
         monkeypatch.delitem(sys.modules, name, raising=False)
         modules[name] = importlib.import_module(name)
-    found = Modules(modules).steps("a", line)
+    found = Modules(modules, "a").steps("a", line)
     for name in code:
         del sys.modules[name]
     assert (None if found is None else [f"{step.module} {step.place}" for step in found]) == steps

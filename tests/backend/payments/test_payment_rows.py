@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -88,11 +89,9 @@ def use(connection: Connection, payment: Payment) -> None:
     store.use(connection, payment.id, "key_new", to_custody=False)
 
 
-def dispute(outcome: Any, dispute_id: str = "dispute_new") -> Change:
-    def news(connection: Connection, payment: Payment) -> Any:
-        return store.dispute(connection, "razorpay", DisputeNews(payment.gateway_payment_id or "", dispute_id, outcome))
-
-    return news
+def dispute(outcome: Any, dispute_id: str, connection: Connection, payment: Payment) -> str | None:
+    news = DisputeNews(payment.gateway_payment_id or "", dispute_id, outcome)
+    return store.dispute(connection, "razorpay", news)
 
 
 def set_order(connection: Connection, payment: Payment) -> bool:
@@ -123,7 +122,7 @@ CHANGES: list[tuple[Change, tuple[str, ...], dict[str, Any], dict[str, Any]]] = 
         {"usable_until": NOW + SECOND},
         {"state": "used", "operation_key": "key_new", "to_custody": False, "look_at": NOW},
     ),
-    (dispute("open"), CAPTURED, {}, {"dispute": "open", "dispute_id": "dispute_new"}),
+    (partial(dispute, "open", "dispute_new"), CAPTURED, {}, {"dispute": "open", "dispute_id": "dispute_new"}),
     (owe_unused, ("captured",), {"usable_until": NOW}, {"state": "refunding"}),
 ]
 
@@ -166,9 +165,9 @@ NO_CHANGE: list[tuple[Change, str, dict[str, Any]]] = [
     (owe_unused, "captured", {"usable_until": NOW + SECOND}),
     (owe_unused, "captured", {"usable_until": NOW, "dispute": "open"}),
     (owe_unused, "captured", {"usable_until": NOW, "dispute": "lost"}),
-    (dispute("open"), "captured", {"dispute": "lost", "dispute_id": "dispute_old"}),
-    (dispute("won"), "captured", {"dispute": "lost", "dispute_id": "dispute_new"}),
-    (dispute("open"), "captured", {"dispute": "won", "dispute_id": "dispute_new"}),
+    (partial(dispute, "open", "dispute_new"), "captured", {"dispute": "lost", "dispute_id": "dispute_old"}),
+    (partial(dispute, "won", "dispute_new"), "captured", {"dispute": "lost", "dispute_id": "dispute_new"}),
+    (partial(dispute, "open", "dispute_new"), "captured", {"dispute": "won", "dispute_id": "dispute_new"}),
 ]
 
 
@@ -224,7 +223,7 @@ def test_news_of_a_dispute_are_stored(
 ) -> None:
     """A later dispute of a payment begins after the first one was won."""
     payment = add(connection, "used", **{"dispute_id": "a"} | before)
-    assert dispute(outcome, dispute_id)(connection, payment) == "used"
+    assert dispute(outcome, dispute_id, connection, payment) == "used"
     new = {"dispute": outcome, "dispute_id": dispute_id}
     assert all_rows(connection) == {payment.id: changed(payment, new)}
 
@@ -377,7 +376,7 @@ def test_a_charge_back_stops_the_refund_that_is_due_and_no_other(connection: Con
         connection.execute(refunds_table.delete())
         connection.execute(payments_table.update().values(dispute=None))
         refund, other = add_refund(connection, state, payment), add_refund(connection, state)
-        assert dispute(outcome)(connection, payment) == "refunding"
+        assert dispute(outcome, "dispute_new", connection, payment) == "refunding"
         stopped: dict[str, Any] = {"next_at": None, "problem": "The payment was charged back.", "updated_at": NOW}
         expected = replace(refund, **stopped) if (state, outcome) == ("due", "lost") else refund
         assert all_refunds(connection) == {refund.id: expected, other.id: other}
