@@ -36,6 +36,8 @@ from sqlalchemy import Connection, Engine, Table, insert, select
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 EARLIER = NOW - HOUR
+BATCH = 200
+"""Number of rows that a round takes."""
 CAPTURED = ("captured", "used", "refunding", "refunded")
 Change = Callable[[Connection, Payment], Any]
 numbers = count(1)
@@ -406,7 +408,7 @@ def test_about_which_refunds_a_gateway_is_asked(
 
 def many(connection: Connection, state: str, column: str, of_refund: bool = False) -> list[UUID]:
     """Stores one more than a round takes, in no order. Returns their ids by the time of a column, oldest first."""
-    user, ids = add_user(connection), [uuid4() for _ in range(store.BATCH + 1)]
+    user, ids = add_user(connection), [uuid4() for _ in range(BATCH + 1)]
     ids.sort(key=str)  # so not in the order of their times
     rows = []
     for number, payment in enumerate(ids):
@@ -428,19 +430,26 @@ def many(connection: Connection, state: str, column: str, of_refund: bool = Fals
 
 def test_a_round_takes_the_oldest_payments_that_are_overdue(connection: Connection) -> None:
     oldest = many(connection, "created", "expires_at")
-    assert [payment for payment, _ in store.overdue(connection)] == oldest[: store.BATCH]
+    assert [payment for payment, _ in store.overdue(connection)] == oldest[:BATCH]
 
 
 def test_a_round_takes_the_oldest_payments_that_are_unused(connection: Connection) -> None:
     oldest = many(connection, "captured", "usable_until")
     refunds.owe_unused(connection)
-    assert {refund.payment_id for refund in all_refunds(connection).values()} == set(oldest[: store.BATCH])
+    assert {refund.payment_id for refund in all_refunds(connection).values()} == set(oldest[:BATCH])
+
+
+def test_older_payments_of_which_nothing_is_owed_are_not_in_the_way(connection: Connection) -> None:
+    many(connection, "refunded", "usable_until")
+    payment = add(connection, "captured", usable_until=NOW)
+    refunds.owe_unused(connection)
+    assert refund_of(connection, payment) is not None
 
 
 def test_a_round_asks_for_the_oldest_refunds(connection: Connection) -> None:
     oldest = many(connection, "refunding", "next_at", of_refund=True)
     asked = [refund.payment_id for refund, _ in refunds.next_refunds(connection, "razorpay")]
-    assert asked == oldest[: store.BATCH]
+    assert asked == oldest[:BATCH]
 
 
 def test_what_is_overdue_and_what_is_not(connection: Connection) -> None:
@@ -581,4 +590,4 @@ def test_a_round_looks_at_the_oldest_used_payments(connection: Connection) -> No
         row |= {"nonce": int(key.partition("_")[2]), "tx_hash": "0x", "block_number": 3}
         connection.execute(insert(operations).values(row))
     refunds.owe_used(connection, 5, MINUTE)
-    assert [row.id for row in all_rows(connection).values() if row.look_at is not None] == oldest[store.BATCH :]
+    assert [row.id for row in all_rows(connection).values() if row.look_at is not None] == oldest[BATCH:]

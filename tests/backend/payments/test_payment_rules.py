@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,7 +20,7 @@ from app.services.payments.service import PaymentService
 from app.services.payments.types import Amounts, Payment, PaymentPolicy
 from app.services.transactions.limits import Sealer
 from payments_environment import PaymentsEnvironment
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
 AMOUNTS = Amounts(Decimal(200_000), 10**17, 2 * 10**16, Decimal("4000.00"), Decimal("24000.00"))
 POLICY = PaymentPolicy(quote_for=timedelta(minutes=7), use_within=timedelta(hours=3))
@@ -189,3 +191,29 @@ def test_a_runs_quote_is_for_a_start_in_whole_seconds(payments: PaymentsEnvironm
     payments.pay(payment)
     run = payments.services.runs.create(host, experience, start, seats, price, quote_id=payment.id)
     assert run.starts_at == start
+
+
+def blocks_somebody(connection: Connection) -> bool:
+    """Whether a statement waits for a row that this transaction has changed."""
+    blocked = "SELECT count(*) FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    return bool(connection.exec_driver_sql(blocked).scalar_one())
+
+
+def test_a_payment_that_is_disputed_meanwhile_does_not_go_back(
+    service: PaymentService, user: UUID, database: Database
+) -> None:
+    """The statement looks at the row again once it has its lock, whatever it saw before."""
+    payment = quote(service, user)
+    with database.transaction() as connection:
+        paid = {"state": "captured", "gateway_payment_id": "pay_1", "usable_until": PAID_AT}
+        connection.execute(update(payments).where(payments.c.id == payment.id).values(paid))
+    problems: list[str] = []
+    round_of_another = threading.Thread(target=lambda: problems.extend(service.run_round(1)))
+    with database.transaction() as connection:
+        connection.execute(update(payments).where(payments.c.id == payment.id).values(dispute="open"))
+        round_of_another.start()
+        while not blocks_somebody(connection) and round_of_another.is_alive():
+            time.sleep(0.01)
+    round_of_another.join()
+    assert problems == []
+    assert (service.get(payment.id).state, service.refund_of(payment.id)) == ("captured", None)
