@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -251,6 +251,17 @@ def test_what_is_paid_late_is_captured_and_goes_back(
     refund = refund_of(connection, payment)
     assert refund is not None
     assert (refund.cause, refund.amount_inr, refund.state) == (cause, Decimal(10), "due")
+
+
+def test_the_time_of_a_payment_is_stored_whatever_the_time_zone_of_the_session(connection: Connection) -> None:
+    """Also in the hour that comes twice in a year."""
+    connection.exec_driver_sql("SET LOCAL TIME ZONE 'Europe/Berlin'")
+    for hour in (0, 1):
+        payment, paid_at = add(connection), datetime(2029, 10, 28, hour, 30, tzinfo=UTC)
+        for order, amount in ((payment, 10), (add(connection), 11)):
+            capture(connection, order, payment_id=f"pay_{hour}_{amount}", paid_at=paid_at, amount=Decimal(amount))
+        times = [row.paid_at.astimezone(UTC) for row in all_rows(connection).values() if row.paid_at is not None]
+        assert times[-2:] == [paid_at, paid_at]
 
 
 @pytest.mark.parametrize("amount", [Decimal("9.99"), Decimal("10.01")])
