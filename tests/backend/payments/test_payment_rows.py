@@ -268,7 +268,9 @@ def test_the_time_of_a_payment_is_stored_whatever_the_time_zone_of_the_session(c
 def test_another_amount_is_stored_as_a_payment_of_its_own_and_goes_back(
     connection: Connection, amount: Decimal
 ) -> None:
-    payment, other = add(connection), add(connection, "captured", gateway="manual", gateway_payment_id="pay_new")
+    payment = add(connection)
+    at_another: dict[str, Any] = {"gateway": "manual", "gateway_order_id": payment.gateway_order_id}
+    other = add(connection, "captured", gateway_payment_id="pay_new", **at_another)
     assert capture(connection, payment, amount=amount) == "unexpected"
     assert capture(connection, payment, amount=amount) == "repeated"
     rows = all_rows(connection)
@@ -555,6 +557,7 @@ def test_what_is_owed_of_a_used_payment(
         (4, 4, "cancelBooking", "confirmed", True),  # whatever happened to the run later
         (4, 4, "cancelBooking", "mined", False),
         (4, 4, "cancelEvent", "confirmed", False),
+        (3, 3, "cancelBooking", "confirmed", True),
         (2, 2, "cancelBooking", "confirmed", False),  # the operation that was paid for is not final
     ],
 )
