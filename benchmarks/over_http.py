@@ -38,8 +38,9 @@ from app.main import create_app
 from app.services.transactions import signing
 from eth_account import Account
 from rich.console import Console
-from sqlalchemy import Engine, event, insert, select
+from sqlalchemy import Engine, insert, select
 from stakesim.evm.anvil import start_anvil
+from stakesim_adapter.faults.statements import follow_statements
 from stakesim_adapter.serve import temporary_deployment
 from web3 import Web3
 from web3.middleware import Web3Middleware
@@ -104,15 +105,16 @@ class RequestTimer:
 
         services.w3.middleware_onion.add(NodeTimer)
 
-        def before(connection: Any, *_: Any) -> None:
-            connection.info["started"] = time.perf_counter()
+        of_thread = threading.local()
 
-        def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-            kind = "the nonce's lock" if "INTO nonces" in statement else "statements"
-            timer.record(f"database: {kind}", connection.info["started"])
+        def before(sql: str, parameters: Any) -> None:
+            of_thread.started = time.perf_counter()
 
-        event.listen(database.autocommit_engine, "before_cursor_execute", before)
-        event.listen(database.autocommit_engine, "after_cursor_execute", after)
+        def after(sql: str, parameters: Any) -> None:
+            kind = "the nonce's lock" if "INTO nonces" in sql else "statements"
+            timer.record(f"database: {kind}", of_thread.started)
+
+        follow_statements(database, before=before, after=after)
         dialect = database.engine.dialect  # of both engines
         for method in ("do_commit", "do_rollback"):
             setattr(dialect, method, timer.timed("database: commits", getattr(dialect, method)))

@@ -1,4 +1,4 @@
-"""Own code beside the library that it stands in for, on the same chain: what docs/decisions 3 and 4 quote.
+"""Own code beside the library that it stands in for, on the same chain: what docs/decisions 3, 4 and 14 quote.
 
     python benchmarks/own_code.py [ROUNDS]
 
@@ -11,16 +11,23 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
+from app.db.statements import Compiled
+from app.db.tables import operations, payments
 from eth_account.signers.local import LocalAccount
 from eth_tester.backends.pyevm.main import PyEVMBackend
 from eth_utils.address import to_canonical_address
+from sqlalchemy import Uuid, bindparam, select, update
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.chain_spec import engine_accounts
 from stakesim.evm.client import RpcClient
 from stakesim.evm.compiler import compile_contracts
 from stakesim.evm.engines import open_engine
+from stakesim_adapter.backend import EventStakeBackend
 from web3 import EthereumTesterProvider, Web3
 from web3.logs import DISCARD
 
@@ -100,6 +107,28 @@ def in_process_node(rounds: int) -> None:
     )
 
 
+def statements(rounds: int) -> None:
+    """A row of 24 columns, and an update of four: SQLAlchemy beside `Compiled`, each on a connection of the pool."""
+    with closing(EventStakeBackend()) as backend:
+        read = select(payments).where(payments.c.id == bindparam("of_id", type_=Uuid))
+        write = update(operations).where(operations.c.key == bindparam("of_key"), operations.c.state == "prepared")
+        write = write.values(
+            nonce=bindparam("n"), tx_hash=bindparam("h"), held=bindparam("why"), attempts=bindparam("a")
+        )
+        values = {"of_key": "none", "new_nonce": 1, "new_hash": "0x", "new_reason": None, "new_attempts": []}
+
+        def run(statement: Any, parameters: dict[str, Any]) -> None:
+            with backend.database.autocommit() as connection:
+                connection.execute(statement, parameters)
+
+        for title, statement, parameters in (
+            ("select of a payment: SQLAlchemy | compiled", read, {"of_id": uuid4()}),
+            ("update of an operation: SQLAlchemy | compiled", write, values),
+        ):
+            compiled = Compiled(statement)
+            compare(title, partial(run, statement, parameters), partial(run, compiled, parameters), rounds)
+
+
 def _pay(w3: Web3, account: LocalAccount, to: str, nonce: int) -> Mapping[str, Any]:
     transaction = {
         "to": to,
@@ -119,3 +148,4 @@ if __name__ == "__main__":
     sys.stdout.write(f"{'microseconds':58} {'library':>8} {'own':>8} {'ratio':>6}\n")
     views_and_receipts(rounds)
     in_process_node(rounds)
+    statements(rounds)

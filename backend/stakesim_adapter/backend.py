@@ -9,9 +9,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from app.bootstrap.container import Services, build_services
 from app.db.database import Database, connect, open_engine
 from app.db.migrations import migrate
+from app.db.statements import Compiled
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
@@ -22,8 +24,7 @@ from app.services.pricing import Pricing, Rate
 from app.services.transactions import signing
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from sqlalchemy import Connection, func, insert, null, select, union_all
-from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy import Connection, Table, bindparam, func, insert, null, select, union_all
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
 
@@ -48,37 +49,47 @@ EMPTY_TABLES = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metad
 
 _run, _booking = event_runs.c, event_run_bookings.c
 _RUN_OF_BOOKING = event_runs.alias("run_of_booking")
-_ROWS = union_all(
-    select(
-        _run.blockchain_event_run_id,
-        (_run.blockchain_status == "confirmed").label("confirmed"),
-        _run.status,
-        null().label("seats"),
-        _run.price_inr,
-        _run.blockchain_price_per_seat_wei,
-        _run.blockchain_stake_amount_wei,
-        _run.inr_per_eth,
-        _run.max_seats,
-        _run.seats_booked,
-        func.extract("epoch", _run.starts_at).label("starts_at"),
-        null().label("user_id"),
-    ),
-    select(
-        _booking.blockchain_booking_id,
-        _booking.blockchain_status == "confirmed",
-        _booking.status,
-        _booking.seats,
-        _booking.total_inr,
-        _booking.blockchain_payment_wei,
-        _booking.blockchain_stake_amount_wei,
-        _booking.inr_per_eth,
-        _RUN_OF_BOOKING.c.blockchain_event_run_id,
-        null(),
-        null(),
-        _booking.user_id,
-    ).join(_RUN_OF_BOOKING, _RUN_OF_BOOKING.c.id == _booking.event_run_id),
+_ROWS = Compiled(
+    union_all(
+        select(
+            _run.blockchain_event_run_id,
+            (_run.blockchain_status == "confirmed").label("confirmed"),
+            _run.status,
+            null().label("seats"),
+            _run.price_inr,
+            _run.blockchain_price_per_seat_wei,
+            _run.blockchain_stake_amount_wei,
+            _run.inr_per_eth,
+            _run.max_seats,
+            _run.seats_booked,
+            func.extract("epoch", _run.starts_at).label("starts_at"),
+            null().label("user_id"),
+        ),
+        select(
+            _booking.blockchain_booking_id,
+            _booking.blockchain_status == "confirmed",
+            _booking.status,
+            _booking.seats,
+            _booking.total_inr,
+            _booking.blockchain_payment_wei,
+            _booking.blockchain_stake_amount_wei,
+            _booking.inr_per_eth,
+            _RUN_OF_BOOKING.c.blockchain_event_run_id,
+            null(),
+            null(),
+            _booking.user_id,
+        ).join(_RUN_OF_BOOKING, _RUN_OF_BOOKING.c.id == _booking.event_run_id),
+    )
 )
 """All event runs and bookings in one statement. `seats` is NULL for event runs."""
+
+
+def _insert(table: Table, *columns: str) -> Compiled:
+    return Compiled(insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in columns}))
+
+
+_INSERT_USER = _insert(users, "id", "name", "wallet_address")
+_INSERT_EXPERIENCE = _insert(experiences, "id", "host_id", "title")
 
 
 class EventStakeBackend:
@@ -107,7 +118,7 @@ class EventStakeBackend:
         (Codec, "events", "events of a receipt, decoded"),
         (Codec, "call", "calls, encoded"),
         (Connection, "execute", "database: SQLAlchemy"),
-        (DefaultDialect, "do_execute", "database: in the driver and the server"),
+        (psycopg.Cursor, "execute", "database: in the driver and the server"),
         (signing, "_sign", "signing"),
     )
 
@@ -174,11 +185,12 @@ class EventStakeBackend:
         ]
         user_rows.append({"id": _user_id(PLATFORM), "name": PLATFORM, "wallet_address": None})
         host_id = _user_id(_experience_host(setup))
-        experience_row = {"id": setup.experience_id, "host_id": host_id, "title": "Cooking"}
+        experience_row = {"id": uuid.UUID(setup.experience_id), "host_id": host_id, "title": "Cooking"}
         with self.database.transaction() as connection:
             connection.exec_driver_sql(EMPTY_TABLES)
-            connection.execute(insert(users), user_rows)
-            connection.execute(insert(experiences), experience_row)
+            for user_row in user_rows:
+                connection.execute(_INSERT_USER, user_row)
+            connection.execute(_INSERT_EXPERIENCE, experience_row)
 
     def _api_session(self, setup: ScenarioSetup, services: Services, session: ServicesSession) -> ApiSession:
         try:

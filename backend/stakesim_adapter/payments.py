@@ -12,6 +12,7 @@ from uuid import UUID
 
 from app.core.errors import AppError, GatewayRefused
 from app.db.database import Database
+from app.db.statements import Compiled
 from app.db.tables import event_run_bookings, event_runs, operations, payments
 from app.services.payments.razorpay import RazorpayGateway
 from app.services.payments.service import PaymentService
@@ -35,17 +36,21 @@ _END_OF_TIME = (
     .where(in_state("created", "failed", "captured"))
     .values(expires_at=func.least(_p.expires_at, NOW), usable_until=func.least(_p.usable_until, NOW))
 )
-_ROWS = select(
-    _p.user_id,
-    _p.purpose,
-    func.coalesce(event_runs.c.blockchain_event_run_id, event_run_bookings.c.blockchain_booking_id).label("onchain_id"),
-    _p.state,
-    _p.dispute,
-    _p.gateway_payment_id,
-).select_from(
-    payments.outerjoin(operations, operations.c.key == _p.operation_key)
-    .outerjoin(event_runs, (event_runs.c.id == operations.c.subject) & (_p.purpose == "event_run"))
-    .outerjoin(event_run_bookings, (event_run_bookings.c.id == operations.c.subject) & (_p.purpose == "booking"))
+_ROWS = Compiled(
+    select(
+        _p.user_id,
+        _p.purpose,
+        func.coalesce(event_runs.c.blockchain_event_run_id, event_run_bookings.c.blockchain_booking_id).label(
+            "onchain_id"
+        ),
+        _p.state,
+        _p.dispute,
+        _p.gateway_payment_id,
+    ).select_from(
+        payments.outerjoin(operations, operations.c.key == _p.operation_key)
+        .outerjoin(event_runs, (event_runs.c.id == operations.c.subject) & (_p.purpose == "event_run"))
+        .outerjoin(event_run_bookings, (event_run_bookings.c.id == operations.c.subject) & (_p.purpose == "booking"))
+    )
 )
 _PURPOSES = {"event_run": "run"}
 

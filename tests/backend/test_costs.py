@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from app.core.errors import ContractRejected
 from backend_environment import BackendEnvironment
-from sqlalchemy import event
+from stakesim_adapter.faults.statements import follow_statements
 from web3.middleware import Web3Middleware
 
 SENT = {
@@ -37,16 +37,13 @@ def counted(backend: BackendEnvironment) -> Iterator[tuple[Counter[str], list[st
             calls[method] += 1
             return method, params
 
-    def sent(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        statements.append(statement)
-
     backend.engine.w3.middleware_onion.add(Count, "count")
-    event.listen(backend.database.autocommit_engine, "before_cursor_execute", sent)
+    stop = follow_statements(backend.database, before=lambda sql, parameters: statements.append(sql))
     try:
         yield calls, statements
     finally:
         backend.engine.w3.middleware_onion.remove("count")
-        event.remove(backend.database.autocommit_engine, "before_cursor_execute", sent)
+        stop()
 
 
 def book(backend: BackendEnvironment) -> Any:

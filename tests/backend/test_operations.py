@@ -10,7 +10,7 @@ from app.services import nonce_queries, operations
 from app.services.codec import Call
 from app.services.operation_types import SENT_STATES, Attempt, Draft, Operation
 from app.services.rpc_answers import checksummed
-from sqlalchemy.exc import IntegrityError
+from psycopg.errors import NotNullViolation
 
 HERE, THERE = 1, 11_155_111
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
@@ -69,7 +69,7 @@ def test_a_stored_operation_is_found_with_all_its_values(database: Database) -> 
 
 def test_a_constraint_violation_is_not_taken_for_a_known_key(database: Database) -> None:
     draft = Draft(Call(CONTRACT, "f", b""), HERE, ALICE)
-    with database.autocommit() as connection, pytest.raises(IntegrityError, match="null value"):
+    with database.autocommit() as connection, pytest.raises(NotNullViolation, match="null value"):
         operations.create(connection, "k", None, draft)  # type: ignore[arg-type]
 
 

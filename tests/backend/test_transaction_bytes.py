@@ -15,6 +15,8 @@ KEYS = st.binary(min_size=32, max_size=32).filter(
 ADDRESSES = st.binary(min_size=20, max_size=20).map(lambda address: checksummed("0x" + address.hex()))
 WORDS = st.integers(0, 2**256 - 1)
 SMALL = st.integers(0, 2**64 - 1)
+DATA = st.binary(max_size=100) | st.sampled_from([55, 56, 255, 256, 70_000]).map(bytes)
+"""Also at the edges where RLP writes a length in another form."""
 
 
 class Elsewhere:
@@ -25,9 +27,7 @@ class Elsewhere:
         self.address, self.sign_transaction = self._account.address, self._account.sign_transaction
 
 
-@given(
-    KEYS, st.integers(1, 2**63), ADDRESSES, WORDS, st.binary(max_size=100), SMALL, SMALL, SMALL, SMALL, st.booleans()
-)
+@given(KEYS, st.integers(1, 2**63), ADDRESSES, WORDS, DATA, SMALL, SMALL, SMALL, SMALL, st.booleans())
 def test_a_key_signs_what_eth_account_signs(key, chain_id, to, wei, data, nonce, gas, most, priority, no_effect):
     account, other = Account.from_key(key), Elsewhere(key)
     content = Content(chain_id, account.address, to, wei, data)

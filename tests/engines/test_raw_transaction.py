@@ -96,6 +96,16 @@ def test_malformed_transactions_are_judged_by_py_evm() -> None:
     for index, field in changes.items():
         raw_changed = b"\2" + rlp.encode([*fields[:index], field, *fields[index + 1 :]])
         assert outcome(decode, raw_changed) == outcome(decode_any, raw_changed), index
+    for content in ([*fields, b""], [], [[b"\1"]], [b"\1" * 60]):
+        encoded = rlp.encode(content)
+        longer = {len(encoded) - 1: b"\xf8" + bytes([len(encoded) - 1])} if encoded[0] < 0xF8 else {}
+        for header in (*longer.values(), b"\xf9\0" + bytes([len(encoded) - 2 & 0xFF]), b"\xff" + b"\xff" * 8):
+            raw_longer = b"\2" + header + encoded[1 if encoded[0] < 0xF8 else 2 :]
+            assert outcome(decode, raw_longer) == outcome(decode_any, raw_longer), header
+    for item in (b"\x81\1", b"\xb8\1\x80", b"\xb8\x38" + b"\1" * 55, b"\xbf" + b"\xff" * 8):
+        body = b"".join(rlp.encode(field) for field in fields[:-1]) + item
+        raw_item = b"\2" + (bytes([0xC0 + len(body)]) if len(body) < 56 else b"\xf8" + bytes([len(body) & 0xFF])) + body
+        assert outcome(decode, raw_item) == outcome(decode_any, raw_item), item
     for raw_text in (b"", b"\2", b"\2\x80", b"\2\xc0", b"\2" + rlp.encode([*fields, b""])):
         assert outcome(decode, raw_text) == outcome(decode_any, raw_text)
 

@@ -8,11 +8,13 @@ import pytest
 from app.services import codec as backend_codec
 from app.services.codec import Codec
 from app.services.rpc_types import Log as BackendLog
-from eth_abi.abi import encode
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
-from stakesim.evm.abi import ContractAbi, Log, abi_type, signature
+from stakesim.evm.abi import ContractAbi, Log, _to_python, abi_type, checksummed, signature
+from stakesim.evm.abi_words import Decoder, encode_words
 from stakesim.evm.compiler import compile_contracts
 from stakesim.evm.errors import AbiError
 from stakesim.paths import checkout
@@ -154,3 +156,101 @@ def test_fault_in_the_backends_encoding_is_found(monkeypatch, engine_name):
         monkeypatch.setattr(backend_codec, "encode", cut)
         messages = [finding.message for finding in run_scenario(environment, scenario).findings]
     assert any("is of experience" in message for message in messages), messages
+
+
+# ------------------------------------------------------------------------- word by word, with eth-abi as the judge
+
+WORDS = st.sampled_from(["uint256", "uint8", "uint96", "address", "bool", "bytes32"])
+STATIC = st.recursive(WORDS, lambda inner: st.lists(inner, min_size=1, max_size=3).map(tuple), max_leaves=4)
+SHAPES = st.recursive(
+    STATIC | st.just("string") | STATIC.map(lambda element: [element]),
+    lambda inner: st.lists(inner, min_size=1, max_size=3).map(tuple),
+    max_leaves=6,
+)
+
+
+def type_of(shape) -> str:
+    """The ABI type of a shape, with `bytes` for `string` as the codec decodes it."""
+    match shape:
+        case tuple():
+            return f"({','.join(map(type_of, shape))})"
+        case [element]:
+            return type_of(element) + "[]"
+    return "bytes" if shape == "string" else shape
+
+
+def of_shape(shape) -> st.SearchStrategy:
+    match shape:
+        case tuple():
+            return st.tuples(*map(of_shape, shape))
+        case [element]:
+            return st.lists(of_shape(element), max_size=3)
+        case "string":
+            return st.binary(max_size=70)
+        case "bytes32":
+            return st.binary(min_size=32, max_size=32)
+    return values({"type": shape})
+
+
+def judged(shapes, data):
+    """What eth-abi makes of data; None if it refuses them."""
+    try:
+        decoded = decode([type_of(shape) for shape in shapes], data)
+    except (DecodingError, OverflowError):
+        return None
+    return tuple(_to_python(shape, value) for shape, value in zip(shapes, decoded, strict=True))
+
+
+@given(data=st.data(), shapes=st.lists(SHAPES, min_size=1, max_size=4))
+def test_what_an_encoder_writes_is_decoded_word_by_word(data, shapes):
+    encoded = encode([type_of(shape) for shape in shapes], data.draw(st.tuples(*map(of_shape, shapes))))
+    found = Decoder(shapes, checksummed).decode(encoded)
+    assert found is not None
+    assert found == judged(shapes, encoded)
+
+
+@given(data=st.data(), shapes=st.lists(SHAPES, min_size=1, max_size=4))
+def test_changed_data_are_decoded_alike_or_left_to_eth_abi(data, shapes):
+    """Cut off, longer, or with another byte or word: what is decoded is what eth-abi decodes."""
+    encoded = encode([type_of(shape) for shape in shapes], data.draw(st.tuples(*map(of_shape, shapes))))
+    at = data.draw(st.integers(0, len(encoded) - 1))
+    word = at // 32 * 32
+    changed = data.draw(
+        st.sampled_from(
+            [
+                encoded[:at],
+                encoded + b"\0" * 32,
+                encoded[:at] + bytes([encoded[at] ^ 1]) + encoded[at + 1 :],
+                encoded[:word] + data.draw(st.integers(0, 2**256 - 1)).to_bytes(32, "big") + encoded[word + 32 :],
+                encoded[:word] + data.draw(st.integers(0, 200)).to_bytes(32, "big") + encoded[word + 32 :],
+            ]
+        )
+    )
+    found = Decoder(shapes, checksummed).decode(changed)
+    assert found is None or found == judged(shapes, changed)
+
+
+@pytest.mark.parametrize("shape", ["int256", "bytes", "function", [["uint256"]], ["string"]])
+def test_other_types_are_left_to_eth_abi(shape):
+    assert Decoder([shape], checksummed).decode(bytes(64)) is None
+
+
+def test_arrays_of_a_fixed_length_have_no_length_in_their_data():
+    outputs = [{"name": "", "type": "uint256[2]"}]
+    abi = ContractAbi([{"type": "function", "name": "pair", "inputs": [], "outputs": outputs}])
+    assert abi.decode("pair", encode(["uint256[2]"], [[0, 0]])) == ((0, 0),)
+    assert abi.decode("pair", encode(["uint256[2]"], [[32, 0]])) == ((32, 0),)
+
+
+@given(data=st.data(), types=st.lists(st.sampled_from(["uint256", "address"]), max_size=4))
+def test_numbers_and_addresses_are_encoded_as_by_eth_abi(data, types):
+    given_values = data.draw(st.tuples(*(values({"type": kind}) for kind in types)))
+    assert encode_words(types, given_values) == encode(types, given_values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("uint256", -1), ("uint256", 2**256), ("uint256", True), ("uint256", 1.0), ("uint8", 1), ("address", "0x12")],
+)
+def test_what_is_no_plain_number_or_address_is_left_to_eth_abi(kind, value):
+    assert encode_words([kind], [value]) is None

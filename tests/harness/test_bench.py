@@ -99,8 +99,8 @@ def test_growth_is_measured():
 def test_a_booking_is_profiled():
     parts = full_path.profile("revm", 1)
     assert parts["signing"][0] == 1
-    # 5 to book, 9 to pay for it, and 2 of rows()
-    assert parts["database: SQLAlchemy"][0] == parts["database: in the driver and the server"][0] == 16
+    # 5 to book, 8 to pay for it, and 2 of rows()
+    assert parts["database: SQLAlchemy"][0] == parts["database: in the driver and the server"][0] == 15
 
 
 def test_time_of_inner_parts_counts_once(monkeypatch):

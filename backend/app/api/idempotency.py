@@ -29,6 +29,7 @@ from app.core import logs
 from app.core.errors import AppError, ChainUnavailable, KeyReused
 from app.core.security import Caller
 from app.db.database import DATABASE_ERRORS, Database
+from app.db.statements import Compiled
 from app.db.tables import answers
 from app.db.tables import operations as operations_table
 from app.services import operations
@@ -210,10 +211,12 @@ class _Found(NamedTuple):
 _a = answers.c
 _KEPT_SINCE = func.now() - bindparam("keep_for", type_=Interval)
 _given = select(bindparam("of_key", type_=Text).label("key")).subquery("given")
-_FIND = select(_a.request, _a.status, _a.body, operations_table.c.key).select_from(
-    _given.outerjoin(
-        answers, (_a.key == _given.c.key) & _a.status.is_not(None) & (_a.created_at >= _KEPT_SINCE)
-    ).outerjoin(operations_table, operations_table.c.key == _given.c.key)
+_FIND = Compiled(
+    select(_a.request, _a.status, _a.body, operations_table.c.key).select_from(
+        _given.outerjoin(
+            answers, (_a.key == _given.c.key) & _a.status.is_not(None) & (_a.created_at >= _KEPT_SINCE)
+        ).outerjoin(operations_table, operations_table.c.key == _given.c.key)
+    )
 )
 _new = insert(answers).values(
     key=bindparam("of_key"),
@@ -221,13 +224,15 @@ _new = insert(answers).values(
     status=bindparam("new_status"),
     body=bindparam("new_body"),
 )
-_KEEP = _new.on_conflict_do_update(
-    index_elements=[_a.key],
-    set_={
-        **{name: _new.excluded[name] for name in ("request", "status", "body")},
-        "created_at": func.clock_timestamp(),
-    },
-    where=_a.status.is_(None) | (_a.created_at < _KEPT_SINCE),
+_KEEP = Compiled(
+    _new.on_conflict_do_update(
+        index_elements=[_a.key],
+        set_={
+            **{name: _new.excluded[name] for name in ("request", "status", "body")},
+            "created_at": func.clock_timestamp(),
+        },
+        where=_a.status.is_(None) | (_a.created_at < _KEPT_SINCE),
+    )
 )
 """Does not overwrite a response: two simultaneous requests with one key both get the response that is stored first."""
 

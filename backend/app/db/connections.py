@@ -17,12 +17,13 @@ from typing import Any, Literal, TypeVar
 import psycopg
 from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core.errors import DatabaseUnavailable
-from app.db.unavailability import READ_ONLY, meaning_of
+from app.db.unavailability import POOL_IN_USE, READ_ONLY, meaning_of
 
 MAX_TRIES = 3
 """Number of times that a statement outside of a transaction is executed, if it collides with others each time."""
@@ -71,6 +72,23 @@ class DatabasePolicy:
             "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_S,
         }
         return "; ".join(f"SET {scope} {name} = {int(1000 * seconds)}" for name, seconds in timeouts.items())
+
+
+class Pool(QueuePool):
+    """A pool that is busy, and not at fault, if no connection is free in time.
+
+    Attributes:
+        dropped_at: Connections that were open by then (`time.monotonic`) are of no use, as one of them was of none.
+    """
+
+    dropped_at = 0.0
+
+    def connect(self) -> PoolProxiedConnection:
+        """Lends a connection. Raises `DatabaseBusy`."""
+        try:
+            return super().connect()
+        except PoolTimeoutError:
+            raise POOL_IN_USE.as_error() from None
 
 
 class _Cursor(psycopg.Cursor[Any]):
@@ -163,7 +181,9 @@ def install(engine: Engine, policy: DatabasePolicy) -> None:
     def check(connection: psycopg.Connection[Any], record: Any, proxy: Any) -> None:
         info = record.info
         if "used_at" not in info:  # it was just opened
-            info["poll"] = _poll(connection)
+            info["poll"], info["opened_at"] = _poll(connection), time.monotonic()
+        elif info["opened_at"] <= getattr(engine.pool, "dropped_at", 0):
+            raise DisconnectionError
         elif info["poll"].poll(0) or time.monotonic() - info["used_at"] > PING_AFTER_S:
             try:
                 _send(connection, "")
@@ -194,6 +214,13 @@ def _prepare(
     else:
         connection.cursor_factory = _Cursor
         _send(connection, f"{policy.set_timeouts('SESSION')}; SET SESSION plan_cache_mode = force_generic_plan")
+
+
+def drop(connection: Connection, error: BaseException) -> None:
+    """Closes a connection that is of no use any more, and lets the pool replace the others that are as old."""
+    if isinstance(connection.engine.pool, Pool):
+        connection.engine.pool.dropped_at = time.monotonic()
+    connection.invalidate(error)
 
 
 def is_behind_pooler(connection: Connection) -> bool:

@@ -8,14 +8,12 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from psycopg.errors import DuplicateDatabase, UniqueViolation
-from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, QueuePool, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core.errors import DatabaseUnavailable
-from app.db.connections import RECYCLE_AFTER_S, DatabasePolicy, install
+from app.db.connections import RECYCLE_AFTER_S, DatabasePolicy, Pool, install
 from app.db.embedded import default_data_dir, start_embedded
-from app.db.unavailability import POOL_IN_USE
 from app.db.url import DRIVER, DatabaseURL, parse_database_url
 
 EMBEDDED_DATABASE = "stakesim"
@@ -52,14 +50,6 @@ class Database:
         return self.autocommit_engine.connect()
 
 
-class _Pool(QueuePool):
-    def connect(self) -> PoolProxiedConnection:
-        try:
-            return super().connect()
-        except PoolTimeoutError:
-            raise POOL_IN_USE.as_error() from None
-
-
 _AUTOCOMMIT_ENGINES: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
 
 
@@ -74,7 +64,7 @@ def open_engine(url: URL, policy: DatabasePolicy | None = None) -> Engine:
     autocommit_engine = create_engine(
         url.set(drivername=DRIVER),
         isolation_level="AUTOCOMMIT",
-        poolclass=_Pool,
+        poolclass=Pool,
         pool_size=policy.pool_size,
         max_overflow=0,
         pool_timeout=policy.pool_timeout,

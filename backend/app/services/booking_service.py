@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, select
 
 from app.core.errors import NotFound
 from app.db.database import Database
+from app.db.statements import Compiled
 from app.db.tables import Booking, event_run_bookings, event_runs, users
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import BookingCancelled
@@ -24,12 +25,12 @@ from app.services.payments.service import PaymentService
 from app.services.payments.types import Amounts, Payment
 from app.services.pricing import Pricing, Quote, Rate
 
-_SELECT_RUN_AND_USER = (
+_SELECT_RUN_AND_USER = Compiled(
     select(event_runs.c.blockchain_event_run_id, event_runs.c.blockchain_status, users.c.wallet_address, users.c.id)
     .select_from(event_runs.outerjoin(users, users.c.id == bindparam("user_id")))
     .where(event_runs.c.id == bindparam("run_id"))
 )
-_SELECT_BOOKING = select(event_run_bookings).where(event_run_bookings.c.id == bindparam("row_id"))
+_SELECT_BOOKING = Compiled(select(event_run_bookings).where(event_run_bookings.c.id == bindparam("row_id")))
 _SELECT_ALL = select(event_run_bookings).order_by(event_run_bookings.c.created_at)
 
 

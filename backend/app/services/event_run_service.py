@@ -13,10 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import ARRAY, Uuid, bindparam, case, func, select, update
 
 from app.core.errors import NotFound
 from app.db.database import Database
+from app.db.statements import Compiled
 from app.db.tables import EventRun, event_run_bookings, event_runs, experiences, users
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import EventCancelled, EventCompleted, EventExpired, OnchainEventRun, unix_seconds
@@ -27,16 +28,20 @@ from app.services.payments.service import PaymentService
 from app.services.payments.types import Amounts, Payment
 from app.services.pricing import Pricing, Quote, check_price_inr, convert_inr_to_wei
 
-_SELECT_HOST_AND_EXPERIENCE = (
+_runs, _bookings = event_runs.c, event_run_bookings.c
+_SELECT_HOST_AND_EXPERIENCE = Compiled(
     select(users.c.wallet_address, experiences.c.id)
     .select_from(users.outerjoin(experiences, experiences.c.id == bindparam("experience_id")))
     .where(users.c.id == bindparam("user_id"))
 )
-_SELECT_HOST_OF_EXPERIENCE = select(experiences.c.host_id).where(experiences.c.id == bindparam("row_id"))
-_SELECT_RUN = select(event_runs).where(event_runs.c.id == bindparam("row_id"))
+_SELECT_HOST_OF_EXPERIENCE = Compiled(select(experiences.c.host_id).where(experiences.c.id == bindparam("row_id")))
+_SELECT_RUN = Compiled(select(event_runs).where(event_runs.c.id == bindparam("row_id")))
+_SELECT_ATTENDED = Compiled(
+    select(_bookings.id, _bookings.blockchain_booking_id, _bookings.blockchain_status).where(
+        _bookings.id == func.any(bindparam("row_ids", type_=ARRAY(Uuid)))
+    )
+)
 _SELECT_ALL = select(event_runs).order_by(event_runs.c.created_at)
-
-_runs, _bookings = event_runs.c, event_run_bookings.c
 
 
 class EventRunService:
@@ -179,9 +184,8 @@ class EventRunService:
 
         def make_draft() -> Draft:
             onchain_run_id = find_onchain_run_id(self._database, event_run_id)
-            statement = select(_bookings.id, _bookings.blockchain_booking_id, _bookings.blockchain_status)
             with self._database.autocommit() as connection:
-                rows = connection.execute(statement.where(_bookings.id.in_(attended_booking_ids)))
+                rows = connection.execute(_SELECT_ATTENDED, {"row_ids": list(attended_booking_ids)})
                 on_chain = {row.id: (row.blockchain_booking_id, row.blockchain_status) for row in rows}
             attended_onchain_booking_ids = []
             for booking_id in attended_booking_ids:

@@ -8,10 +8,13 @@ from sqlalchemy import bindparam, select
 
 from app.core.errors import InvalidRequest, NeverOnChain, NotFound, NotOnChain
 from app.db.database import Database
+from app.db.statements import Compiled
 from app.db.tables import event_runs
 
-_ONCHAIN_RUN_ID = select(event_runs.c.blockchain_event_run_id, event_runs.c.blockchain_status).where(
-    event_runs.c.id == bindparam("run_id")
+_ONCHAIN_RUN_ID = Compiled(
+    select(event_runs.c.blockchain_event_run_id, event_runs.c.blockchain_status).where(
+        event_runs.c.id == bindparam("run_id")
+    )
 )
 
 
@@ -26,7 +29,7 @@ def find_onchain_run_id(database: Database, event_run_id: UUID) -> int:
         row = connection.execute(_ONCHAIN_RUN_ID, {"run_id": event_run_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no event run {event_run_id}.")
-    return require_onchain_id(*row, f"event run {event_run_id}")
+    return require_onchain_id(row.blockchain_event_run_id, row.blockchain_status, f"event run {event_run_id}")
 
 
 def require_onchain_id(onchain_id: int | None, blockchain_status: str, row_name: str) -> int:

@@ -23,19 +23,21 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from app.db.statements import Compiled
 from app.db.tables import IS_OPEN_ORPHAN, IS_PAUSED, nonces, operations, order_counts, orphans
 from app.services.operation_types import NOT_HELD, Attempt, Operation
 from app.services.operations import ALL_ATTEMPTS_SEEN, seen_by_caller
 
 _o = operations.c
-_NEXT = select(nonces.c.next).where(
-    nonces.c.chain_id == bindparam("of_chain"), nonces.c.sender == bindparam("of_sender")
+_NEXT = Compiled(
+    select(nonces.c.next).where(nonces.c.chain_id == bindparam("of_chain"), nonces.c.sender == bindparam("of_sender"))
 )
 
 
 def next_nonce(connection: Connection, chain_id: int, sender: str) -> int | None:
     """Returns the nonce after the highest one that was assigned to the account; None if none was."""
-    return connection.execute(_NEXT, {"of_chain": chain_id, "of_sender": sender}).scalar_one_or_none()
+    nonce: int | None = connection.execute(_NEXT, {"of_chain": chain_id, "of_sender": sender}).scalar_one_or_none()
+    return nonce
 
 
 def skip_nonce(connection: Connection, chain_id: int, sender: str, nonce: int) -> None:
@@ -150,9 +152,9 @@ def _sign_statement(from_prepared: Select[Any]) -> ReturningUpdate[Any]:
     )
 
 
-_SIGN = _sign_statement(select(_PREPARED))
-_SIGN_COUNTED = _sign_statement(select(_PREPARED).where(_PREPARED.c.chain_id == _COUNT.c.chain_id))
-_SIGNED_ORDERS = select(order_counts.c.signed).where(order_counts.c.chain_id == bindparam("of_chain"))
+_SIGN = Compiled(_sign_statement(select(_PREPARED)))
+_SIGN_COUNTED = Compiled(_sign_statement(select(_PREPARED).where(_PREPARED.c.chain_id == _COUNT.c.chain_id)))
+_SIGNED_ORDERS = Compiled(select(order_counts.c.signed).where(order_counts.c.chain_id == bindparam("of_chain")))
 
 
 def signed_orders(connection: Connection, chain_id: int) -> int:

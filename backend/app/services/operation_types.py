@@ -233,11 +233,32 @@ class NoEffect:
     used: UsedNonce
 
 
+class Use(NamedTuple):
+    """What pays for an operation. It is used by the statement that stores the operation: both happen, or neither.
+
+    Attributes:
+        statement: Updates the row of what pays, or none. The operation's key is its bind parameter `key`.
+        parameters: Its other bind parameters.
+        check: Raises the reason for which it can't be used; called if nothing was stored.
+    """
+
+    statement: Update
+    parameters: dict[str, Any]
+    check: Callable[[Connection], None]
+
+
 class NewRow(NamedTuple):
-    """A row to insert together with the operation that creates it on chain."""
+    """A row to insert together with the operation that creates it on chain.
+
+    Attributes:
+        table: Its table.
+        values: Its columns.
+        use: What pays for the operation; None if nothing does.
+    """
 
     table: Table
     values: dict[str, Any]
+    use: Use | None = None
 
 
 EffectStatement = Callable[[CTE], Update]
@@ -266,7 +287,6 @@ class Draft(NamedTuple):
         subject: Id of the row that it is about, or that row if it is new; None if there is none.
         seal: Returns the operation's seal, by its columns; None to store it without one, so that it is never signed.
         person: Id of the user for whom it sends wei; None if it is about nobody.
-        consume: Uses what pays for the operation with a key, in the transaction that stores it; None if nothing does.
     """
 
     call: Call
@@ -275,4 +295,3 @@ class Draft(NamedTuple):
     subject: UUID | NewRow | None = None
     seal: Callable[[Mapping[str, Any]], str] | None = None
     person: str | None = None
-    consume: Callable[[Connection, str], None] | None = None

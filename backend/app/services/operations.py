@@ -29,22 +29,24 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 from sqlalchemy import (
     BigInteger,
+    ClauseElement,
     Connection,
     DateTime,
-    Insert,
-    Select,
     Table,
+    Text,
+    Update,
     bindparam,
     exists,
     func,
+    literal,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from app.core.errors import KeyReused, NotPaid, Paused, PaymentUnusable
 from app.db.database import Database
+from app.db.statements import Compiled
 from app.db.tables import IS_PAUSED, in_states, operations
 from app.services.operation_types import (
     CLOSED_STATES,
@@ -62,9 +64,25 @@ class _KeyTaken(Exception):
 
 
 _o = operations.c
-_FIND = select(operations).where(_o.key == bindparam("of_key"))
+_OF_KEY = select(operations).where(_o.key == bindparam("of_key"))
+_FIND, _LOCK = Compiled(_OF_KEY), Compiled(_OF_KEY.with_for_update())
 _IS_OPEN = ~in_states(CLOSED_STATES)
 _OPEN = select(operations).where(_IS_OPEN).order_by(_o.nonce.nulls_last(), _o.created_at)
+_OPEN_ON_CHAIN = Compiled(_OPEN.where(_o.chain_id == bindparam("of_chain")))
+_OPEN_BELOW = Compiled(
+    _OPEN.where(
+        _o.chain_id == bindparam("of_chain"), _o.sender == bindparam("of_sender"), _o.nonce < bindparam("of_nonce")
+    )
+)
+
+
+_UNMINED_WEI = Compiled(
+    select(func.coalesce(func.sum(_o.value_wei), 0)).where(
+        _o.chain_id == bindparam("of_chain"),
+        _o.sender == bindparam("of_sender"),
+        in_states(("signed", "submitted")),
+    )
+)
 
 
 def request_hash(use_case: str, *arguments: Any) -> str:
@@ -92,13 +110,8 @@ def find_or_create(
     key = idempotency_key or str(uuid.uuid4())
     try:
         draft = make_draft()
-        if draft.consume is None:
-            with database.autocommit() as connection:
-                return create(connection, key, request, draft)
-        with database.transaction() as connection:  # a payment is used if and only if the operation is stored
-            operation = create(connection, key, request, draft)
-            draft.consume(connection, key)
-            return operation
+        with database.autocommit() as connection:
+            return create(connection, key, request, draft)
     except (_KeyTaken, NotPaid, PaymentUnusable):
         operation = _find_same_request(database, idempotency_key, request)
         if operation is None:
@@ -122,27 +135,35 @@ _DRAFT_COLUMNS = (
 )
 _DEFAULTS = (_o.subject, _o.state, _o.attempts, _o.requeued, _o.reorged, _o.created_at, _o.updated_at)
 """Columns that the database fills in."""
+_OF_KEYS = ("operations_pkey", "payments_operation_key_key")
+"""Constraints that say that another worker has stored an operation with the key, or used what pays for it."""
+_IS_PAUSED = Compiled(select(IS_PAUSED))
 _EMPTY = dict.fromkeys(field.name for field in fields(Operation))
 """All columns, as NULL; a new row keeps NULL where neither its draft nor the database fills in a value."""
 
 
 @cache
-def _insert_statement(table: Table | None, columns: tuple[str, ...]) -> Insert:
+def _insert_statement(table: Table | None, columns: tuple[str, ...], use: Update | None) -> Compiled:
     """Inserts an operation, and a row with these columns into the table, if there is one, as its subject.
 
-    A new row is an order: during a pause, neither is inserted.
+    A new row is an order: during a pause, neither is inserted. Nor are they if `use` finds nothing that pays for it.
     """
     values: dict[str, Any] = {name: bindparam(name, type_=_o[name].type) for name in _DRAFT_COLUMNS}
     if table is None:
-        return insert(operations).values(**values).returning(*_DEFAULTS)
+        return Compiled(insert(operations).values(**values).returning(*_DEFAULTS))
     row = select(*(bindparam(name, type_=table.c[name].type) for name in columns)).where(~IS_PAUSED)
+    if use is not None:
+        used = use.where(~IS_PAUSED).returning(literal(1)).cte("used")
+        row = row.where(exists().select_from(used))
     inserted = insert(table).from_select(list(columns), row).returning(table.c.id).cte("inserted")
     values["subject"] = inserted.c.id
-    return insert(operations).from_select(list(values), select(*values.values())).returning(*_DEFAULTS)
+    return Compiled(insert(operations).from_select(list(values), select(*values.values())).returning(*_DEFAULTS))
 
 
 def create(connection: Connection, key: str, request: str, draft: Draft) -> Operation:
-    """Stores a prepared operation, and the row that it is about if that is new, in one statement.
+    """Stores a prepared operation, and the row that it is about if that is new, and uses what pays for it.
+
+    All of that is one statement.
 
     Args:
         connection: A connection to the database.
@@ -152,9 +173,10 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
 
     Raises:
         Paused: It is about a new row, and orders are paused. Nothing was stored.
+        NotPaid, PaymentUnusable: As the `check` of what pays for it. Nothing was stored.
     """
-    call, chain_id, sender, subject, seal, person, _ = draft
-    table, row = subject if isinstance(subject, NewRow) else (None, {})
+    call, chain_id, sender, subject, seal, person = draft
+    table, row, use = subject if isinstance(subject, NewRow) else (None, {}, None)
     values = {
         "key": key,
         "request": request,
@@ -170,15 +192,18 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
     values["seal"] = seal and seal(values)
     if table is not None:
         del values["subject"]  # the statement takes it from the inserted row
+    statement = _insert_statement(table, tuple(row), use and use.statement)
     try:
-        defaults = connection.execute(_insert_statement(table, tuple(row)), values | row).one_or_none()
-    except IntegrityError as error:
-        if isinstance(error.orig, UniqueViolation) and error.orig.diag.table_name == operations.name:
+        defaults = connection.execute(statement, values | row | (use.parameters if use else {})).one_or_none()
+    except UniqueViolation as error:
+        if error.diag.constraint_name in _OF_KEYS:
             raise _KeyTaken from error
         raise
     if defaults is None:
+        if use and not connection.execute(_IS_PAUSED).scalar_one():
+            use.check(connection)
         raise Paused("New event runs and bookings are paused at present. Nothing was stored.")
-    return Operation(**{**_EMPTY, **values, **defaults._mapping})
+    return Operation(**{**_EMPTY, **values, **defaults._asdict()})
 
 
 def find(connection: Connection, key: str) -> Operation | None:
@@ -189,26 +214,23 @@ def find(connection: Connection, key: str) -> Operation | None:
 
 def lock(connection: Connection, key: str) -> Operation:
     """Returns the operation with this key; nobody else can change it until the caller's transaction ends."""
-    return Operation.from_row(connection.execute(_FIND.with_for_update(), {"of_key": key}).one())
+    return Operation.from_row(connection.execute(_LOCK, {"of_key": key}).one())
 
 
 def open_operations(connection: Connection, chain_id: int) -> list[Operation]:
     """Returns all operations on a network that are not closed: by nonce, and then those without a nonce."""
-    return [Operation.from_row(row) for row in connection.execute(_OPEN.where(_o.chain_id == chain_id))]
+    return [Operation.from_row(row) for row in connection.execute(_OPEN_ON_CHAIN, {"of_chain": chain_id})]
 
 
 def open_with_lower_nonce(connection: Connection, operation: Operation) -> list[Operation]:
     """Returns the same sender's operations that have a lower nonce and are not closed, by nonce."""
-    statement = _OPEN.where(
-        _o.chain_id == operation.chain_id, _o.sender == operation.sender, _o.nonce < operation.nonce
-    )
-    return [Operation.from_row(row) for row in connection.execute(statement)]
+    parameters = {"of_chain": operation.chain_id, "of_sender": operation.sender, "of_nonce": operation.nonce}
+    return [Operation.from_row(row) for row in connection.execute(_OPEN_BELOW, parameters)]
 
 
 def unmined_wei(connection: Connection, chain_id: int, sender: str) -> int:
     """Returns the wei that the account's signed operations send which are in no block yet, without fees."""
-    is_unmined = (_o.chain_id == chain_id, _o.sender == sender, in_states(("signed", "submitted")))
-    return int(connection.execute(select(func.coalesce(func.sum(_o.value_wei), 0)).where(*is_unmined)).scalar_one())
+    return int(connection.execute(_UNMINED_WEI, {"of_chain": chain_id, "of_sender": sender}).scalar_one())
 
 
 def held_seconds(connection: Connection, key: str) -> float:
@@ -236,7 +258,7 @@ ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attemp
 """Attempts are only ever added, so a copy with as many as the row has all of them."""
 _CHANGE = (
     update(operations)
-    .where(_o.key == bindparam("of_key"), _o.state.in_(bindparam("in_states")))
+    .where(_o.key == bindparam("of_key"), _o.state.cast(Text) == func.any(bindparam("in_states", type_=ARRAY(Text))))
     .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), ALL_ATTEMPTS_SEEN)
     .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at", type_=DateTime(timezone=True))))
     .returning(operations)
@@ -263,13 +285,13 @@ _NONE_EARLIER = ~exists().where(
 
 
 @cache
-def _close_statement(names: tuple[str, ...], in_order: bool, effects: tuple[EffectStatement, ...]) -> Select[Any]:
+def _close_statement(names: tuple[str, ...], in_order: bool, effects: tuple[EffectStatement, ...]) -> Compiled:
     """Closes an operation, sets the columns with these names, and updates other rows."""
     update_operation = _CHANGE.values({name: bindparam(name, type_=_o[name].type) for name in names})
     update_operation = update_operation.where(_NONE_EARLIER) if in_order else update_operation
     closed = update_operation.values(updated_at=func.clock_timestamp()).cte("closed")
     effect_ctes = (effect(closed).cte(f"effect_{number}") for number, effect in enumerate(effects))
-    return select(closed.c.updated_at).add_cte(*effect_ctes)
+    return Compiled(select(closed.c.updated_at).add_cte(*effect_ctes))
 
 
 def close(
@@ -303,6 +325,13 @@ def close(
     return None if updated_at is None else replace(operation, **values, updated_at=updated_at)
 
 
+@cache
+def _change_statement(names: tuple[str, ...]) -> Compiled:
+    """Sets the columns with these names."""
+    values = {name: bindparam(name, type_=_o[name].type) for name in names}
+    return Compiled(_CHANGE.values(updated_at=func.clock_timestamp(), **values))
+
+
 def change(
     connection: Connection,
     operation: Operation,
@@ -326,6 +355,10 @@ def change(
     """
     if attempts is not None:
         values["attempts"] = [attempt.to_json() for attempt in attempts]
-    statement = _CHANGE.values(updated_at=func.clock_timestamp(), **values)
-    row = connection.execute(statement, _change_parameters(operation, states)).one_or_none()
+    parameters = _change_parameters(operation, states)
+    if any(isinstance(value, ClauseElement) for value in values.values()):
+        statement: Any = _CHANGE.values(updated_at=func.clock_timestamp(), **values)
+    else:
+        statement, parameters = _change_statement(tuple(values)), parameters | values
+    row = connection.execute(statement, parameters).one_or_none()
     return None if row is None else Operation.from_row(row)

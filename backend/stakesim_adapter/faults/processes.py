@@ -42,6 +42,7 @@ from stakesim_adapter.faults.checks import ClientResponse, check
 from stakesim_adapter.faults.episodes import settle
 from stakesim_adapter.faults.poolers import PoolMode, pgbouncer
 from stakesim_adapter.faults.script import ScriptLog, run_script
+from stakesim_adapter.faults.statements import follow_statements
 from stakesim_adapter.faults.testbed import Addresses, BackendTestbed, open_services
 
 KILL_FAULTS = {
@@ -138,9 +139,11 @@ def _instrumented_services(addresses: Addresses, steps: _Steps, rng: np.random.G
 
     provider = FaultyProvider(addresses.provider(), before=before_request, after=after_request)
     services = open_services(addresses, provider, POLICY, addresses.database(), pays=True)
-    engine = services.database.autocommit_engine
-    event.listen(engine, "before_cursor_execute", lambda *_: steps.pass_by("before a statement"))
-    event.listen(engine, "after_cursor_execute", lambda *_: steps.pass_by("after a statement"))
+    follow_statements(
+        services.database,
+        before=lambda *_: steps.pass_by("before a statement"),
+        after=lambda *_: steps.pass_by("after a statement"),
+    )
     event.listen(services.database.engine, "commit", lambda connection: steps.pass_by("before a commit"))
     return services
 

@@ -12,9 +12,10 @@ from app.db.tables import operations
 from app.services.operation_types import CLOSED_STATES
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 from stakesim.faults.protocol import Violation
 
+from stakesim_adapter.faults.statements import follow_statements
 from stakesim_adapter.faults.testbed import BackendTestbed
 
 _columns = operations.c
@@ -85,7 +86,7 @@ class OperationsWatch:
 
     def follow(self, database: Database) -> None:
         """From now on, `check_operations` reads only after statements on this database that write."""
-        event.listen(database.autocommit_engine, "after_cursor_execute", self._executed)
+        follow_statements(database, after=self._executed)
 
     def check_operations(self) -> None:
         """Checks all operations that have changed. Call it before each request, and so before each block."""
@@ -120,8 +121,8 @@ class OperationsWatch:
             if connection.execute(holder).first() is None:
                 self._report("I3", f"{tx_hash} was sent, and no operation in the database has it")
 
-    def _executed(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        self._may_have_changed = self._may_have_changed or _WRITES.search(statement) is not None
+    def _executed(self, sql: str, parameters: Any) -> None:
+        self._may_have_changed = self._may_have_changed or _WRITES.search(sql) is not None
 
     def _check_is_final(self, row: Any) -> None:
         if row.tx_hash is None:

@@ -17,6 +17,7 @@ from eth_abi.exceptions import DecodingError, EncodingError
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
+from stakesim.evm.abi_words import Decoder, Shape, encode_words
 from stakesim.evm.errors import AbiError
 
 AbiItem: TypeAlias = Mapping[str, Any]
@@ -36,10 +37,6 @@ PANIC_CODES = {
     0x51: "call to an uninitialised function pointer",
 }
 """https://docs.soliditylang.org/en/latest/control-structures.html#panic-via-assert-and-error-via-require"""
-
-_Shape: TypeAlias = "str | tuple[_Shape, ...] | list[_Shape]"
-"""The structure of a decoded value: a type's name, the shapes of a struct's fields, or a list with the shape of an
-array's elements."""
 
 
 class Log(NamedTuple):
@@ -85,21 +82,28 @@ class _Parameters(NamedTuple):
         types: Canonical ABI types.
         decoded_types: The same with `bytes` for `string`, as a string on chain need not be UTF-8.
         shapes: Structures of the decoded values.
+        words: Decodes what is plainly well-formed; None if there are arrays of a fixed length.
     """
 
     names: tuple[str, ...]
     types: tuple[str, ...]
     decoded_types: tuple[str, ...]
-    shapes: tuple[_Shape, ...]
+    shapes: tuple[Shape, ...]
+    words: Decoder | None
 
     @classmethod
     def of(cls, items: Abi) -> _Parameters:
         names = tuple(_distinct(snake_case(item["name"]) for item in items))
         types = tuple(map(abi_type, items))
         decoded_types = tuple(re.sub(r"\bstring\b", "bytes", type_name) for type_name in types)
-        return cls(names, types, decoded_types, tuple(map(_shape, items)))
+        shapes = tuple(map(_shape, items))
+        has_fixed_arrays = any(re.search(r"\[\d", type_name) for type_name in types)
+        words = None if has_fixed_arrays else Decoder(shapes, checksummed)
+        return cls(names, types, decoded_types, shapes, words)
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
+        if self.words and (plain := self.words.decode(data)) is not None:
+            return plain
         values = decode(self.decoded_types, data)
         return tuple(_to_python(shape, value) for shape, value in zip(self.shapes, values, strict=True))
 
@@ -162,6 +166,8 @@ class ContractAbi:
             raise AbiError(f"The contract has no function {function}.")
         selector, inputs, _ = self._functions[function]
         try:
+            if (words := encode_words(inputs.types, args)) is not None:
+                return selector + words
             values = [_encodable(kind, arg) for kind, arg in zip(inputs.types, args, strict=True)]
             return selector + encode(inputs.decoded_types, values)
         except (EncodingError, OverflowError, TypeError, ValueError) as error:
@@ -271,14 +277,14 @@ def _as_topic(parameter: AbiItem) -> AbiItem:
     return {**parameter, "type": "bytes32"} if is_hashed else parameter
 
 
-def _shape(parameter: AbiItem) -> _Shape:
+def _shape(parameter: AbiItem) -> Shape:
     type_name: str = parameter["type"]
     if type_name.endswith("]"):
         return [_shape({**parameter, "type": type_name.rpartition("[")[0]})]
     return tuple(map(_shape, parameter["components"])) if type_name == "tuple" else type_name
 
 
-def _to_python(shape: _Shape, value: Any) -> Any:
+def _to_python(shape: Shape, value: Any) -> Any:
     """Checksums addresses and decodes strings, also inside structs and arrays."""
     match shape:
         case tuple():

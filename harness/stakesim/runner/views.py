@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stakesim.evm.batch_reader import ViewAnswer
@@ -26,17 +26,21 @@ def wrong_views(session: Session, model: State) -> list[str]:
         return []
     addresses = (*session.parties.addresses, NOBODY, _STRANGER, CONTRACT)
     views = list(expected_views(model, addresses, roles=session.contract.has_roles))
-    answers = session.reader.answers([(view.function, _arguments(session, view)) for view in views])
+    at = {**session.parties.addresses, NOBODY: ZERO_ADDRESS, CONTRACT: session.contract_address}
+    answers = session.reader.answers([(view.function, tuple(_address(arg, at) for arg in view.args)) for view in views])
+    names = session.parties.names()
     return [
-        message for view, answer in zip(views, answers, strict=True) for message in _difference(session, view, answer)
+        message
+        for view, answer in zip(views, answers, strict=True)
+        for message in _difference(session, names, view, answer)
     ]
 
 
-def _difference(session: Session, view: ExpectedView, answer: ViewAnswer) -> Iterator[str]:
+def _difference(session: Session, names: Mapping[str, str], view: ExpectedView, answer: ViewAnswer) -> Iterator[str]:
     """Says what is wrong with an answer."""
     call = f"{view.function}({', '.join(map(str, view.args))})"
     try:
-        results = _with_names(session, stake_abi().decode(view.function, answer.returned()))
+        results = _with_names(names, stake_abi().decode(view.function, answer.returned()))
     except CallReverted as reverted:
         reason = stake_abi().revert_reason(reverted.data)
         if view.error is None:
@@ -54,13 +58,12 @@ def _due(view: ExpectedView) -> str:
     return f"return {view.results}" if view.error is None else f"fail with {view.error}"
 
 
-def _arguments(session: Session, view: ExpectedView) -> tuple[Any, ...]:
-    addresses = {**session.parties.addresses, NOBODY: ZERO_ADDRESS, CONTRACT: session.contract_address}
-    return tuple(addresses.get(arg, arg) if isinstance(arg, str) else arg for arg in view.args)
+def _address(argument: Any, addresses: Mapping[str, str]) -> Any:
+    return addresses.get(argument, argument) if isinstance(argument, str) else argument
 
 
-def _with_names(session: Session, results: Any) -> Any:
+def _with_names(names: Mapping[str, str], results: Any) -> Any:
     """The results with parties for addresses, and tuples for lists."""
     if isinstance(results, str):
-        return session.parties.names().get(results, results)
-    return tuple(_with_names(session, value) for value in results) if isinstance(results, list | tuple) else results
+        return names.get(results, results)
+    return tuple(_with_names(names, value) for value in results) if isinstance(results, list | tuple) else results

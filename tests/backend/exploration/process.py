@@ -18,10 +18,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from app.core.errors import ChainUnavailable, InterventionRefused
+from app.db.statements import Rows
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
-from sqlalchemy import CursorResult, FrozenResult
+from sqlalchemy import CursorResult
 from sqlalchemy.exc import OperationalError
 from web3 import Web3
 from web3.middleware import AttributeDictMiddleware
@@ -115,15 +116,19 @@ class _Provider(JSONBaseProvider):
 class Answer:
     """The result of a statement, to be read any number of times."""
 
-    def __init__(self, result: CursorResult[Any]) -> None:
+    def __init__(self, result: CursorResult[Any] | Rows) -> None:
         self._rowcount = result.rowcount
-        self._rows: FrozenResult[Any] | None = result.freeze() if result.returns_rows else None
+        self._rows: Callable[[], Any] | None
+        if isinstance(result, Rows):
+            self._rows = lambda: result
+        else:
+            self._rows = result.freeze() if result.returns_rows else None
 
     def read(self) -> Any:
         return SimpleNamespace(rowcount=self._rowcount) if self._rows is None else self._rows()
 
     def plain(self) -> Any:
-        return self._rowcount if self._rows is None else [plain(tuple(row)) for row in self._rows().all()]
+        return self._rowcount, [] if self._rows is None else [plain(tuple(row)) for row in self._rows().all()]
 
 
 class _Connection:

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import requests
+from app.db.statements import Compiled
 from app.db.tables import event_run_bookings, event_runs, experiences, users
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
@@ -212,15 +213,14 @@ class World:
 
     def _execute(self, database: int, request: Request) -> tuple[Answer, int]:
         """The answer to a statement on a content of the database, and the content afterwards."""
-        identity = request.statement._generate_cache_key()
-        values = [parameter.effective_value for parameter in identity.bindparams]
-        key = (database, identity.key, repr(values), repr(request.params))
+        identity, values = _identity(request.statement)
+        key = (database, identity, repr(values), repr(request.params))
         if key not in self._executed:
             self._restore(database)
             answer = Answer(self._connection.execute(request.statement, request.params))
-            if identity.key not in self._writes:
-                self._writes[identity.key] = _changes_rows(request.statement)
-            self._executed[key] = answer, self.read() if self._writes[identity.key] else database
+            if identity not in self._writes:
+                self._writes[identity] = _changes_rows(request.statement)
+            self._executed[key] = answer, self.read() if self._writes[identity] else database
         return self._executed[key]
 
     def read(self) -> int:
@@ -254,9 +254,17 @@ _INSERT_TOTALS = (
 )
 
 
+def _identity(statement: Any) -> tuple[Any, list[Any]]:
+    """What is the same for all executions of a statement, and its values besides its parameters."""
+    if isinstance(statement, Compiled):
+        return statement, []
+    key = statement._generate_cache_key()
+    return key.key, [parameter.effective_value for parameter in key.bindparams]
+
+
 def _changes_rows(statement: Any) -> bool:
     """Whether it is more than a query; a query may have common table expressions that are more."""
-    text = str(statement)
+    text = str(statement.statement if isinstance(statement, Compiled) else statement)
     return any(word in text for word in ("INSERT", "UPDATE", "DELETE"))
 
 

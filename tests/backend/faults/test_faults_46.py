@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from app.db import connections
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect, create_database, drop_database, open_engine
 from app.db.migrations import migrate, missing_migrations
+from app.db.statements import Compiled
 from app.db.tables import operations, users
 from app.db.unavailability import NOT_NOW
 from app.main import create_app
@@ -29,9 +31,10 @@ from backend_environment import DAY
 from database_environment import SECRET, headers_of, needs_pgbouncer, post_booking, settings_for, wait_for, worker_on
 from fastapi.testclient import TestClient
 from fault_environment import FaultEnvironment, all_operations
-from sqlalchemy import URL, Engine, event, insert, select, text
+from sqlalchemy import URL, Engine, bindparam, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from stakesim_adapter.faults.poolers import pgbouncer
+from stakesim_adapter.faults.statements import follow_statements
 
 pytestmark = pytest.mark.slow
 
@@ -269,10 +272,14 @@ def test_46_a_connection_that_ends_just_now_is_at_worst_unavailable(opened: Any,
             assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
 
 
-@pytest.mark.parametrize("moment", ["before_cursor_execute", "after_cursor_execute", "commit", "rollback"])
+INSERT_USER = insert(users).values(name=bindparam("user_name"))
+
+
+@pytest.mark.parametrize("statement", [INSERT_USER, Compiled(INSERT_USER)], ids=["SQLAlchemy", "compiled"])
+@pytest.mark.parametrize("moment", ["before", "after", "commit", "rollback"])
 @pytest.mark.parametrize("mode", ["transaction", "autocommit"])
 def test_46_an_interrupted_statement_or_commit_leaves_no_transaction_open(
-    opened: Any, moment: str, mode: Literal["transaction", "autocommit"]
+    opened: Any, moment: str, mode: Literal["transaction", "autocommit"], statement: Any
 ) -> None:
     """Ctrl-C or SIGTERM at any moment: it is what ends the block, and the next block is as good as the first one."""
     database = opened(DatabasePolicy(pool_size=1, pool_timeout=5))
@@ -283,17 +290,23 @@ def test_46_an_interrupted_statement_or_commit_leaves_no_transaction_open(
 
     def insert_user(fails: bool = False) -> None:
         with getattr(database, mode)() as connection:
-            connection.execute(insert(users), {"name": name})
+            connection.execute(statement, {"user_name": name})
             assert not fails
 
-    engine = database.engine if mode == "transaction" else database.autocommit_engine
-    event.listen(engine, moment, interrupt)
-    interrupted = (moment, mode) != ("commit", "autocommit")  # there is none
+    is_compiled, ends = isinstance(statement, Compiled), moment in ("commit", "rollback")
+    if ends:
+        engine = database.engine if mode == "transaction" else database.autocommit_engine
+        event.listen(engine, moment, interrupt)
+        stop = partial(event.remove, engine, moment, interrupt)
+    else:
+        stop = follow_statements(database, **{moment: interrupt})
+    # in this mode SQLAlchemy only pretends to end a transaction, and has none with a compiled statement
+    interrupted = mode == "transaction" or not ends or (moment == "rollback" and not is_compiled)
     with pytest.raises(KeyboardInterrupt if interrupted else AssertionError):
         insert_user(fails=moment == "rollback" or not interrupted)
-    event.remove(engine, moment, interrupt)
+    stop()
     insert_user()
-    stored = 1 + (mode == "autocommit" and moment != "before_cursor_execute")
+    stored = 1 + (mode == "autocommit" and moment != "before")
     with database.autocommit() as connection:
         assert len(connection.execute(select(users.c.id).where(users.c.name == name)).all()) == stored
     assert database.engine.pool.checkedout() == 0

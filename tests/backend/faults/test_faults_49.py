@@ -32,7 +32,8 @@ from limits_environment import ETH, limited
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus
-from sqlalchemy import Connection, event, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, text, update
+from stakesim_adapter.faults.statements import follow_statements
 
 pytestmark = pytest.mark.slow
 
@@ -84,16 +85,16 @@ def recorded(database: Database) -> Iterator[dict[str, Any]]:
     """Records each statement with the parameters of its first execution, without those of the tests' own checks."""
     statements: dict[str, Any] = {}
 
-    def record(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def record(statement: str, parameters: Any) -> None:
         of_checks = statement.endswith("FROM operations ORDER BY operations.created_at") or statement.startswith(STORED)
         if not of_checks:
             statements.setdefault(statement, parameters)
 
-    event.listen(database.autocommit_engine, "before_cursor_execute", record)
+    stop = follow_statements(database, before=record)
     try:
         yield statements
     finally:
-        event.remove(database.autocommit_engine, "before_cursor_execute", record)
+        stop()
 
 
 def scanned_tables(database: Database, statement: str, parameters: Any) -> set[str]:
@@ -366,7 +367,7 @@ def test_49_many_old_answers_are_removed_in_batches(
     with environment.database.transaction() as connection:
         connection.execute(fill_answers)
     executed: list[str] = []
-    event.listen(environment.database.autocommit_engine, "before_cursor_execute", lambda *a: executed.append(a[2]))
+    follow_statements(environment.database, before=lambda sql, parameters: executed.append(sql))
     tidy(environment.database)
     assert executed.count(removing) == 25_000 // housekeeping.BATCH + 1
     assert number_of_answers(environment.database) == 0

@@ -24,8 +24,9 @@ from app.core.errors import (
     PaymentTooSmall,
     PaymentUnusable,
 )
-from app.db.tables import operations
+from app.db.tables import event_run_bookings, operations
 from app.services import operations as operations_module
+from app.services.operation_types import NewRow
 from app.services.payments import overview, refunds, store
 from app.services.payments.gateway import ManualGateway
 from app.services.payments.types import Payment, PaymentPolicy
@@ -572,10 +573,15 @@ def test_a_payment_whose_row_changed_meanwhile_is_not_used(payments: PaymentsEnv
     payments.age(old, SLOW_TO_BOOK)
     payments.book(used)
     for payment in (disputed, used, old):
-        before = payments.get(payment)
-        with payments.backend.database.transaction() as connection, pytest.raises(PaymentUnusable):
-            store.use(connection, payment.id, "another", to_custody=False)
+        before, bookings = payments.get(payment), len(payments.services.bookings.list_all())
+        values = {"event_run_id": run.id, "user_id": before.user_id, "seats": 1, "total_inr": 1}
+        call = payments.services.chain.book_event_call(1, 1)
+        row = NewRow(event_run_bookings, values, store.use_of(before.id, to_custody=False))
+        draft = payments.services.sender.draft(call, None, row)
+        with payments.backend.database.autocommit() as connection, pytest.raises(PaymentUnusable):
+            operations_module.create(connection, "another", "", draft)
         assert payments.get(payment) == before
+        assert len(payments.services.bookings.list_all()) == bookings
 
 
 def test_a_payment_is_not_used_if_its_operation_is_not_stored(

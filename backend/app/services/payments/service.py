@@ -21,7 +21,7 @@ from app.core.errors import (
     PaymentUnusable,
 )
 from app.db.database import Database
-from app.services.operation_types import Draft
+from app.services.operation_types import Draft, NewRow
 from app.services.payments import refunds, seals, store
 from app.services.payments.gateway import (
     CURRENCY,
@@ -162,7 +162,8 @@ class PaymentService:
         """
         if payment is None:
             return draft
-        return draft._replace(consume=lambda connection, key: store.use(connection, payment.id, key, to_custody))
+        assert isinstance(draft.subject, NewRow)
+        return draft._replace(subject=draft.subject._replace(use=store.use_of(payment.id, to_custody)))
 
     # -------------------------------------------------------------------------------------------- what the gateway says
 

@@ -38,7 +38,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import NotPaid, PaymentUnusable
+from app.db.statements import Compiled
 from app.db.tables import in_states, payments, refunds, users
+from app.services.operation_types import Use
 from app.services.payments.gateway import Capture, DisputeNews
 from app.services.payments.types import Amounts, Payment, Seal
 
@@ -51,8 +53,12 @@ IS_UNDISPUTED: ColumnElement[bool] = _p.dispute.is_(None) | (_p.dispute == "won"
 CaptureResult = Literal["captured", "repeated", "unexpected", "unknown"]
 
 _SELECT = select(payments)
-_FIND = _SELECT.where(_p.id == bindparam("of_id", type_=Uuid))
-_OF_ORDER = _SELECT.where(_p.gateway == bindparam("of_gateway"), _p.gateway_order_id == bindparam("of_order"))
+_FIND = Compiled(_SELECT.where(_p.id == bindparam("of_id", type_=Uuid)))
+_OF_ORDER = Compiled(_SELECT.where(_p.gateway == bindparam("of_gateway"), _p.gateway_order_id == bindparam("of_order")))
+
+
+_IN_TIME = _p.usable_until > NOW
+_FIND_IN_TIME = Compiled(select(payments, _IN_TIME).where(_p.id == bindparam("of_id", type_=Uuid)))
 
 
 def in_state(*states: str) -> ColumnElement[bool]:
@@ -66,7 +72,7 @@ def find(connection: Connection, payment_id: UUID) -> Payment | None:
     return None if row is None else Payment(*row)
 
 
-_OF_OPERATION = _SELECT.where(_p.operation_key == bindparam("of_operation"))
+_OF_OPERATION = Compiled(_SELECT.where(_p.operation_key == bindparam("of_operation")))
 
 
 def find_of_operation(connection: Connection, operation_key: str) -> Payment | None:
@@ -77,7 +83,7 @@ def find_of_operation(connection: Connection, operation_key: str) -> Payment | N
 
 _QUOTE_COLUMNS = ("id", "purpose", "quoted", "gateway", "seal", *Amounts._fields)
 _EXPIRES_AT = NOW + bindparam("quote_for", type_=Interval)
-_INSERT_QUOTE = (
+_INSERT_QUOTE = Compiled(
     insert(payments)
     .from_select(
         ["user_id", *_QUOTE_COLUMNS, "expires_at", "usable_until"],
@@ -110,7 +116,7 @@ def insert_quote(
     return None if row is None else Payment(*row)
 
 
-_SET_ORDER = (
+_SET_ORDER = Compiled(
     update(payments)
     .where(_p.id == bindparam("of_id", type_=Uuid), in_state("created"), _p.gateway_order_id.is_(None))
     .values(gateway_order_id=bindparam("new_order"), updated_at=NOW)
@@ -124,7 +130,7 @@ def set_order(connection: Connection, payment_id: UUID, order_id: str) -> bool:
 
 _PAID_AT = bindparam("new_paid_at", type_=DateTime(timezone=True))
 _OTHER = payments.alias("other")
-_CAPTURE = (
+_CAPTURE = Compiled(
     update(payments)
     .where(_p.gateway == bindparam("of_gateway"), _p.gateway_order_id == bindparam("of_order"))
     .where(in_state("created", "failed", "expired"), _p.amount_inr == bindparam("of_amount", type_=Numeric))
@@ -138,7 +144,7 @@ _CAPTURE = (
         updated_at=NOW,
     )
 )
-_UNEXPECTED = (
+_UNEXPECTED = Compiled(
     insert(payments)
     .from_select(
         [
@@ -193,7 +199,7 @@ def capture(connection: Connection, gateway: str, news: Capture, make_seal: Call
     return "unexpected" if connection.execute(_UNEXPECTED, parameters).all() else "repeated"
 
 
-_FAIL = (
+_FAIL = Compiled(
     update(payments)
     .where(_p.gateway == bindparam("of_gateway"), _p.gateway_order_id == bindparam("of_order"), in_state("created"))
     .values(state="failed", updated_at=NOW)
@@ -206,7 +212,7 @@ def fail(connection: Connection, gateway: str, order_id: str) -> None:
 
 
 _EXPIRED = select(_p.id, _p.gateway_order_id).where(in_state("created", "failed"), _p.expires_at <= NOW)
-_EXPIRE = (
+_EXPIRE = Compiled(
     update(payments)
     .where(_p.id == bindparam("of_id", type_=Uuid), in_state("created", "failed"), _p.expires_at <= NOW)
     .values(state="expired", updated_at=NOW)
@@ -225,10 +231,10 @@ def expire(connection: Connection, payment_id: UUID) -> None:
 
 _USE = (
     update(payments)
-    .where(_p.id == bindparam("of_id", type_=Uuid), in_state("captured"), _p.usable_until > NOW, IS_UNDISPUTED)
+    .where(_p.id == bindparam("of_id", type_=Uuid), in_state("captured"), _IN_TIME, IS_UNDISPUTED)
     .values(
         state="used",
-        operation_key=bindparam("new_operation"),
+        operation_key=bindparam("key", type_=Text),
         to_custody=bindparam("new_to_custody"),
         look_at=NOW,
         updated_at=NOW,
@@ -236,25 +242,25 @@ _USE = (
 )
 
 
-def use(connection: Connection, payment_id: UUID, operation_key: str, to_custody: bool) -> None:
-    """Uses a payment for an operation (captured -> used). The caller stores the operation in the same transaction.
+def use_of(payment_id: UUID, to_custody: bool) -> Use:
+    """Returns the use of a payment for an operation (captured -> used), to be stored with the operation.
+
+    Its check raises `NotPaid` if the payment is not captured yet, and `PaymentUnusable` if it can't be used any more.
 
     Args:
-        connection: A connection with a transaction.
         payment_id: Id of the payment.
-        operation_key: Key of the operation.
         to_custody: Whether the contract returns what it owes to the custody address.
-
-    Raises:
-        NotPaid: It is not captured yet.
-        PaymentUnusable: It can't be used any more. Nothing is changed by either.
     """
-    parameters = {"of_id": payment_id, "new_operation": operation_key, "new_to_custody": to_custody}
-    if connection.execute(_USE, parameters).rowcount == 0:
-        payment = find(connection, payment_id)
-        assert payment is not None
+
+    def check(connection: Connection) -> None:
+        *columns, is_in_time = connection.execute(_FIND_IN_TIME, {"of_id": payment_id}).one()
+        payment = Payment(*columns)
         raise_unusable(payment)
-        raise PaymentUnusable(f"The payment {payment_id} must have been used by {payment.usable_until.isoformat()}.")
+        if not is_in_time:
+            until = payment.usable_until.isoformat()
+            raise PaymentUnusable(f"The payment {payment_id} must have been used by {until}.")
+
+    return Use(_USE, {"of_id": payment_id, "new_to_custody": to_custody}, check)
 
 
 _WHY_UNUSABLE = {

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from app.db.statements import Compiled
 from app.db.tables import approvals
 from app.services.operation_types import Operation
 from app.services.transactions.limits import Sealer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _a = approvals.c
-_FIND = select(_a.approved_by, _a.approved_at, _a.seal).where(_a.operation_key == bindparam("of_key"))
+_FIND = Compiled(select(_a.approved_by, _a.approved_at, _a.seal).where(_a.operation_key == bindparam("of_key")))
 
 
 class Approval(NamedTuple):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 from web3 import Web3
 
 from app.db.database import Database
@@ -197,9 +196,7 @@ class NonceAllocator:
                 orphans_of=self.unknown.senders(operation),
                 orders=orders,
             )
-        except IntegrityError as error:
-            if not isinstance(error.orig, UniqueViolation):
-                raise
+        except UniqueViolation:
             log.error("nonce %s is in a row that took it without the table `nonces`", attempt.nonce)
             nonce_queries.skip_nonce(connection, operation.chain_id, operation.sender, attempt.nonce)
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Uuid, bindparam, func, select, tuple_
 
+from app.db.statements import Compiled
 from app.db.tables import Wei, event_run_bookings, event_runs
 from app.services.codec import event_stake_codec
 from app.services.operation_types import Operation
@@ -11,7 +12,7 @@ from app.services.transactions.limits import Amounts
 
 BOOKINGS = ("bookEvent", "bookEventFor")
 _runs, _bookings, _own = event_runs.c, event_run_bookings.c, event_run_bookings.alias("own")
-_EARLIER_SEATS = (
+_EARLIER_SEATS = Compiled(
     select(func.coalesce(func.sum(_bookings.seats), 0))
     .select_from(event_run_bookings)
     .join(event_runs, event_runs.c.id == _bookings.event_run_id)

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, func, select
 from web3 import Web3
 
+from app.db.statements import Compiled
 from app.db.tables import operations as operations_table
 from app.db.tables import orphans
 from app.services import rpc
@@ -48,19 +49,25 @@ MAX_LOOKS = 50
 
 log = logging.getLogger(__name__)
 _o = operations_table.c
-_ENTRIES = select(_o.nonce, _o.key, _o.spending).where(
-    _o.chain_id == bindparam("of_chain"),
-    _o.sender == bindparam("of_sender"),
-    _o.nonce >= bindparam("first"),
-    _o.nonce < bindparam("end"),
+_ENTRIES = Compiled(
+    select(_o.nonce, _o.key, _o.spending).where(
+        _o.chain_id == bindparam("of_chain"),
+        _o.sender == bindparam("of_sender"),
+        _o.nonce >= bindparam("first"),
+        _o.nonce < bindparam("end"),
+    )
 )
-_ATTEMPTS = select(_o.attempts).where(
-    _o.chain_id == bindparam("of_chain"), _o.sender == bindparam("of_sender"), _o.nonce == bindparam("of_nonce")
+_ATTEMPTS = Compiled(
+    select(_o.attempts).where(
+        _o.chain_id == bindparam("of_chain"), _o.sender == bindparam("of_sender"), _o.nonce == bindparam("of_nonce")
+    )
 )
-_ORPHANS = select(orphans.c.tx_hash).where(
-    orphans.c.chain_id == bindparam("of_chain"),
-    orphans.c.sender == bindparam("of_sender"),
-    orphans.c.nonce == bindparam("of_nonce"),
+_ORPHANS = Compiled(
+    select(orphans.c.tx_hash).where(
+        orphans.c.chain_id == bindparam("of_chain"),
+        orphans.c.sender == bindparam("of_sender"),
+        orphans.c.nonce == bindparam("of_nonce"),
+    )
 )
 
 

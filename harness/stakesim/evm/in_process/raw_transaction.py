@@ -1,4 +1,4 @@
-"""Decodes signed transactions: the usual kind by rlp and coincurve, others by py-evm, which takes much longer."""
+"""Decodes signed transactions: the usual kind by hand and coincurve, others by py-evm, which takes much longer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import NamedTuple
 import rlp
 from coincurve import PublicKey
 from eth_utils.crypto import keccak
-from rlp.exceptions import RLPException
 
 from stakesim.evm.in_process.evm import Transaction
 from stakesim.evm.in_process.gas import intrinsic_gas
@@ -71,24 +70,20 @@ def encode(transaction: Transaction) -> bytes:
 
 def _decode_usual(raw: bytes) -> SignedTransaction | None:
     """Returns None for other kinds, and for whatever is not well-formed, so that py-evm says what is wrong."""
-    if raw[:1] != _DYNAMIC_FEE:
+    if raw[:1] != _DYNAMIC_FEE or (split := _split_list(raw[1:])) is None:
         return None
-    try:
-        fields = rlp.decode(raw[1:])
-    except RLPException:
+    fields, encoded = split
+    if len(fields) != 12 or [number for number, field in enumerate(fields) if field is None] != [8]:
         return None
-    if not isinstance(fields, list) or len(fields) != 12 or fields[8] != []:
-        return None
-    *numbers, to, value, data, _, parity, r, s = fields
-    if not all(isinstance(field, bytes) for field in (*numbers, to, value, data, parity, r, s)):
-        return None
+    *numbers, to, value, data, _, parity, r, s = (field or b"" for field in fields)
     if len(to) not in (0, 20) or not all(_is_number(field) for field in (*numbers, value, parity, r, s)):
         return None
     y_parity, s_number = int.from_bytes(parity), int.from_bytes(s)
     if y_parity > 1 or s_number > _HIGHEST_S:
         return None
     signature = r.rjust(32, b"\0") + s.rjust(32, b"\0") + bytes([y_parity])
-    digest = keccak(_DYNAMIC_FEE + rlp.encode(fields[:9]))
+    unsigned = b"".join(encoded[:9])
+    digest = keccak(_DYNAMIC_FEE + _header(0xC0, len(unsigned)) + unsigned)
     try:
         key = PublicKey.from_signature_and_message(signature, digest, hasher=None)
     except ValueError:
@@ -109,6 +104,59 @@ def _decode_usual(raw: bytes) -> SignedTransaction | None:
         keccak(key.format(compressed=False)[1:])[-20:],
         keccak(raw),
     )
+
+
+def _split_list(encoded: bytes) -> tuple[list[bytes | None], list[bytes]] | None:
+    """Splits an RLP list into its items, and the encoding of each. An item is None if it is an empty list.
+
+    Returns None if it has other items than byte strings and empty lists, or is not as an encoder writes it.
+    https://ethereum.org/en/developers/docs/data-structures-and-encoding/rlp/
+    """
+    if not encoded or encoded[0] < 0xC0:
+        return None
+    begin = _begin_of_content(encoded, 0, 0xC0)
+    if begin is None:
+        return None
+    items: list[bytes | None] = []
+    encodings = []
+    at, end = begin
+    if end != len(encoded):
+        return None
+    while at < end:
+        first, start = encoded[at], at
+        if first < 0x80:
+            item, at = encoded[at : at + 1], at + 1
+        elif first == 0xC0:
+            item, at = None, at + 1
+        elif first > 0xC0 or (found := _begin_of_content(encoded, at, 0x80)) is None or found[1] > end:
+            return None
+        else:
+            item, at = encoded[slice(*found)], found[1]
+            if len(item) == 1 and item[0] < 0x80:
+                return None
+        items.append(item)
+        encodings.append(encoded[start:at])
+    return items, encodings
+
+
+def _begin_of_content(encoded: bytes, at: int, base: int) -> tuple[int, int] | None:
+    """Returns where the content of an item begins and ends; None if its length is not in the shortest form."""
+    length = encoded[at] - base
+    if length <= 55:
+        return at + 1, at + 1 + length
+    size = length - 55
+    written = encoded[at + 1 : at + 1 + size]
+    length = int.from_bytes(written)
+    if len(written) != size or written[0] == 0 or length <= 55:
+        return None
+    return at + 1 + size, at + 1 + size + length
+
+
+def _header(base: int, length: int) -> bytes:
+    if length <= 55:
+        return bytes([base + length])
+    written = length.to_bytes((length.bit_length() + 7) // 8)
+    return bytes([base + 55 + len(written)]) + written
 
 
 def _is_number(field: bytes) -> bool:
