@@ -88,7 +88,9 @@ def capture(connection: Connection, payment: Payment, **values: Any) -> str:
 
 
 def use(connection: Connection, payment: Payment) -> None:
-    store.use(connection, payment.id, "key_new", to_custody=False)
+    of_payment = store.use_of(payment.id, to_custody=False)
+    if not connection.execute(of_payment.statement, of_payment.parameters | {"key": "key_new"}).rowcount:
+        of_payment.check(connection)
 
 
 def dispute(outcome: Any, dispute_id: str, connection: Connection, payment: Payment) -> str | None:
