@@ -287,6 +287,11 @@ def test_another_amount_is_stored_as_a_payment_of_its_own_and_goes_back(
     assert (refund.cause, refund.amount_inr) == ("unexpected", amount)
 
 
+def test_another_gateway_may_give_a_payment_the_same_id(connection: Connection) -> None:
+    add(connection, "captured", gateway="manual", gateway_payment_id="pay_new")
+    assert capture(connection, add(connection)) == "captured"
+
+
 def test_one_payment_at_the_gateway_captures_one_order(connection: Connection) -> None:
     first, second = add(connection), add(connection)
     assert capture(connection, first) == "captured"
