@@ -180,6 +180,12 @@ def test_a_run_without_a_price_takes_no_payment(payments: PaymentsEnvironment) -
     assert (quote.stake_wei, payment) == (0, None)
 
 
+def test_a_run_without_a_time_zone_is_not_quoted(payments: PaymentsEnvironment) -> None:
+    host, experience, start, *terms = payments.run_arguments()
+    with pytest.raises(InvalidRequest, match="time zone"):
+        payments.services.runs.quote_stake(host, experience, start.replace(tzinfo=None), *terms)
+
+
 def test_a_runs_quote_is_for_a_start_in_whole_seconds(payments: PaymentsEnvironment) -> None:
     host, experience, start, seats, price = payments.run_arguments()
     start = start.replace(microsecond=0)
