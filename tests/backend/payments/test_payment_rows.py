@@ -604,6 +604,32 @@ def test_what_is_not_owed(connection: Connection, values: dict[str, Any], expect
     assert all_refunds(connection) == {}
 
 
+@pytest.mark.parametrize(
+    ("decision", "of_disputed"),
+    [(refunds.Owed(Decimal(4), "stake_returned"), {}), (refunds.Settled(), SETTLED), (None, WAITS)],
+)
+@pytest.mark.parametrize("meanwhile", [{"state": "refunded"}, {"dispute": "open"}], ids=["refunded", "disputed"])
+def test_a_payment_that_changes_while_it_is_looked_at_is_left_alone(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    decision: Any,
+    of_disputed: dict[str, Any],
+    meanwhile: dict[str, Any],
+) -> None:
+    """The statements that follow compare the row again, whatever the decision was made of."""
+    payment = add_used(connection, add_booking(connection, add_run(connection), "completed"), "booking")
+
+    def decide(row: Any, finalized_block: int) -> Any:
+        connection.execute(payments_table.update().values(meanwhile))
+        return decision
+
+    monkeypatch.setattr(refunds, "what_is_owed", decide)
+    refunds.owe_used(connection, 5, MINUTE)
+    after = meanwhile | (of_disputed if "dispute" in meanwhile else {})
+    assert all_rows(connection) == {payment.id: replace(payment, **after)}
+    assert all_refunds(connection) == {}
+
+
 @pytest.mark.parametrize("state", ["refunding", "refunded"])
 def test_nothing_is_owed_of_what_is_not_in_use(connection: Connection, state: str) -> None:
     booking = add_booking(connection, add_run(connection), "cancelled")
