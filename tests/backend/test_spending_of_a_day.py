@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from app.db.database import Database
 from app.db.tables import nonces, operations, orphans
 from app.services import rpc
 from app.services.nonce_queries import CLOCK_TOLERANCE_US
@@ -17,8 +15,8 @@ from app.services.rpc_types import Receipt, Transaction
 from app.services.transactions import spending as module
 from app.services.transactions.limits import Amounts, Sealer
 from app.services.transactions.spending import DAY_US, AboveLimit, Charge, Entry, Spending
-from fixed_clock import NOW, clock_at_now
-from sqlalchemy import Connection, Engine, insert, update
+from fixed_clock import NOW
+from sqlalchemy import Connection, insert, update
 
 NOW_US = int(NOW.timestamp()) * 1_000_000
 KEPT_US = DAY_US + 2 * CLOCK_TOLERANCE_US
@@ -26,19 +24,6 @@ CHAIN, ACCOUNT, LANE = 7, "0xA", "0xB"
 ONE = 1_000
 """Limit of one operation, in wei."""
 HIGH = 10**12
-
-
-@pytest.fixture(scope="module")
-def engine_at_now(database_engine: Engine) -> Iterator[Engine]:
-    with clock_at_now(database_engine) as engine:
-        yield engine
-
-
-@pytest.fixture
-def connection(database: Database, engine_at_now: Engine) -> Iterator[Connection]:
-    with engine_at_now.connect() as connection:
-        yield connection
-        connection.rollback()
 
 
 @dataclass
