@@ -259,6 +259,12 @@ def test_entries_are_read_piece_by_piece_until_they_are_too_old(
     assert process.counted(5) == 11_100
 
 
+def test_an_old_entry_behind_a_younger_one_is_not_read(process: Process) -> None:
+    process.store(0, 5, NOW_US - KEPT_US + 10)
+    process.store(1, 7, NOW_US - KEPT_US - 1)
+    assert process.counted(2) == 5
+
+
 def test_the_latest_entry_says_from_which_nonce_on_there_are_entries(process: Process) -> None:
     process.store(0, 5, since=0)
     process.store(1, 7, since=1)
