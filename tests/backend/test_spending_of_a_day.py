@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -155,6 +156,16 @@ def test_time_goes_on_by_the_clock_of_the_process(process: Process) -> None:
     assert process.counted(3) == 7 + 1, "entries end in the order of their nonces"
     process.passed_us += 3_600_250_000
     assert process.counted(3) == 0
+
+
+def test_the_time_is_that_of_the_database_when_it_signed_last(process: Process) -> None:
+    entry = process.entry(0)
+    process.passed_us += 60_000_000
+    operation = process.operation()
+    operation.updated_at = NOW + timedelta(seconds=65)
+    process.spending.signed(operation, entry)
+    process.passed_us += 10
+    assert process.entry(1).at == NOW_US + 65_000_010
 
 
 def test_what_this_process_signed_counts_whatever_becomes_of_its_row(process: Process) -> None:

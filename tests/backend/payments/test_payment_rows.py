@@ -220,7 +220,7 @@ def test_another_amount_is_stored_as_a_payment_of_its_own_and_goes_back(
 ) -> None:
     payment = add(connection)
     at_another: dict[str, Any] = {"gateway": "manual", "gateway_order_id": payment.gateway_order_id}
-    other = add(connection, "captured", gateway_payment_id="pay_new", **at_another)
+    other = add(connection, **at_another)
     assert capture(connection, payment, amount=amount) == "unexpected"
     assert capture(connection, payment, amount=amount) == "repeated"
     rows = all_rows(connection)
