@@ -175,6 +175,11 @@ def test_the_time_until_a_refund_is_asked_for_again_doubles(
         assert abs(wait - timedelta(minutes=expected)) < timedelta(seconds=30), tries
 
 
+def test_times_of_the_default_policy() -> None:
+    minutes = {"quote_for": 15, "use_within": 60, "look_every": 5, "ask_every": 1, "ask_at_most": 60}
+    assert PaymentPolicy() == PaymentPolicy(**{name: timedelta(minutes=each) for name, each in minutes.items()})
+
+
 def test_a_run_without_a_price_takes_no_payment(payments: PaymentsEnvironment) -> None:
     quote, payment = payments.services.runs.quote_stake(*payments.run_arguments(inr="0"))
     assert (quote.stake_wei, payment) == (0, None)
