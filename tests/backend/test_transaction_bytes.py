@@ -56,7 +56,7 @@ def test_a_transaction_without_effect_sends_nothing_to_its_sender_and_uses_the_n
 
 def test_what_differs_from_what_the_sender_signs_is_found():
     account, other = (Account.from_key(bytes([number]) * 32) for number in (1, 2))
-    content = Content(7, account.address, "0x" + "cc" * 20, 5, b"data")
+    content = Content(7, account.address, checksummed("0x" + "cc" * 20), 5, b"data")
     attempt = sign_attempt(content, account, 4, 30_000, Fees(100, 2), 9)
     assert find_mismatch(content, attempt) is None
     assert find_mismatch(content, replace(attempt, tx_hash="0x" + "11" * 32)) == "they have another hash"
