@@ -94,9 +94,9 @@ def many(connection: Connection, state: str, column: str, of_refund: bool = Fals
     rows = []
     for number, payment in enumerate(ids):
         row: dict[str, Any] = {"id": payment, "user_id": user, "purpose": "booking", "amount_inr": 10, "state": state}
-        row |= {"gateway": "razorpay", "gateway_order_id": f"order_{number}", "expires_at": NOW, "usable_until": NOW}
-        row |= {"gateway_payment_id": f"pay_{number}" if state in CAPTURED else None}
-        row |= {"operation_key": f"key_{number}" if state == "used" else None}
+        row |= {"gateway": "razorpay", "gateway_order_id": f"many_{number}", "expires_at": NOW, "usable_until": NOW}
+        row |= {"gateway_payment_id": f"many_{number}" if state in CAPTURED else None}
+        row |= {"operation_key": f"many_{number}" if state == "used" else None}
         rows.append(row if of_refund else row | {column: NOW - SECOND * (number * 37 % len(ids))})
     connection.execute(insert(payments_table), rows)
     if of_refund:
