@@ -270,3 +270,18 @@ def test_tests_that_killed_what_is_near_come_first(tmp_path):
         order.note(of_f[1], ["t.py::same_file", "u.py::slowest"], {"test": "u.py::slowest"})
     assert order.of(of_f[1], tests) == ["t.py::near", "u.py::fast", "u.py::slowest", "t.py::same_file"]
     assert order.of(of_f[0], tests)[0] == "t.py::near", "what killed the mutant itself"
+
+
+def test_only_what_reached_changed_code_or_has_changed_is_observed_again(tmp_path):
+    tests = ["t.py::one", "u.py::two", "v.py::three"]
+    reach = Reach(seconds=dict.fromkeys(tests, 1.0), processor=dict.fromkeys(tests, 1.0))
+    reach.tests = {"a.py": {1: ["t.py::one"]}, "b.py": {1: ["u.py::two", "v.py::three"]}}
+    reach.files, reach.code = {"t.py": "1", "u.py": "2", "v.py": "3"}, {"a.py": "x", "b.py": "y"}
+    reach.helpers = {"conftest.py": "z"}
+    reach.write(tmp_path / "reach.json")
+    kept = Reach.read(tmp_path / "reach.json", {"conftest.py": "z", "new_helper.py": "n"})
+    assert kept.tests == reach.tests
+    assert kept.forget_changed(reach.files | {"v.py": "changed"}, {"a.py": "changed", "b.py": "y"}) == ["t.py", "v.py"]
+    assert (kept.tests, list(kept.seconds)) == ({"b.py": {1: ["u.py::two"]}}, ["u.py::two"])
+    for helpers in ({"conftest.py": "changed"}, {}, {"conftest.py": "z", "more/conftest.py": "n"}):
+        assert Reach.read(tmp_path / "reach.json", helpers).seconds == {}
