@@ -22,13 +22,14 @@ from stakesim.gate.mutation_result import MutantStatus
 from mutants import results
 from mutants.judge import UNREACHED, Cold, Outcome, Warm
 from mutants.making import PythonMutant, mutants_of, names_in
+from mutants.order import Order
 from mutants.reach import Observer, Reach, uses_in
 
 SEED = "STAKESIM_TEST_SEED"
 """Environment variable with the seed of the tests, which must be the same for all mutants."""
 
-QUIET = ("-qq", "--disable-warnings")
-"""Options of pytest."""
+QUIET = ("-qq", "--disable-warnings", "--tb=native")
+"""Options of pytest. Other tracebacks take longer to make than most tests take."""
 
 
 @dataclass(frozen=True)
@@ -85,62 +86,69 @@ class Project:
         self._tests = {str(file): results.hash_of([file]) for file in sorted(tests)}
         helpers = {file for name in folders for file in (name if name.is_dir() else name.parent).rglob("*.py")}
         helpers = {file for file in helpers if not file.name.startswith("test_")}
-        self._common = results.hash_of([*(self.root / file for file in self.code), *sorted(helpers)])
+        self._helpers = {str(file): results.hash_of([file]) for file in sorted(helpers)}
+        self._hashes = {file: results.hash_of([self.root / file]) for file in self.code}
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the tests."""
-        return hashlib.sha256("".join([self._common, *self._tests.values()]).encode()).hexdigest()[:16]
+        """Hash of all code and all tests."""
+        parts = [*self._helpers.values(), *self._hashes.values(), *self._tests.values()]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     def verdicts(self, out: Path, tests_for: float) -> results.VerdictFile:
         """The file of verdicts, of which those on survivors are for tests of so many seconds."""
-        code = {file: results.hash_of([self.root / file]) for file in self.settings.files}
-        return results.VerdictFile(out, code, f"{self.fingerprint} {tests_for:g} s")
+        return results.VerdictFile(out, self._hashes, self._tests, f"{self.fingerprint} {tests_for:g} s")
 
     def observe(self) -> Reach:
-        """Finds out which tests reach what; of tests that have not changed, it is known from the last time."""
+        """Finds out which tests reach what. Where neither they nor what they reach changed, it is known already."""
         kept = self._work / "reach.json"
-        reach = Reach.read(kept, self._common)
-        if changed := reach.forget_changed(self._tests):
-            observer = Observer(self.root, self.code, self._tests, reach, lambda: reach.write(kept, self._common))
+        reach = Reach.read(kept, self._helpers)
+        if changed := reach.forget_changed(self._tests, self._hashes):
+            observer = Observer(self.root, self.code, self._tests, reach, lambda: reach.write(kept))
             in_fork(lambda: pytest.main([*self.settings.options, *QUIET, *changed], plugins=[observer]))
-            reach = Reach.read(kept, self._common)
-            if left := reach.forget_changed(self._tests):
+            reach = Reach.read(kept, self._helpers)
+            if left := reach.forget_changed(self._tests, self._hashes):
                 reach.files |= {name: self._tests[name] for name in left}  # without any test that is run here
         return reach
 
-    def judge(
-        self,
-        mutants: list[PythonMutant],
-        reach: Reach,
-        tests_for: float,
-        told: Callable[[PythonMutant, Outcome], None],
-    ) -> None:
-        """Judges mutants, those in functions first, each with tests for so many seconds of processor time."""
+    def judge(self, mutants: list[PythonMutant], order: Order, told: Callable[[PythonMutant, Outcome], None]) -> None:
+        """Judges mutants, first those that can be put into a process that has imported the project."""
         uses = uses_in(self.root, self.code)
-        warm: list[tuple[PythonMutant, list[str]]] = []
-        cold: list[tuple[PythonMutant, list[str]]] = []
-        for mutant in (reach.with_names(mutant, uses) for mutant in mutants):
-            tests = reach.of(mutant, uses)
-            if not tests and not mutant.names:
-                told(mutant, {"status": MutantStatus.SURVIVED, "reason": UNREACHED})
+        reached: list[tuple[PythonMutant, list[str]]] = []
+        for mutant in sorted(mutants, key=lambda mutant: not order.is_killed(mutant)):
+            named = order.reach.with_names(mutant, uses)
+            tests = order.reach.of(named, uses)
+            if tests or named.names:
+                reached.append((named, tests))
             else:
-                (cold if mutant.names else warm).append((mutant, reach.within(tests, tests_for)))
-        if warm:
-            files = sorted({test.partition("::")[0] for _, tests in warm for test in tests})
+                told(mutant, {"status": MutantStatus.SURVIVED, "reason": UNREACHED})
+        left = self._work / "left.txt"
+        left.write_text("")
+
+        def told_or_left(mutant: PythonMutant, outcome: Outcome | None) -> None:
+            if outcome is not None:
+                told(mutant, outcome)
+            else:
+                with left.open("a") as file:
+                    file.write(mutant.key + "\n")
+
+        if files := sorted({test.partition("::")[0] for _, tests in reached for test in tests}):
+            settings = self.settings
             plugin = Warm(
-                self.root, self.settings.package, reach, warm, told, self.settings.least_limit_s, self.settings.unshared
+                self.root, settings.package, order, reached, told_or_left, settings.least_limit_s, settings.unshared
             )
-            in_fork(lambda: pytest.main([*self.settings.options, *QUIET, *files], plugins=[plugin]))
-        if cold:
-            for name in reach.imported:
+            in_fork(lambda: pytest.main([*settings.options, *QUIET, *files], plugins=[plugin]))
+        keys = set(left.read_text().splitlines())
+        if keys:
+            for name in order.reach.imported:
                 try:
                     importlib.import_module(name)
                 except Exception as error:  # noqa: BLE001 - only makes what follows slower
                     print(f"{name} is not imported beforehand: {error}", file=sys.stderr)  # noqa: T201
-        judge = Cold(self.root, self.settings.options, reach, self.settings.least_limit_s)
-        for mutant, tests in cold:
-            told(mutant, judge.judge(mutant, tests))
+        judge = Cold(self.root, [*self.settings.options, *QUIET], order, self.settings.least_limit_s)
+        for mutant, tests in reached:
+            if mutant.key in keys:
+                told(mutant, judge.judge(mutant, tests))
 
 
 def in_fork(job: Callable[[], int]) -> None:
@@ -201,7 +209,7 @@ def main(
             reach = project.observe()
             for test in reach.failed:
                 console.print(f"fails without any mutant, so it judges none: {test}", markup=False)
-            project.judge(todo, reach, tests_for, told)
+            project.judge(todo, Order(reach, tests_for, file.kills(project.mutants)), told)
         done = file.read(project.mutants)
     equivalent = {
         mutant.key: results.Verdict(mutant, MutantStatus.EQUIVALENT, project.equivalents[mutant.key])

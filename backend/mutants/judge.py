@@ -1,7 +1,8 @@
 """Runs the tests that reach a mutant, in a process that is forked for it.
 
 A mutant in a function is put into the functions of a process that has imported everything and opened what the tests of
-a session share. One that runs when its module is imported gets a process that has not imported the project yet.
+a session share. One that runs when its module is imported, such as a query, is executed again in such a process, with
+all that is made of it. Where that can't be done, it gets a process that has not imported the project yet.
 
 A test that fails with a mutant kills it only if it passes in such a process without any mutant.
 """
@@ -18,20 +19,22 @@ import select
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 from sqlalchemy import Engine
 from stakesim.gate.mutation_result import MutantStatus
 
 from mutants import swap
 from mutants.making import PythonMutant
+from mutants.order import Order
 from mutants.reach import Reach, require_collected, run
+from mutants.rebind import Modules, Step
 
 TIMES_AS_LONG = 20
 """A test may take so many times as long as without a mutant."""
@@ -113,23 +116,46 @@ def _judged(
         tests = [other for other in tests if other != test]
 
 
+class _Changes(NamedTuple):
+    """What makes a mutant of what a process has imported: code of functions, and statements to execute again."""
+
+    code: swap.Changes
+    again: tuple[Step, ...]
+    module: str
+    source: str
+
+
 class Warm:
-    """A pytest plugin that judges mutants in functions, in place of running the tests."""
+    """A pytest plugin that judges mutants in a process that has imported all, in place of running the tests.
+
+    Args:
+        root: Folder of the packages.
+        package: The package that has the mutants.
+        order: Which tests a mutant gets.
+        mutants: The mutants, with the tests that reach them.
+        told: Called with each mutant and its outcome; None if it must be judged by `Cold`.
+        least_limit: Time limit of a test that takes no time without a mutant, in seconds.
+        unshared: Fixtures of a session that each mutant needs for itself.
+    """
 
     def __init__(
         self,
         root: Path,
         package: str,
-        reach: Reach,
+        order: Order,
         mutants: Sequence[tuple[PythonMutant, list[str]]],
-        told: Callable[[PythonMutant, Outcome], None],
+        told: Callable[[PythonMutant, Outcome | None], None],
         least_limit: float,
         unshared: Sequence[str] = (),
     ) -> None:
         self._least_limit, self._unshared = least_limit, unshared
-        self._root, self._package, self._reach, self._mutants, self._told = root, package, reach, mutants, told
-        self._trusted: dict[str, bool] = {}
-        self._kills: Counter[tuple[str, str]] = Counter()
+        self._root, self._package, self._order, self._mutants, self._told = root, package, order, mutants, told
+        self._trusted: dict[tuple[str, tuple[Step, ...]], bool] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        """Lets tests end with the first failure."""
+        _stop_at_first_failure()
 
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -141,13 +167,13 @@ class Warm:
         for mutant, tests in self._mutants:
             begin = time.perf_counter()
             outcome = self._judge(mutant, tests)
-            self._told(mutant, outcome | {"seconds": round(time.perf_counter() - begin, 2)})
+            self._told(mutant, outcome and outcome | {"seconds": round(time.perf_counter() - begin, 2)})
         return True
 
     def _warm_up(self) -> None:
         """Opens what the tests of a session share: runs the fastest test of each set of such fixtures."""
         fastest: dict[frozenset[str], pytest.Item] = {}
-        for item in sorted(self._items.values(), key=lambda item: self._reach.seconds.get(item.nodeid, 1e9)):
+        for item in sorted(self._items.values(), key=lambda item: self._order.reach.seconds.get(item.nodeid, 1e9)):
             definitions = getattr(item, "_fixtureinfo", None)
             shared = {
                 name
@@ -159,6 +185,7 @@ class Warm:
             run(item, self._session)
             self._close_unshared(item)
         self._functions, self._caches = swap.functions_of(self._root), swap.caches_of(self._package)
+        self._modules = Modules.of_project(self._package)
         self._engines = [one for one in gc.get_objects() if isinstance(one, Engine)]
         gc.collect()
         gc.freeze()  # a fork that looks at objects copies them
@@ -170,45 +197,70 @@ class Warm:
             for found in item._fixtureinfo.name2fixturedefs[name]:
                 found.finish(item._request)
 
-    def _judge(self, mutant: PythonMutant, tests: list[str]) -> Outcome:
+    def _judge(self, mutant: PythonMutant, tests: list[str]) -> Outcome | None:
         path = str(self._root / mutant.file)
         source = Path(path).read_text(encoding="utf-8")
+        changed = mutant.mutant.apply(source)
         try:
-            new = compile(mutant.mutant.apply(source), path, "exec", dont_inherit=True)
+            new = compile(changed, path, "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             return {"status": MutantStatus.INVALID, "reason": str(error)}
-        changes = dict(swap.changes(compile(source, path, "exec", dont_inherit=True), new))
-        tests = [test for test in tests if test in self._items and self._trusted.get(test, True)]
-        tests.sort(key=lambda test: -self._kills[mutant.file, test])  # those that killed others of this file first
-        outcome = _judged(tests, self._is_trusted, GRACE_S, self._run, changes)
-        self._kills[mutant.file, outcome.get("test", "")] += 1
+        steps: list[Step] = []
+        if mutant.names:
+            found = self._modules.steps(mutant.module, mutant.statement)
+            if not found:
+                return None
+            steps = found
+        again = tuple(steps)
+        code = swap.changes(compile(source, path, "exec", dont_inherit=True), new)
+        changes = _Changes(dict(code), again, mutant.module, changed)
+        tests = [test for test in tests if test in self._items and self._trusted.get((test, again), True)]
+
+        def is_trusted(test: str) -> bool:
+            if (test, again) not in self._trusted:
+                outcome = forked(GRACE_S, self._run, _Changes({}, again, mutant.module, source), [test])
+                self._trusted[test, again] = outcome.get("status") == MutantStatus.SURVIVED
+                if not self._trusted[test, again] and not again:
+                    print(f"fails in a fork without any mutant, so it judges none: {test}", file=sys.stderr)  # noqa: T201
+            return self._trusted[test, again]
+
+        tests = self._order.of(mutant, tests)
+        outcome = _judged(tests, is_trusted, GRACE_S, self._run, changes)
+        if again and any(not trusted for (_, steps_of), trusted in self._trusted.items() if steps_of == again):
+            return None  # it can't be put in there
+        self._order.note(mutant, tests, outcome)
         return outcome
 
-    def _is_trusted(self, test: str) -> bool:
-        if test not in self._trusted:
-            outcome = forked(GRACE_S, self._run, {}, [test])
-            self._trusted[test] = outcome.get("status") == MutantStatus.SURVIVED
-            if not self._trusted[test]:
-                print(f"fails in a fork without any mutant, so it judges none: {test}", file=sys.stderr)  # noqa: T201
-        return self._trusted[test]
-
-    def _run(self, changes: swap.Changes, tests: list[str], tell: Callable[[Outcome], None]) -> None:
+    def _run(self, changes: _Changes, tests: list[str], tell: Callable[[Outcome], None]) -> None:
         for engine in self._engines:
             engine.dispose(close=False)  # its connections are the other process's
         for cache in self._caches:
             cache.cache_clear()
         try:
-            swapped = swap.swap(self._functions, changes)
+            swapped = swap.swap(self._functions, changes.code)
         except ValueError as error:
             return tell({"status": MutantStatus.INVALID, "reason": str(error)})
-        if changes and not swapped:
+        if changes.code and not swapped and not changes.again:
             return tell({"status": MutantStatus.INVALID, "reason": "no function has the code of the file"})
+        try:
+            self._modules.execute(changes.again, changes.module, changes.source)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it can't be imported
+            return tell({"status": MutantStatus.INVALID, "reason": f"{type(error).__name__}: {error}"})
+        if not tests:
+            return tell({"status": MutantStatus.SURVIVED, "reason": UNREACHED})
         for test in tests:
-            limit = self._least_limit + TIMES_AS_LONG * self._reach.seconds[test]
+            limit = self._least_limit + TIMES_AS_LONG * self._order.reach.seconds[test]
             tell({"test": test, "limit": limit + GRACE_S})
             if _fails(self._items[test], self._session, limit):
                 return tell({"failed": test})
         return tell({"status": MutantStatus.SURVIVED})
+
+
+def _stop_at_first_failure() -> None:
+    """Has Hypothesis look for no simpler example of a failure, and keep none."""
+    settings, phases = hypothesis.settings, (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    settings.register_profile("mutants", settings(), phases=phases, report_multiple_bugs=False, database=None)
+    settings.load_profile("mutants")
 
 
 def _fails(item: pytest.Item, following: Any, limit: float) -> bool:
@@ -260,6 +312,11 @@ class _ColdTests:
         self._reach, self._tests, self._tell, self._least_limit = reach, tests, tell, least_limit
         self.ran = False
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        """Lets tests end with the first failure."""
+        _stop_at_first_failure()
+
     @pytest.hookimpl
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Runs the tests."""
@@ -282,12 +339,12 @@ class Cold:
     Args:
         root: Folder of the packages.
         options: Options of pytest.
-        reach: What tests reach.
+        order: Which tests a mutant gets.
         least_limit: Time limit of a test that takes no time without a mutant, in seconds.
     """
 
-    def __init__(self, root: Path, options: list[str], reach: Reach, least_limit: float) -> None:
-        self._root, self._options, self._reach, self._least_limit = root, options, reach, least_limit
+    def __init__(self, root: Path, options: list[str], order: Order, least_limit: float) -> None:
+        self._root, self._options, self._order, self._least_limit = root, options, order, least_limit
         self._trusted: dict[str, bool] = {}
 
     def judge(self, mutant: PythonMutant, tests: list[str]) -> Outcome:
@@ -295,7 +352,7 @@ class Cold:
 
         Args:
             mutant: The mutant.
-            tests: Tests that reach it, the fastest first.
+            tests: Tests that reach it.
         """
         begin = time.perf_counter()
         plain = (self._root / mutant.file).read_text(encoding="utf-8")
@@ -306,8 +363,9 @@ class Cold:
                 self._trusted[test] = outcome.get("status") == MutantStatus.SURVIVED
             return self._trusted[test]
 
-        tests = [test for test in tests if self._trusted.get(test, True)]
+        tests = self._order.of(mutant, [test for test in tests if self._trusted.get(test, True)])
         outcome = _judged(tests, is_trusted, COLD_START_S, self._run, mutant, mutant.mutant.apply(plain))
+        self._order.note(mutant, tests, outcome)
         return outcome | {"seconds": round(time.perf_counter() - begin, 2)}
 
     def _run(self, mutant: PythonMutant, source: str, tests: list[str], tell: Callable[[Outcome], None]) -> None:
@@ -318,8 +376,8 @@ class Cold:
             return tell({"status": MutantStatus.INVALID, "reason": f"{type(error).__name__}: {error}"})
         if not tests:
             return tell({"status": MutantStatus.SURVIVED, "reason": UNREACHED})
-        plugin = _ColdTests(self._reach, tests, tell, self._least_limit)
-        pytest.main([*self._options, "-q", *sorted({test.partition("::")[0] for test in tests})], plugins=[plugin])
+        plugin = _ColdTests(self._order.reach, tests, tell, self._least_limit)
+        pytest.main([*self._options, *sorted({test.partition("::")[0] for test in tests})], plugins=[plugin])
         if not plugin.ran:
             tell({"status": MutantStatus.INVALID, "reason": "the tests can't be imported"})
         return None

@@ -54,7 +54,7 @@ MISTAKEN = (
 OTHER_NAME = dict(MISTAKEN) | {new: old for old, new in MISTAKEN}
 CLAUSES = {"where", "with_for_update", "limit", "order_by", "on_conflict_do_nothing", "distinct", "having", "filter"}
 """Methods of a query without which it is still a query."""
-CONDITIONS = {"where", "having", "filter", "and_", "or_"}
+UNORDERED = {"where", "having", "filter", "and_", "or_", "min", "max"}
 """Functions whose arguments have no order."""
 SQL = re.compile(r"\b(SELECT|UPDATE|DELETE FROM|INSERT INTO)\b")
 SQL_EDGES = tuple(
@@ -90,7 +90,7 @@ def swapped(node: ast.AST, place: Place) -> Iterator[Edit]:
         case ast.BinOp(left=left, op=op, right=right) if isinstance(op, NOT_COMMUTATIVE) and _differ(left, right):
             sign = ARITHMETIC[type(op)][0]
             yield place.edit("swapped", node, f"({place.code(right)}) {sign} ({place.code(left)})")
-        case ast.Call(func=called, args=args) if getattr(called, "attr", "") not in CONDITIONS:
+        case ast.Call(func=called, args=args) if ast.unparse(called).rpartition(".")[2] not in UNORDERED:
             for first, second in pairwise(args):
                 if (
                     type(first) is type(second)

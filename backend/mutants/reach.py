@@ -34,6 +34,8 @@ class Reach:
         failed: Tests that fail without any mutant.
         imported: Packages that are no part of the project.
         files: Hashes of the files of tests.
+        code: Hashes of the files of code.
+        helpers: Hashes of what tests import.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -42,14 +44,26 @@ class Reach:
     failed: list[str] = field(default_factory=list)
     imported: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    helpers: dict[str, str] = field(default_factory=dict)
 
-    def forget_changed(self, files: Mapping[str, str]) -> list[str]:
-        """Forgets tests whose files have changed or are gone, and returns the files that must be observed.
+    def forget_changed(self, files: Mapping[str, str], code: Mapping[str, str]) -> list[str]:
+        """Forgets what may be wrong now, and returns the files of tests that must be observed.
+
+        That is of tests whose files have changed or are gone, or of which one reached a function of a file of code that
+        has changed.
 
         Args:
             files: Hashes of all files of tests.
+            code: Hashes of all files of code.
         """
-        self.files = {name: value for name, value in self.files.items() if files.get(name) == value}
+        changed = {name for name, value in self.code.items() if code.get(name) != value}
+        reached = {test for name in changed for tests in self.tests.pop(name, {}).values() for test in tests}
+        others = {test.partition("::")[0] for test in reached}
+        self.code = dict(code)
+        self.files = {
+            name: value for name, value in self.files.items() if files.get(name) == value and name not in others
+        }
 
         def is_known(test: str) -> bool:
             return test.partition("::")[0] in self.files
@@ -63,34 +77,40 @@ class Reach:
         }
         return [name for name in files if name not in self.files]
 
-    def write(self, file: Path, fingerprint: str) -> None:
+    def write(self, file: Path) -> None:
         """Writes what tests reach into a file."""
         ids = {test: number for number, test in enumerate(self.seconds)}
         tests = {
             name: {line: [ids[test] for test in reached] for line, reached in lines.items()}
             for name, lines in self.tests.items()
         }
-        stored = vars(self) | {"fingerprint": fingerprint, "tests": tests}
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(".new")
-        new.write_text(json.dumps(stored))
+        new.write_text(json.dumps(vars(self) | {"tests": tests}))
         new.replace(file)
 
     @classmethod
-    def read(cls, file: Path, fingerprint: str) -> Reach:
-        """Reads it; empty if it is of other code, or was written before processor times were."""
+    def read(cls, file: Path, helpers: Mapping[str, str]) -> Reach:
+        """Reads it; empty if what tests import has changed, or if it was written by another version of this package.
+
+        Args:
+            file: The file.
+            helpers: Hashes of what tests import. That there is more of it than before changes nothing.
+        """
         stored = json.loads(file.read_text()) if file.exists() else {}
-        if stored.pop("fingerprint", None) != fingerprint or "processor" not in stored:
-            return cls()
+        new = [name for name in helpers if name not in stored.get("helpers", ())]
+        is_same = all(helpers.get(name) == value for name, value in stored.get("helpers", {}).items())
+        if stored.keys() != vars(cls()).keys() or not is_same or any(name.endswith("conftest.py") for name in new):
+            return cls(helpers=dict(helpers))
         ids = list(stored["seconds"])
         tests = {
             name: {int(line): [ids[number] for number in reached] for line, reached in lines.items()}
-            for name, lines in stored.pop("tests").items()
+            for name, lines in stored["tests"].items()
         }
-        return cls(tests=tests, **stored)
+        return cls(**stored | {"tests": tests, "helpers": dict(helpers)})
 
     def of(self, mutant: PythonMutant, uses: dict[str, set[tuple[str, int]]]) -> list[str]:
-        """Tests that reach a mutant: the fastest of each file first, then the second ones, and so on.
+        """Tests that reach a mutant.
 
         Args:
             mutant: The mutant.
@@ -99,14 +119,17 @@ class Reach:
         places = {(mutant.file, mutant.statement)}
         if mutant.names:
             places = set[tuple[str, int]]().union(*(uses.get(name, set()) for name in mutant.names))
-        tests = {test for file, line in places for test in self.tests.get(file, {}).get(line, ())}
-        rank: Counter[str] = Counter()
-        ranks = {}
+        return sorted({test for file, line in places for test in self.tests.get(file, {}).get(line, ())})
+
+    def turns(self, tests: list[str]) -> dict[str, int]:
+        """For each test, the number of tests of its file that are not slower, with itself."""
+        turn: Counter[str] = Counter()
+        turns = {}
         for test in sorted(tests, key=lambda test: self.seconds[test]):
             file = test.partition("::")[0]
-            rank[file] += 1
-            ranks[test] = rank[file]
-        return sorted(tests, key=lambda test: (ranks[test], self.seconds[test]))
+            turn[file] += 1
+            turns[test] = turn[file]
+        return turns
 
     def within(self, tests: list[str], seconds: float) -> list[str]:
         """Those of these tests that take so much processor time together, at least one.

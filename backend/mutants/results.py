@@ -41,44 +41,62 @@ class Verdict:
 class VerdictFile:
     """A file with a verdict a line.
 
-    A verdict counts as long as the code is the same; that on a survivor as long as the tests are the same, too.
+    A verdict counts as long as the mutated file is the same; that on a killed mutant as long as the file of the test
+    that killed it is, too; that on a survivor as long as all code and all tests are.
     """
 
-    def __init__(self, file: Path, code: Mapping[str, str], tests: str) -> None:
-        """Takes the file, hashes of the mutated files, and a hash of the tests."""
-        self._file, self._code, self._tests = file, code, tests
+    def __init__(self, file: Path, code: Mapping[str, str], tests: Mapping[str, str], all_of_it: str) -> None:
+        """Takes the file, hashes of the mutated files, of the files of tests, and of everything."""
+        self._file, self._code, self._tests, self._all = file, code, tests, all_of_it
         file.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, mutant: PythonMutant, outcome: Mapping[str, Any]) -> None:
         """Appends a verdict."""
+        by = outcome.get("test") or outcome.get("reason", "")
         row = {
             "mutant": mutant.key,
             "operator": mutant.mutant.operator,
             "line": mutant.mutant.line,
             "status": outcome["status"],
-            "by": outcome.get("test") or outcome.get("reason", ""),
+            "by": by,
             "seconds": outcome.get("seconds", 0.0),
             "over_time": outcome.get("over_time", False),
             "code": self._code[mutant.file],
-            "tests": self._tests,
+            "tests": self._depends_on(outcome["status"], by),
         }
         with self._file.open("a") as out:
             out.write(json.dumps(row) + "\n")
 
     def read(self, mutants: Sequence[PythonMutant]) -> dict[str, Verdict]:
         """Verdicts that count, by the mutant's key."""
-        by_key = {mutant.key: mutant for mutant in mutants}
         found: dict[str, Verdict] = {}
+        for mutant, row in self._rows(mutants):
+            status = MutantStatus(row["status"])
+            if row["code"] == self._code[mutant.file] and row["tests"] == self._depends_on(status, row["by"]):
+                found[mutant.key] = Verdict(mutant, status, row["by"], row["seconds"])
+            elif status == MutantStatus.SURVIVED:
+                found.pop(mutant.key, None)
+        return found
+
+    def kills(self, mutants: Sequence[PythonMutant]) -> list[tuple[PythonMutant, str]]:
+        """Mutants with the tests that killed them, also where that does not count any more."""
+        return [(mutant, row["by"]) for mutant, row in self._rows(mutants) if row["status"] == MutantStatus.KILLED]
+
+    def _depends_on(self, status: MutantStatus, by: str) -> str | None:
+        """Hash of what a verdict depends on, beside the mutated file."""
+        match status:
+            case MutantStatus.KILLED:
+                return self._tests.get(by.partition("::")[0])
+            case MutantStatus.SURVIVED:
+                return self._all
+        return ""
+
+    def _rows(self, mutants: Sequence[PythonMutant]) -> Iterator[tuple[PythonMutant, dict[str, Any]]]:
+        by_key = {mutant.key: mutant for mutant in mutants}
         for line in self._file.read_text().splitlines() if self._file.exists() else ():
             row = json.loads(line)
-            mutant, status = by_key.get(row["mutant"]), MutantStatus(row["status"])
-            if mutant is None or row["code"] != self._code[mutant.file]:
-                continue
-            if status == MutantStatus.SURVIVED and row["tests"] != self._tests:
-                found.pop(mutant.key, None)
-            else:
-                found[mutant.key] = Verdict(mutant, status, row["by"], row["seconds"])
-        return found
+            if mutant := by_key.get(row["mutant"]):
+                yield mutant, row
 
 
 def score(verdicts: Sequence[Verdict]) -> float:

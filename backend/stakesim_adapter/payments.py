@@ -68,7 +68,7 @@ class InProcessGateway(RazorpayGateway):
         self._client = SimpleNamespace(
             order=SimpleNamespace(
                 create=lambda data: ask("POST", "/v1/orders", data),
-                payments=lambda order_id, data: ask("GET", f"/v1/orders/{order_id}/payments"),
+                payments=lambda order_id: ask("GET", f"/v1/orders/{order_id}/payments"),
                 all=lambda data: ask("GET", "/v1/orders"),
             ),
             payment=SimpleNamespace(
@@ -80,7 +80,7 @@ class InProcessGateway(RazorpayGateway):
                 ),
                 fetch_multiple_refund=lambda payment_id, data: ask("GET", f"/v1/payments/{payment_id}/refunds"),
             ),
-            refund=SimpleNamespace(fetch=lambda refund_id, data: ask("GET", f"/v1/refunds/{refund_id}")),
+            refund=SimpleNamespace(fetch=lambda refund_id: ask("GET", f"/v1/refunds/{refund_id}")),
         )
 
     def _call(self, request: Any) -> dict[str, Any]:

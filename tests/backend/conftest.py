@@ -10,7 +10,8 @@ from app.db.database import Database
 from app.services import operations
 from app.services.codec import event_stake_codec
 from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
-from sqlalchemy import URL
+from fixed_clock import clock_at_now
+from sqlalchemy import URL, Connection, Engine
 from supabase import run_supabase
 
 
@@ -64,3 +65,18 @@ def supabase_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     """A server of these tests' own, with Supabase's roles."""
     with run_supabase(Path(tmp_path_factory.mktemp("supabase")) / "postgres") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def engine_at_now(database_engine: Engine) -> Iterator[Engine]:
+    """The tests' database, whose clock stands still."""
+    with clock_at_now(database_engine) as engine:
+        yield engine
+
+
+@pytest.fixture
+def connection(database: Database, engine_at_now: Engine) -> Iterator[Connection]:
+    """A connection to it, in a transaction that is rolled back."""
+    with engine_at_now.connect() as connection:
+        yield connection
+        connection.rollback()

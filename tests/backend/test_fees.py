@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 from app.services.transactions.fees import (
-    GAS_MARGIN,
-    TRANSACTION_GAS_CAP,
     Fees,
     gas_limit,
     initial_fees,
@@ -21,10 +19,10 @@ def policy(priority: int = 2, cap: int = 100, bump: int = 25) -> TransactionPoli
 @pytest.mark.parametrize(
     ("estimate", "retried", "limit"),
     [
-        (100_003, False, 100_003 + 20_000 + GAS_MARGIN),
-        (100_003, True, 200_006 + GAS_MARGIN),
-        (TRANSACTION_GAS_CAP - 1, False, TRANSACTION_GAS_CAP),
-        (0, False, GAS_MARGIN),
+        (100_003, False, 160_003),
+        (100_003, True, 240_006),
+        (16_777_215, False, 16_777_216),
+        (0, False, 40_000),
     ],
 )
 def test_a_gas_limit_has_room_for_a_fifth_more_and_for_all_of_it_after_a_failure(

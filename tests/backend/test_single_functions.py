@@ -12,7 +12,8 @@ import pytest
 from app.db.database import Database
 from app.db.tables import orphans as orphans_table
 from app.services import orphans, rate_history
-from app.services.operation_types import HeldCause
+from app.services.codec import event_stake_codec
+from app.services.operation_types import FILL_NONCE_GAP, HeldCause
 from app.services.payments.refunds import Owed, what_is_owed
 from app.services.pricing import Rate
 from app.services.rate_history import StoredRates
@@ -20,6 +21,7 @@ from app.services.rpc_types import Transaction
 from app.services.transactions import funds
 from app.services.transactions import signer as signer_module
 from app.services.transactions.gaps import Obstacles, reason_to_wait
+from app.services.transactions.limits import Limits, check
 from sqlalchemy import insert, text
 
 
@@ -114,7 +116,7 @@ def test_a_balance_is_read_at_first_and_once_it_is_old(monkeypatch: pytest.Monke
     assert not chain.reserve(1, "a", 1)
     chain.balance = 100
     assert chain.reserve(1, "a", 1)
-    chain.balance, chain.now = 0, funds.BALANCE_AGE_S
+    chain.balance, chain.now = 0, 12  # seconds
     assert chain.reserve(1, "a", 1)
     chain.now += 1
     assert not chain.reserve(1, "a", 1)
@@ -173,3 +175,47 @@ def test_rates_are_accepted_one_at_a_time(database: Database, name: str) -> None
         assert not done.wait(0.2)
     thread.join(10)
     assert done.is_set()
+
+
+PLATFORM, CONTRACT = "0x" + "aa" * 20, "0x" + "cc" * 20
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({}, None),
+        ({"chain_id": 2}, "it is for network 2, not 1"),
+        ({"to_address": CONTRACT}, "a transaction that fills a gap of nonces sends nothing to anybody"),
+        ({"data": b"\0"}, "a transaction that fills a gap of nonces sends nothing to anybody"),
+        ({"value_wei": 1}, "a transaction that fills a gap of nonces sends nothing to anybody"),
+    ],
+)
+def test_what_fills_a_gap_of_nonces_sends_nothing(values: dict[str, Any], reason: str | None) -> None:
+    empty: dict[str, Any] = {"chain_id": 1, "kind": FILL_NONCE_GAP, "sender": PLATFORM, "to_address": PLATFORM}
+    operation: Any = SimpleNamespace(**empty | {"data": b"", "value_wei": 0} | values)
+    assert check(operation, Limits(1, frozenset({CONTRACT}))) == reason
+
+
+@pytest.mark.parametrize(
+    ("call", "values", "reason"),
+    [
+        ("bookEventFor", {"value_wei": 5}, None),
+        ("bookEventFor", {"value_wei": 5, "to_address": PLATFORM}, f"{PLATFORM} is not the contract"),
+        ("bookEventFor", {"kind": "cancelEvent"}, "its data calls bookEventFor, and its kind is cancelEvent"),
+        ("cancelEvent", {}, None),
+        ("cancelEvent", {"value_wei": 1}, "it sends 1 wei with cancelEvent, which takes none"),
+        ("completeEvent", {}, "its data calls completeEvent, which the service does not sign"),  # not in the settings
+        ("transferOwnership", {}, "its data calls transferOwnership, which the service does not sign"),
+        (None, {"data": b"abcd"}, "its data calls an unknown function, which the service does not sign"),
+        (None, {"data": b""}, "its data calls an unknown function, which the service does not sign"),
+    ],
+)
+def test_what_an_operation_may_call(call: str | None, values: dict[str, Any], reason: str | None) -> None:
+    arguments = {"bookEventFor": (PLATFORM, 1, 2), "completeEvent": (1, []), "transferOwnership": (PLATFORM,)}
+    data = event_stake_codec().call(CONTRACT, call, *arguments.get(call, (1,))).data if call else b""
+    operation: Any = SimpleNamespace(
+        **{"chain_id": 1, "kind": call, "sender": PLATFORM, "to_address": CONTRACT, "data": data, "value_wei": 0}
+        | values
+    )
+    functions = frozenset({"bookEventFor", "cancelEvent", "transferOwnership"})
+    assert check(operation, Limits(1, frozenset({CONTRACT}), functions)) == reason

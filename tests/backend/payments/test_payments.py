@@ -324,6 +324,19 @@ def test_a_refund_is_asked_for_until_the_gateway_has_it(payments: PaymentsEnviro
     payments.check()
 
 
+def test_two_requests_with_one_key_are_one_refund(payments: PaymentsEnvironment) -> None:
+    """As after an answer that was lost, where the gateway does not show the refund yet."""
+    payment = payments.quote(payments.open_run().id)
+    payments.pay(payment)
+    at_gateway = payments.get(payment).gateway_payment_id
+    assert at_gateway is not None
+    gateway = payments.payments.gateway
+    first, again = (gateway.refund(at_gateway, Decimal(5), "one", is_repeated=False) for _ in range(2))
+    assert first == again
+    assert gateway.refund(at_gateway, Decimal(5), "other", is_repeated=False) != first
+    assert len(payments.stand_in.refunds) == 2
+
+
 def test_a_refund_is_done_when_the_gateway_has_carried_it_out(payments: PaymentsEnvironment) -> None:
     payment = payments.quote(payments.open_run().id)
     payments.pay(payment)

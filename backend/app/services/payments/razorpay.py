@@ -105,7 +105,7 @@ class RazorpayGateway:
 
     def captures(self, order_id: str) -> list[Capture]:
         """Returns the captured payments of an order."""
-        answer = self._call(lambda client: client.order.payments(order_id, data={}))
+        answer = self._call(lambda client: client.order.payments(order_id))
         payments = answer.get("items")
         if not isinstance(payments, list):
             raise GatewayUnavailable("The payment gateway answers without a list of payments.")
@@ -126,7 +126,7 @@ class RazorpayGateway:
 
     def refund_outcome(self, refund_id: str) -> RefundOutcome:
         """Returns what became of a refund."""
-        return _refund(self._call(lambda client: client.refund.fetch(refund_id, data={}))).outcome
+        return _refund(self._call(lambda client: client.refund.fetch(refund_id))).outcome
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> News | None:
         """Returns what a webhook says; None if it says nothing that matters."""

@@ -51,12 +51,12 @@ _GIVE_UP = (
     .returning(_p.id, _p.amount_inr, _UNUSED_CAUSE.label("cause"))
     .cte("given_up")
 )
-_OWE_UNUSED = insert(refunds).from_select(["payment_id", "amount_inr", "cause"], select(*_GIVE_UP.c)).returning(_r.id)
+_OWE_UNUSED = insert(refunds).from_select(["payment_id", "amount_inr", "cause"], select(*_GIVE_UP.c))
 
 
-def owe_unused(connection: Connection) -> int:
-    """Makes refunds due for payments that can't be used any more (captured -> refunding). Returns their number."""
-    return len(connection.execute(_OWE_UNUSED).all())
+def owe_unused(connection: Connection) -> None:
+    """Makes refunds due for payments that can't be used any more (captured -> refunding)."""
+    connection.execute(_OWE_UNUSED)
 
 
 class Owed(NamedTuple):
@@ -112,13 +112,9 @@ _OWED = (
     .returning(_p.id)
     .cte("owed")
 )
-_OWE_USED = (
-    insert(refunds)
-    .from_select(
-        ["payment_id", "amount_inr", "cause"],
-        select(_OWED.c.id, bindparam("new_amount", type_=Numeric), bindparam("new_cause", type_=Text)),
-    )
-    .returning(_r.id)
+_OWE_USED = insert(refunds).from_select(
+    ["payment_id", "amount_inr", "cause"],
+    select(_OWED.c.id, bindparam("new_amount", type_=Numeric), bindparam("new_cause", type_=Text)),
 )
 
 
@@ -156,18 +152,14 @@ def _owed_to_custody(row: Any) -> Owed | Settled | None:
     return {"cancelled": everything, "completed": stake}.get(row.run_status)
 
 
-def owe_used(connection: Connection, finalized_block: int, look_every: timedelta) -> int:
+def owe_used(connection: Connection, finalized_block: int, look_every: timedelta) -> None:
     """Makes refunds due for used payments of which something is owed (used -> refunding).
 
     Args:
         connection: A connection on which each statement commits itself.
         finalized_block: Number of the latest block that cannot change.
         look_every: Time after which an undecided payment is looked at again.
-
-    Returns:
-        Number of refunds that are due now.
     """
-    owed = 0
     for row in connection.execute(_LOOK).all():
         decision = what_is_owed(row, finalized_block)
         if decision is None:
@@ -176,8 +168,7 @@ def owe_used(connection: Connection, finalized_block: int, look_every: timedelta
             connection.execute(_SETTLE, {"of_id": row.id})
         else:
             parameters = {"of_id": row.id, "new_amount": decision.amount_inr, "new_cause": decision.cause}
-            owed += len(connection.execute(_OWE_USED, parameters).all())
-    return owed
+            connection.execute(_OWE_USED, parameters)
 
 
 # ------------------------------------------------------------------------------------------------- asking the gateway
@@ -258,14 +249,14 @@ def not_taken(connection: Connection, refund_id: UUID, problem: str) -> None:
     connection.execute(_PROBLEM, {"of_id": refund_id, "new_problem": problem})
 
 
-def done(connection: Connection, gateway_refund_id: str) -> bool:
-    """Stores that the gateway has carried a refund out (requested -> done). Returns whether it did."""
-    return connection.execute(_REFUNDED, {"of_refund": gateway_refund_id}).rowcount == 1
+def done(connection: Connection, gateway_refund_id: str) -> None:
+    """Stores that the gateway has carried a refund out (requested -> done)."""
+    connection.execute(_REFUNDED, {"of_refund": gateway_refund_id})
 
 
-def could_not(connection: Connection, gateway_refund_id: str) -> bool:
-    """Stores that the gateway could not carry a refund out (requested -> due). Returns whether it did."""
-    return connection.execute(_FAILED, {"of_refund": gateway_refund_id}).rowcount == 1
+def could_not(connection: Connection, gateway_refund_id: str) -> None:
+    """Stores that the gateway could not carry a refund out (requested -> due)."""
+    connection.execute(_FAILED, {"of_refund": gateway_refund_id})
 
 
 def find_of_payment(connection: Connection, payment_id: UUID) -> Refund | None:

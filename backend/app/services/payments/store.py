@@ -206,9 +206,9 @@ _FAIL = Compiled(
 )
 
 
-def fail(connection: Connection, gateway: str, order_id: str) -> bool:
-    """Stores that an attempt to pay failed (created -> failed). Returns whether it did."""
-    return connection.execute(_FAIL, {"of_gateway": gateway, "of_order": order_id}).rowcount == 1
+def fail(connection: Connection, gateway: str, order_id: str) -> None:
+    """Stores that an attempt to pay failed (created -> failed)."""
+    connection.execute(_FAIL, {"of_gateway": gateway, "of_order": order_id})
 
 
 _EXPIRED = select(_p.id, _p.gateway_order_id).where(in_state("created", "failed"), _p.expires_at <= NOW)
