@@ -53,6 +53,7 @@ def run_row(database: Database) -> dict[str, Any]:
     return {"host_id": host, "experience_id": experience, "starts_at": starts_at, "max_seats": 1, "price_inr": 1}
 
 
+@pytest.mark.slow
 def test_migrations_apply_once_in_order(empty: DatabaseEngine) -> None:
     assert migrate(empty) == ALL
     assert migrate(empty) == []
@@ -69,6 +70,7 @@ def test_missing_migration_files_are_an_error(
     assert inspect(empty).get_table_names() == []
 
 
+@pytest.mark.slow
 def test_migrations_that_were_applied_by_hand_do_no_harm(empty: DatabaseEngine) -> None:
     """On the dashboard of a hosted database, for example, which does not record them."""
     with empty.begin() as connection:

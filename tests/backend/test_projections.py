@@ -55,6 +55,7 @@ def booked(backend: BackendEnvironment) -> EventRun:
     return run
 
 
+@pytest.mark.slow
 @ALL
 def test_rows_do_not_change_before_the_operation_closes(backend: BackendEnvironment, events: list[Event]) -> None:
     """An open operation with a lower nonce keeps a later one from closing."""

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from app.services.blockchain_service import BlockchainService
 from app.services.transactions.sender import TransactionSender
 
@@ -66,6 +67,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("vector_number", range(0, len(VECTORS), step))
 
 
+@pytest.mark.slow
 def test_settlement_pays_what_the_vector_says(chain, database, vector_number):
     vector = VECTORS[vector_number]
     amounts = settle_vector(chain, database, vector)

@@ -187,6 +187,7 @@ class TestCoverage:
 
 
 class TestPosterior:
+    @pytest.mark.slow
     def test_one_stake_says_so_and_leaves_its_effect_to_the_prior(self, one_stake):
         assert "Every booking had a stake of 20%" in one_stake.notes[0]
         summary = one_stake.summary()
@@ -196,6 +197,7 @@ class TestPosterior:
         assert prior.low == pytest.approx(0.045)
         assert summary["prior high"]["no-show elasticity"] == NO_SHOW_PRIORS["no-show elasticity"].high
 
+    @pytest.mark.slow
     def test_two_stakes_say_more_about_their_effect(self):
         one, two = (
             calibrate(small_bookings(40, stakes, seed=9), draws=200).summary().learnt

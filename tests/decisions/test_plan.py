@@ -94,6 +94,7 @@ class TestPlan:
         assert found.null.power < 0.08
         assert found.simulated.runs < 2 * found.runs
 
+    @pytest.mark.slow
     def test_an_experiment_is_worth_more_the_larger_it_is_and_less_than_to_know_everything(self):
         posterior = calibrate(small_bookings(16, (2_000,), seed=6), draws=400, seed=1)
         asked = Question(

@@ -63,6 +63,7 @@ def anybody(seed, runs):
     return PopulationState(Policy().model_copy(update=rules), seats, seats, start, seats, seats, rates, intents)
 
 
+@pytest.mark.slow
 @needs_numba
 @given(seed=st.integers(0, 2**32), runs=st.sampled_from([1, 63, 64, 65, 500]))
 def test_compiled_outcomes_are_those_of_numpy(seed, runs):
@@ -165,6 +166,7 @@ def test_without_numba_or_with_one_that_fails_numpy_goes_on(tmp_path):
     assert in_a_new_process(many, tmp_path, PYTHONPATH=path) == (["False", "0"], "")
 
 
+@pytest.mark.slow
 def test_policies_under_which_people_do_the_same_share_their_outcomes(monkeypatch):
     resolved = []
 

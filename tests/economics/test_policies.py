@@ -179,6 +179,7 @@ class TestPlatform:
         rate = scenario.price.rates[0].inr_per_eth
         assert rate == Decimal(int(draw(self.SHARED, 1, 1).state.rates[0, 5])) / 100
 
+    @pytest.mark.slow
     def test_a_common_path_is_a_common_risk_and_intervals_know_it(self):
         """Of the intervals of 40 sweeps of 20 platforms 95% have the mean, which narrower ones would not."""
         shared = self.SHARED.model_copy(update={"platform": Platform(runs=60), "behaviours": ()})

@@ -30,6 +30,7 @@ LEDGER = [
 """The host refuses 5 ETH and withdraws 3 of them to the platform's address, b refuses 4 and withdraws them."""
 
 
+@pytest.mark.slow
 def test_each_payout_is_counted_once_whoever_withdraws_it_to_whom() -> None:
     """The bars of each party are as long as what it received: a credit counts when it arises, not when it is taken."""
     sums = by_party(LEDGER)

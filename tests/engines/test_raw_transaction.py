@@ -74,6 +74,7 @@ def test_other_transactions_are_left_to_py_evm() -> None:
         assert decode(raw).hash == decode_any(raw).hash
 
 
+@pytest.mark.slow
 def test_malformed_transactions_are_judged_by_py_evm() -> None:
     """A byte changed, cut off or added; numbers with a leading zero; the other form of a signature."""
     rng = random.Random(secrets.randbits(40))

@@ -154,6 +154,7 @@ def test_a_price_at_another_rate_is_not_called_inexact(opened, monkeypatch):
 # ------------------------------------------------------------------------------------- a backend that stores less
 
 
+@pytest.mark.slow
 def test_only_stored_values_are_compared(opened, monkeypatch):
     """The platform stores no wei of bookings. Its INR are compared with the wei on chain."""
     from platform_app import Platform

@@ -115,6 +115,7 @@ def test_parts_that_were_not_begun_are_named(monkeypatch):
     assert gate.parts[1].problems == ["The time was up before it began: give the gate more time with --for."]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("finds", "verdict", "code"), [(False, "vacuous", 130), (True, "fail", 1)])
 def test_ctrl_c_keeps_what_is_done_and_passes_in_no_case(monkeypatch, run_stakesim, tmp_path, finds, verdict, code):
     def interrupted(gate, part):

@@ -118,6 +118,7 @@ class TestCoverage:
         assert self.check(own).verdict == "pass"
         assert self.tests == [None, CONTRACTS.parent / "tests" / "contracts"]
 
+    @pytest.mark.slow
     def test_out_of_time_is_no_pass(self, own, monkeypatch):
         monkeypatch.undo()
         monkeypatch.setattr(coverage, "build", lambda _: SimpleNamespace(artifact=production_contract()))

@@ -75,6 +75,7 @@ def test_return_values_are_decoded_as_by_the_backend(abi, data):
     assert plain(ours.decode(function["name"], returned)) == plain(theirs.result(function["name"], returned))
 
 
+@pytest.mark.slow
 @ABIS
 @given(data=st.data())
 def test_events_are_decoded_as_by_the_backend(abi, data):
@@ -92,6 +93,7 @@ def test_events_are_decoded_as_by_the_backend(abi, data):
     assert ContractAbi(abi).events([Log("0x" + "11" * 20, topics, raw)], ADDRESS) == []
 
 
+@pytest.mark.slow
 @ABIS
 @given(data=st.data())
 def test_reverts_are_explained_as_by_the_backend(abi, data):
@@ -201,6 +203,7 @@ def judged(shapes, data):
     return tuple(_to_python(shape, value) for shape, value in zip(shapes, decoded, strict=True))
 
 
+@pytest.mark.slow
 @given(data=st.data(), shapes=st.lists(SHAPES, min_size=1, max_size=4))
 def test_what_an_encoder_writes_is_decoded_word_by_word(data, shapes):
     encoded = encode([type_of(shape) for shape in shapes], data.draw(st.tuples(*map(of_shape, shapes))))

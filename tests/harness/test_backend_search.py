@@ -133,6 +133,7 @@ def module(tmp_path, monkeypatch):
     del sys.modules["steered"]
 
 
+@pytest.mark.slow
 def test_each_branch_is_told_apart_and_the_functions_are_as_before_afterwards(module):
     before, branches = module.sign.__code__, Branches()
     with branches.observed(["steered"]):
@@ -148,6 +149,7 @@ def test_each_branch_is_told_apart_and_the_functions_are_as_before_afterwards(mo
     assert not branches.take()
 
 
+@pytest.mark.slow
 def test_functions_within_functions_are_observed_and_patched_ones_are_left_alone(module):
     branches = Branches()
     patched = module.sign = lambda number: 7
@@ -162,6 +164,7 @@ def test_functions_within_functions_are_observed_and_patched_ones_are_left_alone
 # ------------------------------------------------------------------------------------------------------- sequences
 
 
+@pytest.mark.slow
 def test_every_child_is_a_valid_scenario_and_all_options_come_up(campaign_seed):
     rng, tried, corpus, seen, actions = default_rng(campaign_seed), Tried(), [], set(), set()
     base = Scenario(name="base", story="", strict=False, actors=ACTORS, actions=())

@@ -51,6 +51,7 @@ def test_run_runs_files_and_profiles_and_writes_a_report(stakesim, tmp_path, pro
     assert (tmp_path / "out" / "ledger.csv").read_text().startswith("run,scenario,seed,step,time,action,actor,outcome")
 
 
+@pytest.mark.slow
 def test_run_goes_on_for_a_time_and_says_how_many_it_drew(stakesim):
     finished = stakesim("run", "calm", "--driver", "contract", "--for", "1s")
     assert re.match(r"\d+ scenarios drawn in \d+ s\n", finished.stdout)
@@ -128,6 +129,7 @@ def test_check_reports_expectations_against_the_rules(stakesim, tmp_path, old, n
     assert message in finished.stdout
 
 
+@pytest.mark.slow
 def test_check_accepts_all_files_of_a_folder(stakesim):
     finished = stakesim("check", "scenarios")
     assert finished.returncode == 0

@@ -103,6 +103,7 @@ def test_shells_can_complete(stakesim):
     assert "_STAKESIM_COMPLETE" in finished.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
@@ -177,6 +178,7 @@ def lines(finished: Any) -> list[dict[str, Any]]:
 ALONE = ("--driver", "contract")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "verdict"),
     [
@@ -263,6 +265,7 @@ def test_a_campaign_that_misses_something_by_chance_draws_on(stakesim):
         assert verdict[1] == "PASS" or int(verdict[2]) == 5 * campaign.MOST_DRAWS
 
 
+@pytest.mark.slow
 def test_what_is_missed_for_good_is_vacuous_and_no_finding(stakesim, monkeypatch, tmp_path):
     vacuous(monkeypatch)
     finished = stakesim("run", "no-show", "calm", *ALONE, "--runs", "2", "--out", str(tmp_path / "out"))

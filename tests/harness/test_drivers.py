@@ -99,6 +99,7 @@ actions:
     assert said in finding.message
 
 
+@pytest.mark.slow
 def test_a_required_function_is_encoded_as_the_interface_has_it(engine_name):
     """Whatever else of its name a contract has."""
     artifact = plainly_patched(

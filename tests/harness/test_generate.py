@@ -64,6 +64,7 @@ class TestCampaign:
         for scenario, steps in campaign(name):
             assert [run for run in steps[-1].state.runs.values() if run.open] == [], scenario.name
 
+    @pytest.mark.slow
     def test_is_about_as_long_as_a_lifecycle(self, name: str) -> None:
         sent = sum(step.outcome.signer is not None for _, steps in campaign(name) for step in steps)
         assert 9 <= sent / RUNS <= 17

@@ -59,6 +59,7 @@ def failed(crowd: Path) -> CampaignResult:
     return played(crowd, plainly_patched("_push(run.host, hostPayout + stake);", "_push(run.host, hostPayout);"))
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_in_words_with_who_loses_how_much(failed: CampaignResult) -> None:
     (story,) = stories(failed.findings, failed.rows)
     assert story.title == "A host gets too little, at complete"
@@ -176,6 +177,7 @@ def _chromium_works() -> None:
         pytest.skip("chromium is installed and does not start on this machine")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_chromium_works")
 @pytest.mark.parametrize("width", [360, 1200])
 def test_no_page_is_wider_than_its_screen(failed: CampaignResult, width: int, tmp_path: Path) -> None:

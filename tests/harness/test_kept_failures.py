@@ -134,6 +134,7 @@ def test_each_contract_and_each_driver_has_failures_of_its_own(project, stakesim
     assert "--keep is for failures of the project's own contract" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_format_of_another_version_is_forgotten(project):
     cache = FailureCache(None, None)
     cache.folder.mkdir(parents=True)

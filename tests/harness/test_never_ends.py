@@ -55,6 +55,7 @@ def waits_for_a_thread():
         threads.submit(threading.Event().wait, SHORT_S).result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", [loops, sleeps, waits_for_a_thread])
 def test_an_operation_is_stopped_where_it_is(operation):
     before = expirations()
@@ -64,6 +65,7 @@ def test_an_operation_is_stopped_where_it_is(operation):
     assert expirations() == before + 1
 
 
+@pytest.mark.slow
 def test_an_operation_that_waits_again_as_it_cleans_up_is_stopped_again(monkeypatch):
     monkeypatch.setattr(module, "AGAIN_S", SHORT_S)
 
@@ -163,6 +165,7 @@ def backends(monkeypatch):
     return opened
 
 
+@pytest.mark.slow
 def test_an_action_that_never_ends_is_a_finding_and_the_next_scenario_has_another_environment(
     backends, engine_name, caplog
 ):
@@ -179,6 +182,7 @@ def test_an_action_that_never_ends_is_a_finding_and_the_next_scenario_has_anothe
     assert "the backend can't be closed: NeverEnds" in caplog.text
 
 
+@pytest.mark.slow
 def test_nothing_else_is_run_in_an_environment_that_hangs(engine_name, monkeypatch):
     monkeypatch.setattr(scenario_run, "ACTION_LIMIT_S", SHORT_S)
     monkeypatch.setattr(backend_lifecycle, "BACKEND_LIMIT_S", SHORT_S)
@@ -192,6 +196,7 @@ def test_nothing_else_is_run_in_an_environment_that_hangs(engine_name, monkeypat
     environment.close()
 
 
+@pytest.mark.slow
 def test_a_backend_whose_start_never_ends_is_an_error(backends, engine_name, monkeypatch):
     monkeypatch.setattr(Backend, "start", lambda *_: sleeps())
     with pytest.raises(execution.BackendError, match=r"can't start a scenario: it had not ended after .* \(sleeps\)"):
@@ -337,6 +342,7 @@ class Campaign:
         return Runner(self.opened)
 
 
+@pytest.mark.slow
 def test_an_episode_that_never_ends_is_a_violation_and_the_next_one_has_another_testbed(monkeypatch):
     monkeypatch.setattr(limited_runner, "EPISODE_LIMIT_S", SHORT_S)
     monkeypatch.setattr(limited_runner, "CLOSE_LIMIT_S", SHORT_S)

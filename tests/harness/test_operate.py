@@ -276,6 +276,7 @@ def test_doctor_shows_missing_settings(stakesim, tmp_path):
     assert "CONTRACT_ADDRESS is not set" in done.stdout
 
 
+@pytest.mark.slow
 def test_doctor_sends_nothing_if_a_check_fails(stakesim, env):
     done = stakesim("doctor", "--live", "--env-file", env(contract_address="0x" + "ab" * 20))
     assert done.returncode == 1
@@ -475,6 +476,7 @@ def test_serve_uses_the_network_of_the_settings(stakesim, env, served, tmp_path)
         assert secret.get_secret_value().removeprefix("0x") not in said + out + err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -156,6 +156,7 @@ def test_a_campaign_that_reaches_too_little_fails_as_vacuous(tmp_path, monkeypat
     assert "no no-show" in result.findings[0].message
 
 
+@pytest.mark.slow
 def test_a_large_campaign_must_reach_every_outcome_of_payments(tmp_path, monkeypatch):
     monkeypatch.setattr(campaign, "MANY", 10)
     assert run("calm", driver="contract", runs=20, seed=3).ok

@@ -48,6 +48,7 @@ def ask(proxy: TcpProxy, times: int = 1, timeout: float = 20) -> bytes:
     return received
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, WireFault.DELAY, WireFault.DRIP])
 def test_slow_answers_are_whole(server_port: int, fault: WireFault | None) -> None:
     with closing(TcpProxy(("127.0.0.1", server_port), lambda: fault, delay=0.01)) as proxy:

@@ -34,7 +34,8 @@ def imported(folder) -> dict[str, str]:
                 names = [node.module]
             files |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
     owners = packages_distributions()
-    ours = {"stakesim", "app", "stakesim_adapter", "mutants", "pytest", "_pytest"}  # pytest: only for `make mutants`
+    ours = {"stakesim", "app", "stakesim_adapter", "mutants"}
+    ours |= {"pytest", "_pytest", "hypothesis"}  # only for `make mutants`, which installs what tests need
     outside = {name: file for name, file in files.items() if name not in sys.stdlib_module_names and name not in ours}
     return {normal(owners[name][0]): file for name, file in outside.items()}
 

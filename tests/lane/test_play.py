@@ -126,6 +126,7 @@ def test_a_payout_that_is_entered_again_takes_the_gas_that_it_takes_on_a_chain()
     assert executed.gas == next(row.gas for row in reversed(rows) if row.gas)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fee-rounded-up", "withdraw-clears-after-call", "unknown-calls-take-ether"])
 def test_a_story_fails_as_a_scenario_and_passes_on_the_sound_contract(name: str, campaign_seed: int) -> None:
     contract = planted_contract(name)

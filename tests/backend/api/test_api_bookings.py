@@ -50,6 +50,7 @@ def test_a_cancelled_booking_is_refunded_and_its_seats_are_free(api: ApiEnvironm
     assert problem["error"]
 
 
+@pytest.mark.slow
 def test_the_platform_books_for_an_attendee(api: ApiEnvironment) -> None:
     run = api.open_run()
     body = {"event_run_id": run["id"], "seats": 1, "user_id": str(api.no_show.id)}

@@ -52,6 +52,7 @@ def signed_run(backend: BackendEnvironment) -> str:
     return str(backend.open_run(signer=backend.wallets["host"]).id)
 
 
+@pytest.mark.slow
 def test_everything_works_or_is_refused_as_documented(api: ApiEnvironment, guest: ApiUser) -> None:
     paths: dict[str, Any] = api.client.get("/openapi.json").json()["paths"]
     untested_routes = {(method, path) for path, methods in paths.items() for method in methods}

@@ -146,6 +146,7 @@ def preflight(client: TestClient, origin: str, method: str = "POST", headers: st
     return response
 
 
+@pytest.mark.slow
 def test_cross_origin_requests_are_off_by_default(api: ApiEnvironment) -> None:
     problem_of(preflight(client_with(api), ORIGIN), 405, "method_not_allowed")
     response = client_with(api).get("/health", headers={"Origin": ORIGIN})
@@ -173,6 +174,7 @@ def test_exact_origins_may_send_requests_without_cookies(api: ApiEnvironment) ->
     assert failed.headers["access-control-allow-origin"] == ORIGIN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "origin",
     ["https://other.example", "http://app.example", "https://app.example:8443", f"{ORIGIN}.evil.example", "null"],

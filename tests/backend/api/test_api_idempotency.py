@@ -150,6 +150,7 @@ def _requests_to_correct(api: ApiEnvironment) -> list[tuple[str, ApiUser, str, s
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_refused_request_does_not_use_its_key_up(api: ApiEnvironment) -> None:
     """The corrected request has the same key; the refused one is a request like any other afterwards."""
     for number, (code, user, method, path, body, right_path, right_body) in enumerate(_requests_to_correct(api)):

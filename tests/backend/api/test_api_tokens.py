@@ -178,6 +178,7 @@ def settings_with(tmp_path: Path, **values: str) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_keys_are_rotated_without_a_refusal(api: ApiEnvironment, tmp_path: Path) -> None:
     """Old tokens work while the old key is JWT_SECRET_PREVIOUS, and not afterwards; new tokens have the new key."""
     old, new = SECRET.get_secret_value(), OTHER.get_secret_value()

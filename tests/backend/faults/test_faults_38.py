@@ -91,6 +91,7 @@ def test_38_a_node_that_refuses_even_one_block() -> None:
         LogReader(connect(node), CONTRACT).read(0, 99)
 
 
+@pytest.mark.slow
 def test_38_trouble_is_not_taken_for_a_refusal() -> None:
     """It would be asked once for each halving; but the next round asks for fewer blocks."""
     node = LogNode(10, HttpError("Internal error", -32603))
@@ -103,6 +104,7 @@ def test_38_trouble_is_not_taken_for_a_refusal() -> None:
     assert node.ranges[:5] == [100, 50, 25, 12, 6]
 
 
+@pytest.mark.slow
 def test_38_a_larger_range_is_tried_now_and_then() -> None:
     node = LogNode(10)
     with running(node):

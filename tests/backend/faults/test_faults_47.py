@@ -192,6 +192,7 @@ def first_sentence(said: str) -> str:
     return str(json.loads(line)["exc_info"]).splitlines()[-1].partition("DatabaseUnavailable: ")[2]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(SAFE)
 @example("p@ss/w?o#r:d%41")
@@ -225,6 +226,7 @@ TEMPLATES = (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=400)
 @given(st.lists(INSERTED, max_size=4), st.sets(st.integers(0, 70), max_size=6), st.sampled_from(TEMPLATES))
 @example([], {35}, TEMPLATES[2])  # without its ?

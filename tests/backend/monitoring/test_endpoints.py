@@ -48,6 +48,7 @@ ANSWERS = {
 """Answers to eth_getBalance, by the kind of failure that they are."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*ANSWERS, "connection", "timeout", "wrong_network", "lagging"])
 def test_each_kind_of_failure_is_counted_for_its_endpoint(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, bad, good = Time(), ScriptedNode(head=100), ScriptedNode(head=103)
@@ -79,6 +80,7 @@ def test_each_kind_has_a_test() -> None:
     assert {*ANSWERS, "connection", "timeout", "wrong_network", "lagging"} == set(get_args(FailureKind))
 
 
+@pytest.mark.slow
 def test_the_metrics_number_the_endpoints_and_hide_their_urls(
     client: TestClient, nodes: list[ScriptedNode], clock: Time
 ) -> None:
@@ -94,6 +96,7 @@ def test_the_metrics_number_the_endpoints_and_hide_their_urls(
     assert wrong == [1, 0]
 
 
+@pytest.mark.slow
 def test_the_lag_of_an_endpoint_is_seen_and_ends(client: TestClient, nodes: list[ScriptedNode], clock: Time) -> None:
     client.get("/metrics")
     nodes[0].head = 91
@@ -120,6 +123,7 @@ def test_an_endpoint_that_fails_has_no_lag_and_comes_back(
     assert [value_of(client, UP, endpoint=number) for number in "12"] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_spare_endpoint_that_was_down_for_long_is_looked_at_again_within_two_minutes() -> None:
     clock, good, spare = Time(), ScriptedNode(), ScriptedNode()
     spare.answers["eth_chainId"] = lambda _: HttpError("bad gateway", status=502)

@@ -23,6 +23,7 @@ def http_samples(client: TestClient) -> list[Sample]:
     return [sample for sample in samples_of(client) if sample.name.startswith("stakesim_http_")]
 
 
+@pytest.mark.slow
 def test_requests_are_counted_and_timed_by_route_and_status(client: TestClient, services: Services) -> None:
     token = issue_token(SECRET, uuid4(), "attendee")
     for _ in range(3):

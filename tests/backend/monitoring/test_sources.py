@@ -204,6 +204,7 @@ def replace_autocommit(services: Services, over: threading.Event) -> Any:
 # ---------------------------------------------------------------------------------------------- state of the service
 
 
+@pytest.mark.slow
 def test_ready_and_its_problems(client: TestClient, services: Services) -> None:
     assert value_of(client, "stakesim_ready") == 1
     services.health.found("price", "is old", blocks=False)
@@ -215,6 +216,7 @@ def test_ready_and_its_problems(client: TestClient, services: Services) -> None:
     assert (value_of(client, "stakesim_ready"), value_of(client, "stakesim_unknown_transactions")) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_contract_that_is_paused_or_changed(client: TestClient, services: Services) -> None:
     parts = ("code", "platform_role", "percentages")
 
@@ -268,6 +270,7 @@ def test_a_deep_reorganisation_counts_though_it_reopens_nothing(
     assert value_of(client, "stakesim_operations_reopened_total") == 0
 
 
+@pytest.mark.slow
 def test_operations_that_wait_are_told_from_held_and_abandoned_ones(
     client: TestClient, services: Services, backend: BackendEnvironment
 ) -> None:
@@ -299,6 +302,7 @@ def stored(services: Services) -> Operation:
         return operations.create(connection, "user:waits", "", services.sender.draft(call, None))
 
 
+@pytest.mark.slow
 def test_limits_in_force(services: Services) -> None:
     settings = Settings.model_construct(wallet_low_eth=Decimal("0.25"), reconcile_seconds=30, max_head_age_seconds=90)
     limits = health_limits(settings)

@@ -70,6 +70,7 @@ def answering() -> Iterator[tuple[RazorpayGateway, dict[str, Any]]]:
 ERROR = json.dumps({"error": {"code": "BAD_REQUEST_ERROR", "description": "no such order"}}).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [

@@ -357,6 +357,7 @@ def test_a_refund_is_done_when_the_gateway_has_carried_it_out(payments: Payments
     payments.check()
 
 
+@pytest.mark.slow
 def test_a_disputed_payment_is_neither_used_nor_given_back(payments: PaymentsEnvironment) -> None:
     run = payments.open_run()
     payment = payments.quote(run.id)

@@ -86,6 +86,7 @@ def custody_that_takes_no_ether(backend: BackendEnvironment) -> str:
     return deploy(backend.engine, "RefusingReceiver")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refuses", [False, True], ids=["", "deferred"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_what_returns_to_custody_is_owed_once(
