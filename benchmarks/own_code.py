@@ -112,10 +112,9 @@ def statements(rounds: int) -> None:
     with closing(EventStakeBackend()) as backend:
         read = select(payments).where(payments.c.id == bindparam("of_id", type_=Uuid))
         write = update(operations).where(operations.c.key == bindparam("of_key"), operations.c.state == "prepared")
-        write = write.values(
-            nonce=bindparam("n"), tx_hash=bindparam("h"), held=bindparam("why"), attempts=bindparam("a")
-        )
-        values = {"of_key": "none", "new_nonce": 1, "new_hash": "0x", "new_reason": None, "new_attempts": []}
+        columns = {"nonce": 1, "tx_hash": "0x", "held": None, "attempts": []}
+        write = write.values({name: bindparam(f"new_{name}") for name in columns})
+        values = {"of_key": "none", **{f"new_{name}": value for name, value in columns.items()}}
 
         def run(statement: Any, parameters: dict[str, Any]) -> None:
             with backend.database.autocommit() as connection:
