@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from app.services.rpc_answers import checksummed
 from app.services.transactions.fees import Fees
 from app.services.transactions.signing import Content, find_mismatch, sign_attempt
@@ -68,3 +69,14 @@ def test_what_differs_from_what_the_sender_signs_is_found():
         assert find_mismatch(content._replace(**change), attempt) == what
     assert find_mismatch(content, replace(attempt, nonce=5)) == what
     assert find_mismatch(content, replace(attempt, no_effect=True)) == what
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"\x7f", b"\x80", b"\xff", *(bytes(length) for length in (54, 55, 56, 57, 255, 256, 65_536))]
+)
+def test_bytes_at_the_edges_of_rlp_are_signed_as_eth_account_signs_them(data):
+    key = b"\7" * 32
+    account = Account.from_key(key)
+    content = Content(1, account.address, account.address, 0, data)
+    signed = [sign_attempt(content, each, 127, 128, Fees(56, 0), 7) for each in (account, Elsewhere(key))]
+    assert signed[0] == signed[1]
