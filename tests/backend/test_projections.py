@@ -284,3 +284,13 @@ def test_what_fails_says_why_and_nothing_else_changes(backend: BackendEnvironmen
     assert backend.runs.get(run.id) == before
     assert backend.bookings.get(booking.id) == booking
     assert projections.effects_of_failure(signed(backend, run), "no seats", None) == []
+
+
+def test_all_who_attended_and_all_who_were_absent_are_entered(backend: BackendEnvironment) -> None:
+    run = booked(backend)
+    for role in ("attendee", "no_show"):
+        backend.bookings.book(run.id, backend.ids[role], 1)
+    attended = [Event("BookingCompleted", {"booking_id": number}) for number in (1, 3)]
+    absent = [Event("BookingNoShow", {"booking_id": number}) for number in (2, 4)]
+    assert close(backend, signed(backend, run), [*attended, *absent, *COMPLETED[2:]]) is not None
+    assert [booking.status for booking in backend.bookings.list_all()] == ["completed", "no_show"] * 2
