@@ -24,7 +24,7 @@ from app.services.pricing import Pricing, Rate
 from app.services.transactions import signing
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from sqlalchemy import Connection, Table, bindparam, func, insert, null, select, union_all
+from sqlalchemy import Connection, func, insert, null, select, union_all
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
 
@@ -82,14 +82,6 @@ _ROWS = Compiled(
     )
 )
 """All event runs and bookings in one statement. `seats` is NULL for event runs."""
-
-
-def _insert(table: Table, *columns: str) -> Compiled:
-    return Compiled(insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in columns}))
-
-
-_INSERT_USER = _insert(users, "id", "name", "wallet_address")
-_INSERT_EXPERIENCE = _insert(experiences, "id", "host_id", "title")
 
 
 class EventStakeBackend:
@@ -185,12 +177,11 @@ class EventStakeBackend:
         ]
         user_rows.append({"id": _user_id(PLATFORM), "name": PLATFORM, "wallet_address": None})
         host_id = _user_id(_experience_host(setup))
-        experience_row = {"id": uuid.UUID(setup.experience_id), "host_id": host_id, "title": "Cooking"}
+        experience_row = {"id": setup.experience_id, "host_id": host_id, "title": "Cooking"}
         with self.database.transaction() as connection:
             connection.exec_driver_sql(EMPTY_TABLES)
-            for user_row in user_rows:
-                connection.execute(_INSERT_USER, user_row)
-            connection.execute(_INSERT_EXPERIENCE, experience_row)
+            connection.execute(insert(users), user_rows)
+            connection.execute(insert(experiences), experience_row)
 
     def _api_session(self, setup: ScenarioSetup, services: Services, session: ServicesSession) -> ApiSession:
         try:

@@ -1,7 +1,7 @@
 """Statements of SQLAlchemy that are compiled once, and then run by psycopg without SQLAlchemy's execution layer.
 
 SQLAlchemy writes the SQL and knows the types; the connection comes from its pool. What it does for each execution takes
-longer than psycopg, so the statements of each transaction are compiled: `connection.execute` takes them like any other.
+longer than psycopg, so the statements of the hot path are compiled: `connection.execute` takes them like any other.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.core.errors import KeyReused, NotPaid, Paused, PaymentUnusable
 from app.db.database import Database
@@ -284,12 +285,17 @@ _NONE_EARLIER = ~exists().where(
 )
 
 
+def _set_columns(names: Sequence[str]) -> ReturningUpdate[Any]:
+    """Changes an operation: sets the columns with these names, to parameters with the same names."""
+    values = {name: bindparam(name, type_=_o[name].type) for name in names}
+    return _CHANGE.values(updated_at=func.clock_timestamp(), **values)
+
+
 @cache
 def _close_statement(names: tuple[str, ...], in_order: bool, effects: tuple[EffectStatement, ...]) -> Compiled:
     """Closes an operation, sets the columns with these names, and updates other rows."""
-    update_operation = _CHANGE.values({name: bindparam(name, type_=_o[name].type) for name in names})
-    update_operation = update_operation.where(_NONE_EARLIER) if in_order else update_operation
-    closed = update_operation.values(updated_at=func.clock_timestamp()).cte("closed")
+    update_operation = _set_columns(names)
+    closed = (update_operation.where(_NONE_EARLIER) if in_order else update_operation).cte("closed")
     effect_ctes = (effect(closed).cte(f"effect_{number}") for number, effect in enumerate(effects))
     return Compiled(select(closed.c.updated_at).add_cte(*effect_ctes))
 
@@ -327,9 +333,7 @@ def close(
 
 @cache
 def _change_statement(names: tuple[str, ...]) -> Compiled:
-    """Sets the columns with these names."""
-    values = {name: bindparam(name, type_=_o[name].type) for name in names}
-    return Compiled(_CHANGE.values(updated_at=func.clock_timestamp(), **values))
+    return Compiled(_set_columns(names))
 
 
 def change(

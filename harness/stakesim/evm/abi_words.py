@@ -62,7 +62,7 @@ class Decoder:
                 size, read = self._part(element)
                 if not size:
                     raise KeyError("array of values with tails")
-                return 0, _array(size, read, is_tuple=isinstance(element, tuple))
+                return 0, _array(size, read)
             case "string":
                 return 0, _string
             case str():
@@ -109,7 +109,7 @@ class _Tuple:
     def __init__(self, parts: Sequence[tuple[int, Any]]) -> None:
         self._parts = parts
         self.size = sum(size or WORD for size, _ in parts)
-        self.is_dynamic = any(not size or getattr(read, "is_dynamic", False) for size, read in parts)
+        self.is_dynamic = any(not size for size, _ in parts)
 
     def __call__(self, data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
         """Returns the values, and the offset after them."""
@@ -149,7 +149,9 @@ def _string(data: bytes, at: int) -> tuple[str, int]:
     return data[begin : begin + length].decode("utf-8", "replace"), end
 
 
-def _array(size: int, read: Any, *, is_tuple: bool) -> Callable[[bytes, int], tuple[tuple[Any, ...], int]]:
+def _array(size: int, read: Any) -> Callable[[bytes, int], tuple[tuple[Any, ...], int]]:
+    is_tuple = isinstance(read, _Tuple)
+
     def array(data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
         begin = at + WORD
         end = begin + _length(data, at, size) * size

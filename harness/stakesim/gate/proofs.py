@@ -131,11 +131,8 @@ def prove(*, long: bool = False, seconds: float = inf) -> list[Proof]:
     try:
         build(CONTRACTS, left())
         for contract, names in batches:
-            options = [
-                "--match-contract",
-                f"^{contract}$",
-                *_functions(names),
-            ]  # forge's folder may hold earlier builds
+            # by its whole name, as forge's folder may hold others, of earlier builds
+            options = ["--match-contract", f"^{contract}$", *_functions(names)]
             proved = _halmos(CONTRACTS, options, limit=left())
             if missing := sorted(set(names) - {proof.name for proof in proved}):
                 raise EngineError(f"halmos leaves out {', '.join(missing)}.")
