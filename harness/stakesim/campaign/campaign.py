@@ -92,7 +92,8 @@ def run(
         probing: Of another contract than `EventStake`, also try its own functions and its largest run.
         seconds: Draw from each profile and population for this time, instead of `runs` scenarios. The ledger has drawn
             scenarios only if they fail.
-        limit: Seconds after which no scenario is begun any more. All profiles have then had about as many.
+        limit: Seconds after which no scenario is begun any more, except the first one. All profiles have then had
+            about as many.
         interruptible: Ctrl-C ends the campaign and gives the result so far; otherwise it is raised.
 
     Raises:
@@ -137,6 +138,8 @@ def run(
 class _InTime:
     """Scenarios one by one until a time limit, the first ones drawn from each profile before the second ones.
 
+    The first one is given out even when the time is up.
+
     Attributes:
         left: How many were not given out.
     """
@@ -146,7 +149,9 @@ class _InTime:
         self._waiting = deque(scenarios if limit is None else sorted(scenarios, key=_index))
 
     def __iter__(self) -> Iterator[Scenario]:
-        while self._waiting and (self._ends is None or time.monotonic() < self._ends):
+        given = False
+        while self._waiting and (not given or self._ends is None or time.monotonic() < self._ends):
+            given = True
             yield self._waiting.popleft()
 
     @property

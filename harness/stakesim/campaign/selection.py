@@ -39,6 +39,8 @@ class Selection(NamedTuple):
     def draw_for(self, seconds: float, seed: int) -> Iterator[Scenario]:
         """Draws the first scenario of each profile and population, then the second of each, and so on, for this time.
 
+        The first one of all is drawn even when the time is up, as when it took that long to start a backend.
+
         Raises:
             InputError: There is no profile or population.
         """
@@ -47,10 +49,12 @@ class Selection(NamedTuple):
         return self._draw_until(time.monotonic() + seconds, seed)
 
     def _draw_until(self, moment: float, seed: int) -> Iterator[Scenario]:
+        drawn = False
         for index in count():
             for draw in self.draws:
-                if time.monotonic() >= moment:
+                if time.monotonic() >= moment and drawn:
                     return
+                drawn = True
                 yield draw(seed, index)
 
 

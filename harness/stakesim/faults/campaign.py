@@ -136,7 +136,7 @@ def run(
         names: Episodes, named as by `plan`.
         seed: The same seed and name give the same episode.
         jobs: Number of processes.
-        seconds: Time after which no episode is begun any more.
+        seconds: Time after which no episode is begun any more, except the first one.
         progress: Called with each result as soon as it is there.
         campaign: By default the project's.
 
@@ -150,7 +150,7 @@ def run(
 
     def checked_names() -> Iterator[str]:
         for name in names:
-            if seconds is not None and time.perf_counter() - started > seconds:
+            if begun and seconds is not None and time.perf_counter() - started > seconds:
                 return
             _check_name(name, campaign)
             begun.append(name)

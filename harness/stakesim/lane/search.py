@@ -214,14 +214,15 @@ class LaneSearch:
         """Searches until the time is up, or so many sequences were played.
 
         Args:
-            seconds: When to stop, since the search began; None: only by `sequences`.
+            seconds: When to stop, since the search began, but not before the first sequence; None: only by
+                `sequences`.
             sequences: How many sequences to play; None: only by `seconds`.
             watch: Called after each sequence; says whether to go on.
         """
         with _rare_collection():
-            while (seconds is None or self.seconds < seconds) and (sequences is None or self.sequences < sequences):
+            while sequences is None or self.sequences < sequences:
                 self.play_one()
-                if not watch():
+                if not watch() or (seconds is not None and self.seconds >= seconds):
                     return
 
     def play_one(self) -> None:

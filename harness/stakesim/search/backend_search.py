@@ -194,9 +194,9 @@ class _Search:
                 return
 
     def is_over(self) -> bool:
-        """Whether the time is over, or all actions are played."""
+        """Whether the time is over and something was played, or all actions are played."""
         has_played_all = self.most_actions is not None and self.progress.actions >= self.most_actions
-        return has_played_all or time.monotonic() >= self.deadline
+        return has_played_all or (self.progress.actions > 0 and time.monotonic() >= self.deadline)
 
     def _next(self, waiting: list[tuple[Path | None, Scenario]]) -> Scenario:
         """Now and then a given or a new sequence, mostly a mutated one of the corpus."""
