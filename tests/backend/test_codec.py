@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from app.core.errors import InvalidRequest, UnsupportedByContract
-from app.services.codec import PANIC_REASONS, Codec, Event, revert_data
+from app.services.codec import DECODING_ERRORS, PANIC_REASONS, Codec, Event, revert_data
 from app.services.rpc_types import Log
-from eth_abi.abi import encode
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import EncodingError
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from hypothesis import example, given
+from hypothesis import strategies as st
 from web3.exceptions import ContractLogicError
 
 US, THEM, LOWER = "0x00000000000000000000000000000000000000Aa", "0x" + "11" * 20, "0x" + "ab" * 20
@@ -165,3 +170,47 @@ def test_each_panic_of_solidity_has_a_reason() -> None:
 )
 def test_nested_revert_data_is_found(error_data: Any, revert: bytes) -> None:
     assert revert_data(ContractLogicError("execution reverted", data=error_data)) == revert
+
+
+def outcome(run: Callable[[], Any]) -> Any:
+    """What a call returns, or `None` if it refuses."""
+    try:
+        return run()
+    except (InvalidRequest, UnsupportedByContract, EncodingError, OverflowError, *DECODING_ERRORS):
+        return None
+
+
+def one_function(types: Sequence[str]) -> Codec:
+    fields = [field("", kind) for kind in types]
+    return Codec([{"type": "function", "name": "f", "inputs": fields, "outputs": fields}])
+
+
+TYPES = st.sampled_from(["uint256", "address", "bool", "uint8", "bytes32", "string"])
+WRONG_CHECKSUM = "0x" + CHECKSUMMED[2:].swapcase()
+ADDRESSES = [LOWER, CHECKSUMMED, WRONG_CHECKSUM, "0x" + CHECKSUMMED[2:].upper(), LOWER[2:], "0x1", ""]
+VALUES = st.integers(-1, 2**256) | st.booleans() | st.sampled_from(ADDRESSES) | st.binary(max_size=33) | st.none()
+WORDS = st.binary(min_size=32, max_size=32) | st.binary(min_size=20, max_size=20).map(lambda b: b.rjust(32, b"\0"))
+
+
+@given(st.lists(st.tuples(TYPES, VALUES), max_size=4))
+@example([("address", WRONG_CHECKSUM)])
+@example([("uint256", True)])
+@example([("uint256", -1)])
+@example([("uint256", 2**256)])
+def test_values_are_encoded_and_refused_as_by_eth_abi(items: list[tuple[str, Any]]) -> None:
+    types, values = [kind for kind, _ in items], [value for _, value in items]
+    call = outcome(lambda: one_function(types).call(US, "f", *values))  # type: ignore[arg-type]
+    assert (call and call.data[4:]) == outcome(lambda: encode(types, values))
+
+
+@given(st.lists(st.tuples(TYPES.filter(lambda kind: kind != "string"), WORDS), max_size=4), st.integers(-1, 1))
+@example([("address", WORD)], 0)
+@example([("bool", WORD)], 0)
+def test_words_are_decoded_and_refused_as_by_eth_abi(items: list[tuple[str, bytes]], more: int) -> None:
+    types, data = [kind for kind, _ in items], b"".join(word for _, word in items)
+    data = data[:more] if more < 0 else data + bytes(more)
+    expected = outcome(lambda: decode(types, data))
+    if expected is not None:
+        pairs = zip(types, expected, strict=True)
+        expected = tuple(to_checksum_address(value) if kind == "address" else value for kind, value in pairs)
+    assert outcome(lambda: one_function(types).result("f", data)) == expected

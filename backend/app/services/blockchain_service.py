@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -391,6 +391,7 @@ def _unknown(function: str, error_name: str, onchain_id: int) -> ContractRejecte
     return ContractRejected(error_name, (onchain_id,), message)
 
 
+@lru_cache(maxsize=10_000)
 def _address(text: str) -> ChecksumAddress:
     if not Web3.is_address(text):
         raise InvalidRequest(f"{text!r} is no Ethereum address.")

@@ -1,7 +1,8 @@
 """Encodes calls, and decodes results, events and errors, by a contract's ABI.
 
 Selectors, topics and types are computed once. web3's contract objects look them up in each call, which takes longer
-than executing the call on an EVM in the same process.
+than executing the call on an EVM in the same process. Numbers and addresses, which are most of it, are written and read
+word by word; eth_abi does the rest, and whatever is not plainly well-formed.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ PANIC_REASONS = {
 }
 
 
+WORD = 32
+"""Bytes of a word, in which the ABI encodes a number or an address."""
+_ADDRESS_PADDING = bytes(WORD - 20)
+_IS_ADDRESS = re.compile("0x[0-9a-fA-F]{40}").fullmatch
 DECODING_ERRORS = (DecodingError, OverflowError, ValueError)
 """What decoding of malformed data raises: it may contain any offset, length or byte."""
 
@@ -105,7 +110,21 @@ class _Fields(NamedTuple):
     types: tuple[str, ...]
     nested_types: tuple[Any, ...]
 
+    def encode(self, values: Sequence[Any]) -> bytes:
+        """Returns the encoding of values. Raises `EncodingError` and `OverflowError`."""
+        if len(values) == len(self.types):
+            words = [_to_word(*each) for each in zip(self.types, values, strict=True)]
+            if None not in words:
+                return b"".join(words)  # type: ignore[arg-type]
+        return encode(self.types, values)
+
     def decode(self, data: bytes) -> tuple[Any, ...]:
+        """Decodes data. Raises one of `DECODING_ERRORS`."""
+        if len(data) == WORD * len(self.types):
+            words = [data[at : at + WORD] for at in range(0, len(data), WORD)]
+            values = [_from_word(*each) for each in zip(self.types, words, strict=True)]
+            if None not in values:
+                return tuple(values)
         decoded: tuple[Any, ...] = _with_checksums(self.nested_types, _decode(self.types, data))
         return decoded
 
@@ -156,7 +175,7 @@ class Codec:
             InvalidRequest: An argument does not fit its type.
         """
         try:
-            data = self._selectors[function] + encode(self._inputs[function].types, args)
+            data = self._selectors[function] + self._inputs[function].encode(args)
         except (EncodingError, OverflowError) as error:
             raise InvalidRequest(f"{function} can't be called with these arguments: {error}") from error
         return Call(to, function, data, value)
@@ -282,7 +301,28 @@ def _with_checksums(nested_type: Any, value: Any) -> Any:
 
 
 def _decode_topic(abi_type: str, topic: bytes) -> Any:
-    """Decodes an indexed argument. Most are numbers, which need no eth_abi."""
+    """Decodes an indexed argument."""
+    value = _from_word(abi_type, topic)
+    return _with_checksums(abi_type, _decode([abi_type], topic)[0]) if value is None else value
+
+
+def _to_word(abi_type: str, value: Any) -> bytes | None:
+    """Returns the word of a number, or of an address in hex; None if eth_abi has to encode or refuse it.
+
+    Raises:
+        OverflowError: The number has no word.
+    """
+    if abi_type == "uint256" and type(value) is int:
+        return value.to_bytes(WORD)
+    if abi_type == "address" and type(value) is str and _IS_ADDRESS(value):
+        return bytes.fromhex(value[2:]).rjust(WORD, b"\0")
+    return None
+
+
+def _from_word(abi_type: str, word: bytes) -> Any:
+    """Returns the number or address of a word; None if eth_abi has to decode it, or refuse it."""
     if abi_type == "uint256":
-        return int.from_bytes(topic)
-    return _with_checksums(abi_type, _decode([abi_type], topic)[0])
+        return int.from_bytes(word)
+    if abi_type == "address" and word.startswith(_ADDRESS_PADDING):
+        return checksummed("0x" + word[len(_ADDRESS_PADDING) :].hex())
+    return None

@@ -7,11 +7,9 @@ finding does not end the search: each distinct cause is reported once, shrunk.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -33,6 +31,7 @@ from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.rules import MAX_ID
 from stakesim.scenario.actions import Terms
 from stakesim.units import DAY
+from stakesim.workers.rare_collection import rare_collection
 
 LONGEST = 60
 """Moves of the longest sequence."""
@@ -219,7 +218,7 @@ class LaneSearch:
             sequences: How many sequences to play; None: only by `seconds`.
             watch: Called after each sequence; says whether to go on.
         """
-        with _rare_collection():
+        with rare_collection():
             while sequences is None or self.sequences < sequences:
                 self.play_one()
                 if not watch() or (seconds is not None and self.seconds >= seconds):
@@ -390,17 +389,6 @@ class LaneSearch:
         for difference in differences:  # only seen at the end
             if difference.subject not in seen:
                 self._report(player, difference, moves)
-
-
-@contextmanager
-def _rare_collection() -> Iterator[None]:
-    """Collects garbage seldom: a search makes hardly any, and what it keeps is looked through each time."""
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _ids_go_on(player: Player) -> bool:

@@ -23,6 +23,7 @@ from stakesim.runner.step_findings import exception_finding, not_run_finding, re
 from stakesim.scenario.actions import Action, Wait
 from stakesim.scenario.administration import Administration
 from stakesim.scenario.scenario import Scenario
+from stakesim.workers.rare_collection import rare_collection
 from stakesim.workers.time_limit import NeverEnds, time_limit
 
 ACTION_LIMIT_S = 120
@@ -50,14 +51,15 @@ def run_scenario(environment: Environment, scenario: Scenario, number: int = 0) 
     began = time.perf_counter()
     if environment.hangs:
         return ScenarioResult(scenario, environment.engine.name, environment.driver, [not_run_finding(scenario)])
-    run = ScenarioRun(environment, scenario, number)
-    timeline = run.result.scenario.timeline()
-    for index, (at, action) in enumerate(timeline, start=1):
-        if not run.act(at, action, last=index == len(timeline)):
-            break
-    else:
-        run.result.findings += receipt_findings(run.result)
-    run.end()
+    with rare_collection():
+        run = ScenarioRun(environment, scenario, number)
+        timeline = run.result.scenario.timeline()
+        for index, (at, action) in enumerate(timeline, start=1):
+            if not run.act(at, action, last=index == len(timeline)):
+                break
+        else:
+            run.result.findings += receipt_findings(run.result)
+        run.end()
     run.result.seconds = time.perf_counter() - began
     return run.result
 
