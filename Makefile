@@ -38,9 +38,8 @@ run: setup
 	@$(BIN)/stakesim run --out reports/run
 
 GATE_PROFILE ?= pr
-GATE_SEED ?= 0
 gate: setup .venv/gate.stamp contracts/node_modules/dev.stamp $(if $(filter nightly release,$(GATE_PROFILE)),proofs)
-	@$(BIN)/stakesim gate --profile $(GATE_PROFILE) --seed $(GATE_SEED)
+	@$(BIN)/stakesim gate --profile $(GATE_PROFILE) $(if $(GATE_SEED),--seed $(GATE_SEED))
 
 opinions: setup proofs
 	@$(BIN)/stakesim opinions

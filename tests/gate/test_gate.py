@@ -420,3 +420,21 @@ def test_a_bad_term_is_refused(tmp_path):
     result = CliRunner().invoke(cli, ["gate", "--term", "fee_bps=4000"])
     assert result.exit_code == 2
     assert "less than or equal to 1000" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_the_long_profiles_take_a_fresh_seed(monkeypatch):
+    seeds = []
+
+    class Enough(Exception):
+        """The seed is known."""
+
+    def run_gate(*_args, seed, **_options):
+        seeds.append(seed)
+        raise Enough
+
+    monkeypatch.setattr(pipeline, "run_gate", run_gate)
+    for profile in ("pr", "nightly", "nightly", "release", "release"):
+        result = CliRunner().invoke(cli, ["gate", "--profile", profile])
+        assert isinstance(result.exception, Enough), result.output
+        assert f"seed {seeds[-1]}\n" in result.output
+    assert (seeds[0], len(set(seeds))) == (0, 5)

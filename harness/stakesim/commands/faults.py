@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stakesim.commands.options import JOBS, For, FreshSeed, Jobs, duration, reports
+from stakesim.commands.options import JOBS, SEED_BITS, For, FreshSeed, Jobs, duration, reports
 from stakesim.commands.terminal import console, finish, print_finding, progress_bar
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from stakesim.faults.campaign import FaultCampaignResult
     from stakesim.faults.protocol import EpisodeResult, FaultCampaign
-
-FRESH_SEED_BITS = 40
 
 
 @reports
@@ -49,7 +47,7 @@ def faults(
     if replay is not None:
         _replay(replay, project_campaign)
     output = console()
-    seed = secrets.randbits(FRESH_SEED_BITS) if seed is None else seed
+    seed = secrets.randbits(SEED_BITS) if seed is None else seed
     output.print(f"seed {seed}")
     result = _run(project_campaign, runs, seed, jobs, only, duration(for_))
     if only:

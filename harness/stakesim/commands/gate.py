@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,11 @@ import typer
 
 from stakesim.commands.options import (
     JOBS,
+    SEED,
+    SEED_BITS,
     Contract,
     Engine,
     Jobs,
-    Seed,
     Terms,
     contract_or_default,
     duration,
@@ -46,7 +48,9 @@ def gate(
         ),
     ] = None,
     engine: Engine = "revm",
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option(help=SEED, min=0, show_default="pr 0; nightly, release: a fresh one, which is told")
+    ] = None,
     jobs: Jobs = JOBS,
     term: Terms = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/gate"),
@@ -60,6 +64,9 @@ def gate(
     require("The gate", "gate", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
     contract = contract_or_default(contract)
     output = console()
+    if seed is None:
+        seed = 0 if profile == "pr" else secrets.randbits(SEED_BITS)
+    output.print(f"seed {seed}")
     with output.status("compiling") as status:
         result = run_gate(
             contract,

@@ -75,6 +75,8 @@ Terms = Annotated[
 SEED = "Seed of all random choices: the same seed gives the same result."
 Seed = Annotated[int, typer.Option(help=SEED, min=0)]
 """Of a command whose verdict must be the same the next time: its default is 0."""
+SEED_BITS = 40
+"""Bits of a fresh seed."""
 FreshSeed = Annotated[int | None, typer.Option(help=SEED, min=0, show_default="a fresh one, which is told")]
 """Of a command that searches: the next time it looks elsewhere."""
 Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Number of processes.", min=1)]
