@@ -144,9 +144,14 @@ def in_a_new_process(runs, home, **environment):
 @needs_numba
 @pytest.mark.slow
 def test_it_is_compiled_once_into_the_state_directory_and_only_for_many_runs(tmp_path):
+    last_week, recent = tmp_path / "numba" / "last-week", tmp_path / "numba" / "recent"
+    for folder in last_week, recent:
+        folder.mkdir(parents=True)
+    os.utime(last_week, (0, 0))
     assert in_a_new_process(outcomes.RUNS_IN_NUMPY // 2, tmp_path)[0] == ["False", "0"]
     assert in_a_new_process(outcomes.RUNS_IN_NUMPY + 1, tmp_path)[0] == ["True", "0"]
     assert list((tmp_path / "numba").rglob("*.nbc"))
+    assert (last_week.exists(), recent.exists()) == (False, True)
     assert in_a_new_process(outcomes.RUNS_IN_NUMPY + 1, tmp_path)[0] == ["True", "1"]
     code = checkout() / "harness" / "stakesim" / "population"
     assert not list(code.rglob("*.nb?"))

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from stakesim.bench import contenders, full_path, guided_search, ratios, sweeps
-from stakesim.bench.contenders import BASE, Contender
+from stakesim.bench import contenders, full_path, guided_search, ratios, results_page, sweeps
+from stakesim.bench.contenders import BASE, FAST_BASE, Contender
 from stakesim.commands.cli import cli
 from stakesim.population import outcomes
 from stakesim.population.exact_int import INT64_LIMIT
@@ -30,6 +30,14 @@ def test_contenders_are_compared_with_the_bare_loop(tmp_path, monkeypatch):
     assert "| absent | nothing | not installed: make -C benchmarks/peers |" in page
     assert "unrecognized arguments: --no-such-option" in page
     assert (tmp_path / "contenders.svg").stat().st_size > 1_000
+
+
+def test_ratios_to_the_faster_loop_are_given_only_if_it_was_measured():
+    base, fast, other = (
+        Contender(name, "", [], 1, rates=[rate]) for name, rate in ((BASE, 10), (FAST_BASE, 20), ("x", 30))
+    )
+    assert "| x |  | 30.0 | 3.00 | 1.50 |" in results_page.page([base, fast, other], 1, None)
+    assert "| x |  | 30.0 | 3.00 |  |" in results_page.page([base, other], 1, None)
 
 
 def test_without_a_bare_loop_there_are_no_ratios(monkeypatch, tmp_path):

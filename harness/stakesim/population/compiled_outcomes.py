@@ -7,6 +7,8 @@ compiled once for each version of the library. Importing this module needs numba
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
+_KEPT_FOR_S = 7 * DAY
+"""Seconds for which compiled code of another version of the library is kept."""
 _INDEX_MASK = 2**INDEX_BITS - 1
 _TILE = 64
 """Runs whose people are copied at a time: in an array of people, those of one run lie far apart in memory."""
@@ -56,6 +60,9 @@ def _compiled(function: Function) -> Function:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         is_kept = os.access(folder, os.W_OK)
+        for other in folder.parent.iterdir():
+            if other != folder and other.stat().st_mtime < time.time() - _KEPT_FOR_S:
+                shutil.rmtree(other, ignore_errors=True)
     except OSError:
         is_kept = False
     usual_folder = numba.config.CACHE_DIR
