@@ -76,14 +76,21 @@ contract ScriptedReceiver is ControlledAccount {
 
     /// @dev Kept for what follows the call, also if it uses up all that it gets.
     uint256 private constant GAS_TO_END = 12_000;
+    /// @dev The same for what follows a look.
+    uint256 private constant GAS_TO_TELL = 4_000;
 
     address private immutable TARGET;
     How private _how;
     uint88 private _value;
     bytes private _call;
+    /// @dev What it looks at while being paid, if it calls nothing: selector and argument of a view; 0: nothing.
+    uint256 private _look;
 
     /// @notice A call that was made while being paid has ended.
     event Reentered(bool done);
+    /// @notice What the views of the contract said while it was paying, and the hash of what the view said that was
+    /// looked at.
+    event Saw(bytes32 hash, uint256 platformBalance, uint256 totalLiabilities);
 
     error NoThanks();
 
@@ -96,6 +103,12 @@ contract ScriptedReceiver is ControlledAccount {
     function script(How how, uint88 value, bytes calldata call_) external {
         if (msg.sender != CONTROLLER) revert NotController();
         (_how, _value, _call) = (how, value, call_);
+    }
+
+    /// @param view_ call data of a view with one argument, of at most 224 bits
+    function lookAt(bytes calldata view_) external {
+        if (msg.sender != CONTROLLER) revert NotController();
+        _look = uint256(bytes32(view_[:4])) | uint256(bytes32(view_[4:]));
     }
 
     receive() external payable {
@@ -116,7 +129,11 @@ contract ScriptedReceiver is ControlledAccount {
             if (gasleft() < STIPEND) revert NoThanks();
         } else if (how >= How.SpendsLittle) _spend(how == How.SpendsLittle ? LITTLE : MUCH);
         if (gasleft() < GAS_TO_END) return; // as with the stipend of `transfer`
-        if (msg.sender != TARGET || _call.length == 0) return;
+        if (msg.sender != TARGET) return;
+        if (_call.length == 0) {
+            if (_look != 0 && how == How.Accepts) _tell(_look);
+            return;
+        }
         uint256 value = _value;
         bytes memory call_ = _call;
         uint256 left = gasleft();
@@ -133,6 +150,19 @@ contract ScriptedReceiver is ControlledAccount {
             }
         }
         return returned;
+    }
+
+    function _tell(uint256 look) private {
+        (bool done, bytes memory seen) = _view(abi.encodeWithSelector(bytes4(bytes32(look)), look << 32 >> 32));
+        if (!done) return;
+        (bool told, bytes memory fees) = _view(abi.encodeWithSignature("platformBalance()"));
+        (bool known, bytes memory owed) = _view(abi.encodeWithSignature("totalLiabilities()"));
+        if (told && known) emit Saw(keccak256(seen), abi.decode(fees, (uint256)), abi.decode(owed, (uint256)));
+    }
+
+    function _view(bytes memory call_) private view returns (bool done, bytes memory said) {
+        uint256 left = gasleft();
+        if (left > GAS_TO_TELL) (done, said) = TARGET.staticcall{gas: left - GAS_TO_TELL}(call_);
     }
 
     function _spend(uint256 amount) private view {

@@ -84,6 +84,7 @@ SEQUENCES = {
         *(*REENTERED, RUN, BOOKED._replace(args=(3, 1))),
         Move("completeEvent", "host", (3, (1,)), when=When("start", 3, 0)),
     ),
+    "stale": (*CREDIT, Move(SCRIPT, "mallory", ("accepts", None)), Move("withdraw", "mallory")),
     "events of who drains": (
         *(*CREDIT, RUN, Move(SCRIPT, "mallory", ("accepts", Nested("withdraw")))),
         Move("withdraw", "mallory"),
@@ -122,7 +123,7 @@ def exported(case):
 
 
 def test_it_compiles_with_nothing_but_the_contract():
-    cases = ("wei", "reentered")
+    cases = ("wei", "reentered", "stale")
     tests = {f"test/{number}.t.sol": {"content": exported(case)} for number, case in enumerate(cases)}
     contract = {f"src/{name}" if "/" not in name else name: {"content": text} for name, text in sources().items()}
     settings = PLAIN_SETTINGS | {"outputSelection": {name: {"*": ["abi"]} for name in tests}}
@@ -165,6 +166,7 @@ REASONS = {
     "wei of the owner": "wei of platform",
     "reentered": "a call that a receiver made while it was paid succeeds",
     "wei after it was reentered": "wei of host",
+    "stale": "a receiver sees the state before it is paid",
     "events of who drains": "an event is logged that must not be",
 }
 

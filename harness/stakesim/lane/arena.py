@@ -40,6 +40,8 @@ _VIEW_GAS = 2**26
 _ZERO = "0x" + "00" * 20
 _HOW = {how: number for number, how in enumerate(get_args(ReceiverMode))}
 _WORD = 32
+_LOOK_SLOT = 2
+"""Slot of `ScriptedReceiver` that says what it looks at."""
 _NO_ACCOUNT = (0, 0, keccak(b""))
 
 
@@ -59,6 +61,22 @@ class Executed(NamedTuple):
     logs: list[tuple[str, list[str], bytes]]
     gas: int
     halt: str = ""
+
+
+class Seen(NamedTuple):
+    """What a puppet saw while it was paid.
+
+    Attributes:
+        puppet: The puppet.
+        view: Hash of what the view returned that it looked at.
+        platform_balance: What the view of this name returned, in wei.
+        liabilities: What `totalLiabilities` returned, in wei.
+    """
+
+    puppet: str
+    view: bytes
+    platform_balance: int
+    liabilities: int
 
 
 class Arena:
@@ -104,6 +122,7 @@ class Arena:
         self.codec = LaneCodec(contract.abi, self.addresses)
         self._puppet_codec = LaneCodec(self._artifacts["ScriptedReceiver"].abi, self.addresses)
         self._deferred = "0x" + keccak(text="PaymentDeferred(address,uint256)").hex()
+        self._saw = "0x" + keccak(text="Saw(bytes32,uint256,uint256)").hex()
         self._puppets = {self._addresses[name]: name for name in PUPPETS}
         self._everybody = [self._addresses[name] for name in (*SIGNERS, *PUPPETS, CONTRACT)]
         self._reader_head = encode_head(self.stake, self._everybody)
@@ -167,6 +186,18 @@ class Arena:
         done = self._execute(self._controllers[puppet], self._addresses[puppet], call, 0, GAS)
         if not done.ok:
             raise EngineError(f"{puppet} could not be told what to do: {done.halt or done.output.hex()}")
+
+    def look(self, puppet: str, call: bytes) -> None:
+        """Tells a puppet what to look at while it is paid, as its `lookAt` would.
+
+        Args:
+            puppet: The puppet.
+            call: Call data of a view with one argument, of at most 224 bits; empty: nothing.
+        """
+        look = int.from_bytes(call[:4]) << 224 | int.from_bytes(call[4:])
+        key = self._addresses[puppet], _LOOK_SLOT
+        if look != self._evm.storage(*key):  # which loads it: it is then written into the journal, not the database
+            self._evm.insert_account_storage(*key, look)
 
     def force_ether(self, party: str, wei: int) -> None:
         """Forces ether into the contract."""
@@ -248,13 +279,24 @@ class Arena:
         """Whether calls that puppets made while they were paid succeeded, by puppet, in order; see `Reentries`."""
         done: dict[str, list[bool | None]] = {}
         for address, topics, data in logs:
-            if address in self._puppets:
+            if address in self._puppets and topics[0] != self._saw:
                 done.setdefault(self._puppets[address], []).append(bool(int.from_bytes(data, "big")))
             elif topics[:1] == [self._deferred]:
                 receiver = self._puppets.get("0x" + topics[1][-40:])
                 if receiver is not None:
                     done.setdefault(receiver, []).append(None)
         return {name: iter(each) for name, each in done.items()}
+
+    def seen(self, logs: Sequence[tuple[str, list[str], bytes]]) -> Iterator[Seen]:
+        """What puppets saw while they were paid, in order."""
+        for address, topics, data in logs:
+            if address in self._puppets and topics[0] == self._saw:
+                view, balance, liabilities = (data[at : at + _WORD] for at in range(0, len(data), _WORD))
+                yield Seen(self._puppets[address], view, int.from_bytes(balance), int.from_bytes(liabilities))
+
+    def is_deferred(self, logs: Sequence[tuple[str, list[str], bytes]]) -> bool:
+        """Whether somebody was not paid, and has a credit for it."""
+        return any(address == self.stake and topics[:1] == [self._deferred] for address, topics, _ in logs)
 
     def read(self, calls: Sequence[bytes]) -> tuple[list[int], list[ViewAnswer]]:
         """Calls views of the contract.

@@ -28,9 +28,10 @@ from stakesim.lane.moves import (
     script_of,
     time_of,
 )
-from stakesim.lane.play import VIEWED, Difference, MoveResult, Player, World
+from stakesim.lane.play import STALE, VIEWED, Difference, MoveResult, Player, World
 from stakesim.lane.shrink import first_difference
 from stakesim.lane.solidity import Writer, duration, number
+from stakesim.lane.while_paid import Looks, looks_of
 from stakesim.model.rules import ARGUMENTS, CALLS_OF_NOTHING, CONTRACT, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, RefusedError
 from stakesim.model.views import ExpectedView, expected_views
@@ -76,6 +77,7 @@ class _Export:
         self._player, self._contract, self._difference = player, player.contract, difference
         self.writer = Writer(world.time)
         self._effects, self._told_time = Effects(), world.time
+        self._looks: Looks = {}
         self._state = self._player.state.copy()  # by the rules alone
         self._functions = {item["name"]: item for item in player.contract.abi if item["type"] == "function"}
         moves = self._with_least_gas((*world.moves, *moves))
@@ -129,6 +131,8 @@ class _Export:
     def _last(self, move: Move, position: int) -> Iterator[str]:
         """The last move, with its outcome by the rules."""
         state, kind = self._state, self._difference.kind
+        if kind == STALE:
+            self._looks = looks_of(self._player.state, call_of(state, move))
         result = self._player.play(move, position)
         state.now = time_of(state, move.when)
         if move.function in PREPARATIONS:
@@ -139,6 +143,9 @@ class _Export:
         if call.function not in ARGUMENTS:
             yield self._attempt(call)
             return
+        for name, look in self._looks.items():
+            yield f"vm.prank({name.upper()}S_SIGNER);"
+            yield f"{name}.lookAt({self._data(ExpectedView(*look, None))});"
         try:
             self._effects = self._execute(call, result)
         except RefusedError as refused:
@@ -250,6 +257,9 @@ class _Export:
             for name in PUPPETS:
                 if re.search(rf"\b{name} called ", self._difference.text):
                     yield f"_wasNotReenteredBy({self.writer.party(name)});"
+        elif kind == STALE:
+            for name, look in self._looks.items():
+                yield f"_sawTheEnd({self.writer.party(name)}, {self._data(ExpectedView(*look, None))});"
         elif kind == "view":
             yield from self._compared_views()
         wrong = self._wrong_wallets()

@@ -290,6 +290,23 @@ function _wasNotReenteredBy(address receiver) private {
         require(!abi.decode(logged[i].data, (bool)), "a call that a receiver made while it was paid succeeds");
     }
 }""",
+    "_sawTheEnd": """\
+/// @dev What the receiver saw while it was paid is what there is after it. What is owed grows by what is refused.
+function _sawTheEnd(address receiver, bytes memory look) private {
+    Vm.Log[] memory logged = vm.getRecordedLogs();
+    (, bytes memory end) = address(stake).staticcall(look);
+    bool refused;
+    for (uint256 i; i < logged.length; ++i) {
+        if (logged[i].topics[0] == keccak256("PaymentDeferred(address,uint256)")) refused = true;
+    }
+    for (uint256 i; i < logged.length; ++i) {
+        if (logged[i].emitter != receiver) continue;
+        (bytes32 hash, uint256 fees, uint256 owed) = abi.decode(logged[i].data, (bytes32, uint256, uint256));
+        require(hash == keccak256(end), "a receiver sees the state before it is paid");
+        require(fees == stake.platformBalance(), "a receiver sees the fees before it is paid");
+        require(refused || owed == stake.totalLiabilities(), "a receiver sees what was owed before it is paid");
+    }
+}""",
     "_compare": """\
 /// @dev The contract logged exactly the expected events, in whatever order.
 function _compare(Vm.Log[] memory logged, Vm.Log[] memory expected) private {

@@ -27,6 +27,7 @@ from stakesim.lane.moves import (
     LEAST,
     PARTIES,
     PREPARATIONS,
+    PUPPETS,
     SCRIPT,
     SET_IDS,
     Move,
@@ -35,6 +36,7 @@ from stakesim.lane.moves import (
     time_of,
 )
 from stakesim.lane.take_over import pays_a_puppet, take_over_deferrals, take_over_own_function
+from stakesim.lane.while_paid import looks_of, stale_views
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.model.deployed_interface import DEPLOYED, may_refuse
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, PAYING, execute, force_ether
@@ -45,6 +47,8 @@ from stakesim.scenario.actions import Terms
 
 ENDLESS = "endless"
 """Kind of the difference that views show which use up all gas."""
+STALE = "stale"
+"""Kind of the difference that a receiver sees which is paid before the state has changed."""
 DEPLOYMENT = "the deployment"
 """What comes before a difference that no move brings about."""
 _STRANGE_ADDRESS = "0x" + "57" * 20
@@ -245,6 +249,9 @@ class Player:
             return MoveResult(None, None, [])
         call = call_of(state, move)
         data, gas = arena.codec.call(call.function, call.args), move.gas
+        looks = looks_of(state, call)
+        for puppet in PUPPETS:
+            arena.look(puppet, arena.codec.call(*looks[puppet]) if puppet in looks else b"")
         # what is entered again while it pays has only the little gas of a push
         if gas is not None or (move.function in PAYING and any(each.call for each in state.receivers.values())):
             arena.settle()
@@ -264,7 +271,14 @@ class Player:
             text = f"{self._told(move)} must fail with {refused.error}{refused.arguments}, and succeeds"
             difference = Difference("accepted", move.function, refused.error, text, index)
             return MoveResult(done, refused.error, [difference], undone=True)
-        return MoveResult(done, None, list(self._check_effects(move, index, done, effects)), returned=effects.returned)
+        differences = list(self._check_effects(move, index, done, effects))
+        for puppet, view in stale_views(arena, done, looks):
+            text = (
+                f"{puppet} is paid by {self._told(move)} before the state has changed: {view} says something else then "
+                "than after it"
+            )
+            differences.append(Difference(STALE, move.function, view, text, index))
+        return MoveResult(done, None, differences, returned=effects.returned)
 
     def _execute(self, call: ContractCall, move: Move, done: Executed) -> Effects:
         """Carries out in the model what the contract did.

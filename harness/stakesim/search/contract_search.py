@@ -16,7 +16,7 @@ from stakesim.lane.corpus import load_sequences, save_sequences
 from stakesim.lane.deployed_interface import find_liberties
 from stakesim.lane.foundry import foundry_test
 from stakesim.lane.moves import SAME_BLOCK
-from stakesim.lane.play import Difference, World
+from stakesim.lane.play import STALE, Difference, World
 from stakesim.lane.search import LaneFinding, LaneSearch
 from stakesim.lane.story import pytest_file, to_scenario
 from stakesim.model.contract_traits import ContractTraits
@@ -53,6 +53,8 @@ class ContractFinding:
     @property
     def why_unconfirmed(self) -> str:
         """What to say of a scenario that does not fail."""
+        if self.lane.difference.kind == STALE:
+            return "the receivers of a scenario do not look at the contract while they are paid"
         if any(move.when == SAME_BLOCK for move in self.lane.moves):
             return "its calls share a block, and so the time; a scenario has a block for each, and the invariants hold"
         return "the invariants hold when it is played as a scenario"
