@@ -272,12 +272,11 @@ class Player:
             difference = Difference("accepted", move.function, refused.error, text, index)
             return MoveResult(done, refused.error, [difference], undone=True)
         differences = list(self._check_effects(move, index, done, effects))
-        for puppet, view in stale_views(arena, done, looks):
+        for puppet, views in stale_views(arena, done, looks):
             text = (
-                f"{puppet} is paid by {self._told(move)} before the state has changed: {view} says something else then "
-                "than after it"
+                f"{puppet} is paid by {self._told(move)} before the state has changed: {', '.join(views)} differ after"
             )
-            differences.append(Difference(STALE, move.function, view, text, index))
+            differences.append(Difference(STALE, move.function, "", text, index))
         return MoveResult(done, None, differences, returned=effects.returned)
 
     def _execute(self, call: ContractCall, move: Move, done: Executed) -> Effects:

@@ -42,8 +42,8 @@ def looks_of(state: State, call: ContractCall) -> Looks:
     return dict(zip(PUPPETS, views * len(PUPPETS), strict=False))
 
 
-def stale_views(arena: Arena, done: Executed, looks: Looks) -> Iterator[tuple[str, str]]:
-    """Each puppet that saw something else while it was paid than there is after it, and the view that said it.
+def stale_views(arena: Arena, done: Executed, looks: Looks) -> Iterator[tuple[str, list[str]]]:
+    """Each puppet that saw something else while it was paid than there is after it, and the views that said it.
 
     What is owed changes once more if a payment is refused, and becomes a credit.
 
@@ -59,9 +59,9 @@ def stale_views(arena: Arena, done: Executed, looks: Looks) -> Iterator[tuple[st
     balance, liabilities, *views = [each.data for each in arena.read([arena.codec.call(*each) for each in calls])[1]]
     at_the_end = dict(zip(looks, map(keccak, views), strict=True))
     for puppet, view, seen_balance, seen_liabilities in seen:
-        if view != at_the_end[puppet]:
-            yield puppet, looks[puppet][0]
-        if word(seen_balance) != balance:
-            yield puppet, "platformBalance"
+        stale = [looks[puppet][0]] if view != at_the_end[puppet] else []
+        stale += ["platformBalance"] if word(seen_balance) != balance else []
         if word(seen_liabilities) != liabilities and not arena.is_deferred(done.logs):
-            yield puppet, "totalLiabilities"
+            stale.append("totalLiabilities")
+        if stale:
+            yield puppet, stale

@@ -66,7 +66,8 @@ class ContractFinding:
             return self.result.findings
         text = self.lane.difference.text
         steps = len(self.scenario.actions)
-        statement = "contract and rules agree on every call"
+        is_stale = self.lane.difference.kind == STALE
+        statement = "state changes before any ether leaves" if is_stale else "contract and rules agree on every call"
         return [Finding("LANE", statement, text, self.scenario, engine="revm", driver="contract", step=steps)]
 
 
