@@ -4,8 +4,10 @@ Each profile runs the same tests; a higher one gives them more examples, scenari
 """
 
 import functools
+import gc
 import os
 import random
+import re
 import secrets
 import subprocess
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 CAMPAIGN_SEED = "STAKESIM_TEST_SEED"
 """Environment variable with the seed of campaigns in tests."""
 
-HYPOTHESIS_EXAMPLES = {"quick": 25, "ci": 100, "deep": 5_000}
+HYPOTHESIS_EXAMPLES = {"quick": 10, "ci": 100, "deep": 5_000}
 """Number of examples of each Hypothesis test, by profile."""
 
 
@@ -41,7 +43,9 @@ def pytest_configure(config):
         "in_turn(n=3): below the deep profile, a whole run has it for one of n commits, drawn by the seed of campaigns",
     )
     config.addinivalue_line(
-        "markers", "slow: takes a third of a second or longer, or starts a node, a server, workers or a compiler"
+        "markers",
+        "slow: takes 50 ms of processor time or longer, or 250 ms with all its cases, or starts a process: a node, a "
+        "server, workers, a compiler; `pytestmark` if most of a module's time is of such tests",
     )
     config.addinivalue_line("markers", "asyncio: on tests in web3.py's own modules, of which only the others run here")
     if config.option.slow is None:  # pytest-xdist passes the controller's values to its workers
@@ -102,6 +106,34 @@ def sampled(request, profile):
 def profile(request):
     """The name of the active profile: "quick", "ci" or "deep"."""
     return request.config.getoption("--profile")
+
+
+_SLOW_MODULE = re.compile(r"^pytestmark = .*\bpytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves out modules that are slow as a whole without importing them, which would take as long as many tests."""
+    if not config.option.slow and collection_path.suffix == ".py":
+        return bool(_SLOW_MODULE.search(collection_path.read_text())) or None
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Collects without the garbage collector, and keeps it from looking at modules and tests ever again.
+
+    It finds nothing there, and takes a tenth of the time of a whole run.
+    """
+    gc.disable()
+    try:
+        if hasattr(session.config, "workerinput") or not session.config.getoption("tx", None):
+            from stakesim.evm.quick_import import import_web3
+
+            import_web3()  # not in the controller of pytest-xdist, which imports no tests
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,26 +1,31 @@
-"""A database, an environment and a compiler for the tests that need one."""
+"""A database, an environment and a compiler for the tests that need one.
+
+The controller of pytest-xdist imports this module before it starts the workers, and runs no test: what takes long to
+import is imported in the fixtures.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from app.db.database import Database, create_database, open_engine
-from app.db.embedded import default_data_dir, start_embedded
-from app.db.migrations import migrate
-from sqlalchemy import Engine
-from stakesim.evm import compiler
-from stakesim.workers import time_limit
-from stakesim_adapter.backend import EMPTY_TABLES
+
+if TYPE_CHECKING:
+    from app.db.database import Database
+    from sqlalchemy import Engine
 
 
 @pytest.fixture(autouse=True)
 def forgotten_expirations() -> Iterator[None]:
     """What exceeds a time limit in a test shall not count for the environments of later tests of this process."""
+    from stakesim.workers import time_limit
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time_limit, "_expired", time_limit.expirations())
         yield
@@ -46,8 +51,23 @@ def run_stakesim(
 
 
 @pytest.fixture(scope="session", autouse=True)
+def command_line_built_once() -> Iterator[None]:
+    """Building it from its functions takes longer than most commands that tests give."""
+    import typer.main
+    import typer.testing
+
+    build = functools.cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", build)
+        patch.setattr(typer.testing, "_get_command", build)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def idle_compilers() -> Iterator[list[subprocess.Popen[str]]]:
     """Compilers that tests have done with, for the next ones: they take seconds to start and to become fast."""
+    from stakesim.evm import compiler
+
     start, end, owner = compiler.start_process, compiler.end_process, os.getpid()
     idle: list[subprocess.Popen[str]] = []
 
@@ -75,6 +95,10 @@ def idle_compilers() -> Iterator[list[subprocess.Popen[str]]]:
 @pytest.fixture(scope="session")
 def database_engine() -> Iterator[Engine]:
     """An engine on a migrated schema that belongs to this process: a schema is created much faster than a database."""
+    from app.db.database import create_database, open_engine
+    from app.db.embedded import default_data_dir, start_embedded
+    from app.db.migrations import migrate
+
     shared_engine = create_database(start_embedded(default_data_dir()), "test_backend")
     schema = f"test_{os.getpid()}"
     with shared_engine.begin() as connection:
@@ -93,6 +117,9 @@ def database_engine() -> Iterator[Engine]:
 @pytest.fixture
 def database(database_engine: Engine) -> Iterator[Database]:
     """A database whose tables are empty; they are emptied again after the test."""
+    from app.db.database import Database
+    from stakesim_adapter.backend import EMPTY_TABLES
+
     yield Database(database_engine)
     with database_engine.begin() as connection:
         connection.exec_driver_sql(EMPTY_TABLES)

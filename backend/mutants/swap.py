@@ -15,14 +15,19 @@ Changes = dict[tuple[str, CodeType], CodeType]
 
 def functions_of(root: Path) -> list[FunctionType]:
     """All functions that there are of files in a folder."""
-    functions = [one for one in gc.get_objects() if isinstance(one, FunctionType)]
+    functions = [one for one in _objects() if isinstance(one, FunctionType)]
     return [function for function in functions if function.__code__.co_filename.startswith(str(root))]
 
 
 def caches_of(*packages: str) -> list[Any]:
     """All functions of packages that cache what they return."""
-    caches = [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]
+    caches = [one for one in _objects() if isinstance(one, functools._lru_cache_wrapper)]
     return [cache for cache in caches if cache.__module__.partition(".")[0] in packages]
+
+
+def _objects() -> list[Any]:
+    gc.unfreeze()  # a conftest.py may have frozen modules and tests, and frozen objects are not listed
+    return gc.get_objects()
 
 
 def swap(functions: Iterable[FunctionType], changes: Changes) -> int:

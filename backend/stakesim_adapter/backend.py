@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import uuid
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from app.bootstrap.container import Services, build_services
 from app.db.database import Database, connect, open_engine
-from app.db.migrations import migrate
+from app.db.migrations import migrate, migration_files
 from app.db.statements import Compiled
 from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
 from app.services.blockchain_service import BlockchainService
@@ -124,24 +125,27 @@ class EventStakeBackend:
         self._event_run_service, self._booking_service, self._payment_service = event_runs, bookings, payments
         self.services: Services | None = None
         self.api: ApiClient | None = None
+        url = os.environ.get("DATABASE_URL")
         with as_backend_error():
-            shared_engine = connect(os.environ.get("DATABASE_URL"), state_dir() / "postgres")
-        self._schema = TemporarySchema(shared_engine, "scenarios")
+            tables = None if url else _hash_of_migrations()  # nothing is left in a database that is somebody else's
+            shared_engine = connect(url, state_dir() / "postgres")
+        self._schema = TemporarySchema(shared_engine, "scenarios", tables)
         options = f"-csearch_path={self._schema.name} -csynchronous_commit=off"  # rows need not survive a crash
         self.database = Database(open_engine(shared_engine.url.update_query_dict({"options": options})))
         try:
             with as_backend_error():
                 migrate(self.database.engine)
         except BaseException:
-            self.close()
+            self.database.engine.dispose()
+            self._schema.drop()
             raise
 
     def close(self) -> None:
-        """Drops the schema. An embedded database server keeps running for later commands."""
+        """Drops the schema, or leaves it on the embedded server, which keeps running for later commands."""
         if self.api is not None:
             self.api.close()
         self.database.engine.dispose()
-        self._schema.drop()
+        self._schema.leave()
 
     def start(self, setup: ScenarioSetup, driver: str) -> ServicesSession | ApiSession:
         """Starts a scenario on empty tables, with one of `drivers`.
@@ -217,6 +221,10 @@ class _PriceFeed:
     def latest(self) -> Rate:
         inr_per_eth, as_of = self._setup.price_feed()
         return Rate(inr_per_eth, _utc(as_of))
+
+
+def _hash_of_migrations() -> str:
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in migration_files())).hexdigest()
 
 
 def _utc(seconds: int) -> datetime:

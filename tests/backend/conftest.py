@@ -7,19 +7,10 @@ from pathlib import Path
 
 import pytest
 from app.db.database import Database
-from app.services import operations
-from app.services.codec import event_stake_codec
 from backend_environment import BackendEnvironment, DeployedContracts, backend_on, deploy_contracts
 from fixed_clock import clock_at_now
 from sqlalchemy import URL, Connection, Engine
 from supabase import run_supabase
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept() -> None:
-    """Clears the services' caches, so that each test computes cached values anew (for mutation testing)."""
-    event_stake_codec.cache_clear()
-    operations._close_statement.cache_clear()
 
 
 @pytest.fixture(scope="session", params=["in process", pytest.param("anvil", marks=pytest.mark.slow)])

@@ -1,6 +1,7 @@
 """`python -m mutants`: what is killed, what survives, what is invalid."""
 
 import ast
+import gc
 import importlib
 import json
 import os
@@ -9,10 +10,13 @@ import sys
 from collections import Counter
 
 import pytest
+from app.services.codec import Codec, event_stake_codec
 from mutants.making import mutants_of, names_in
 from mutants.order import Order
 from mutants.reach import Reach, uses_in
 from mutants.rebind import Modules
+from mutants.swap import caches_of, functions_of
+from stakesim.paths import checkout
 
 PROJECT = """
 [tool.mutants]
@@ -285,3 +289,12 @@ def test_only_what_reached_changed_code_or_has_changed_is_observed_again(tmp_pat
     assert (kept.tests, list(kept.seconds)) == ({"b.py": {1: ["u.py::two"]}}, ["u.py::two"])
     for helpers in ({"conftest.py": "changed"}, {}, {"conftest.py": "z", "more/conftest.py": "n"}):
         assert Reach.read(tmp_path / "reach.json", helpers).seconds == {}
+
+
+def test_functions_and_caches_are_found_also_when_they_are_frozen():
+    """`conftest.py` freezes all that is there when the tests are collected."""
+    gc.freeze()
+    functions, caches = functions_of(checkout() / "backend" / "app"), caches_of("app")
+    gc.freeze()
+    assert event_stake_codec in caches
+    assert Codec.call in functions

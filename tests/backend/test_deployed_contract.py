@@ -293,6 +293,7 @@ def test_an_experience_id_that_is_not_utf_8_is_an_error_with_a_message(
 # ------------------------------------------------------------------------------------------------- the reconciler
 
 
+@pytest.mark.slow
 def test_foreign_transactions_are_taken_over_from_the_views(
     backend: BackendEnvironment, reconciler: Reconciler
 ) -> None:

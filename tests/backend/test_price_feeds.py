@@ -93,6 +93,7 @@ def flood(handler: socketserver.StreamRequestHandler) -> None:
         handler.wfile.write(b" " * 10_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("respond", "says"),
     [
@@ -133,6 +134,7 @@ def test_nobody_listens() -> None:
         feed_of("http://127.0.0.1:9/").latest()
 
 
+@pytest.mark.slow
 def test_answers_and_failures_are_kept_until_the_next_request() -> None:
     now = [0.0]
     with api(answer(b"", "500 Oh"), answer(GOOD)) as (url, requests):

@@ -238,6 +238,7 @@ def test_a_run_is_confirmed_with_what_its_event_says(backend: BackendEnvironment
     assert backend.runs.get(before.id) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("event", "status"), [("EventCancelled", "cancelled"), ("EventExpired", "expired")])
 def test_a_run_that_ends_refunds_the_bookings_that_are_active_on_chain(
     backend: BackendEnvironment, event: str, status: str

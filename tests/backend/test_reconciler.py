@@ -27,6 +27,7 @@ def cursor(backend: BackendEnvironment) -> int | None:
         return connection.scalars(select(chain_cursors.c.block_number)).one_or_none()
 
 
+@pytest.mark.slow
 def test_each_block_is_followed_once(backend: BackendEnvironment, reconciler: Reconciler) -> None:
     run, other = backend.open_run(), backend.open_run()
     for of in (run, other):
@@ -69,6 +70,7 @@ def test_events_are_requested_in_block_ranges(
     assert block_counts == looks
 
 
+@pytest.mark.slow
 def test_our_own_transactions_cause_no_refresh(backend: BackendEnvironment, reconciler: Reconciler) -> None:
     reconciler.run_once()
     run = backend.open_run()
@@ -146,6 +148,7 @@ def test_the_cursor_never_moves_back(backend: BackendEnvironment, reconciler: Re
     assert cursor(backend) == 1_000
 
 
+@pytest.mark.slow
 def test_events_are_followed_once_they_are_final(backend: BackendEnvironment, reconciler: Reconciler) -> None:
     run = backend.open_run()
     backend.bookings.book(run.id, backend.ids["attendee"], 1)
@@ -164,6 +167,7 @@ def test_events_are_followed_once_they_are_final(backend: BackendEnvironment, re
     assert backend.runs.get(run.id).status == "cancelled"
 
 
+@pytest.mark.slow
 def test_events_without_a_run_are_ignored(backend: BackendEnvironment, reconciler: Reconciler) -> None:
     """The only view that is called is the one that returns the run of a cancelled booking."""
     run = backend.open_run()

@@ -236,6 +236,7 @@ def test_an_operation_has_its_sender_and_subject(backend: BackendEnvironment) ->
         assert operation.subject == (created.id if created else arguments[0])
 
 
+@pytest.mark.slow
 def test_each_party_may_sign_for_what_it_may_do(backend: BackendEnvironment) -> None:
     run, over, late = backend.open_run(), backend.open_run(), backend.open_run()
     for target in (run, over, late):

@@ -29,6 +29,7 @@ def booked(backend: BackendEnvironment) -> BackendEnvironment:
     return backend
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.name)
 def test_all_columns_of_all_tables_are_read_as_sqlalchemy_reads_them(booked: BackendEnvironment, table: Any) -> None:
     statement = select(table)

@@ -1,13 +1,20 @@
-"""A schema of a process that was killed is dropped by the next one; that of a living one never is."""
+"""A schema of a process that was killed is dropped by the next one; that of a living one never is.
+
+One that was left whole is taken by the next process whose tables are the same.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import closing
 
 import pytest
-from app.db.database import connect
+from app.db.database import connect, create_database, drop_database
+from app.db.embedded import start_embedded
+from app.db.tables import users
+from sqlalchemy import insert
 from stakesim.paths import state_dir
 from stakesim_adapter.backend import EventStakeBackend
 from stakesim_adapter.serve import temporary_schema
@@ -94,3 +101,57 @@ def test_behind_a_pooler_no_other_schema_is_dropped(engine, monkeypatch):
     monkeypatch.undo()
     open_schema().drop()
     assert abandoned not in schemas(engine)
+
+
+@pytest.fixture
+def own_database(monkeypatch):
+    """The name of a database in which no other process opens schemas; backends of scenarios use it."""
+    server, name = start_embedded(state_dir() / "postgres"), f"test_schemas_{os.getpid()}"
+    create_database(server, name).dispose()
+    monkeypatch.setattr("stakesim_adapter.backend.connect", lambda *_: create_database(server, name))
+    yield lambda tables=None: TemporarySchema(create_database(server, name), "scenarios", tables)
+    drop_database(server, name)
+
+
+@pytest.mark.slow
+def test_a_schema_that_was_left_is_taken_by_one_process_with_the_same_tables(own_database):
+    left = own_database("a")
+    left.leave()
+    stranger, first, second = own_database(), own_database("a"), own_database("a")
+    assert first.name == left.name
+    assert second.name not in (left.name, stranger.name)
+    for schema in (stranger, first, second):
+        schema.leave()
+    taken = own_database("a"), own_database("a")
+    assert {schema.name for schema in taken} == {first.name, second.name}, "a stranger leaves both to others"
+    for schema in taken:
+        schema.leave()
+    other = own_database("b")
+    assert schemas(other._engine) & {stranger.name, first.name, second.name} == set(), "nobody has such tables any more"
+    other.drop()
+
+
+@pytest.mark.slow
+def test_a_schema_that_was_taken_is_dropped_if_its_process_is_killed(own_database):
+    left = own_database("a")
+    left.leave()
+    taken = own_database("a")
+    taken._claim.invalidate()  # closes the connection, as if the process had been killed
+    new = own_database("a")
+    assert taken.name == left.name != new.name
+    assert left.name not in schemas(new._engine)
+    new.drop()
+
+
+@pytest.mark.slow
+def test_scenarios_take_the_tables_of_the_last_process(own_database, monkeypatch):
+    with closing(EventStakeBackend()) as first, first.database.transaction() as connection:
+        connection.execute(insert(users), {"name": "somebody"})
+    with closing(EventStakeBackend()) as second:
+        assert second._schema.name == first._schema.name
+    monkeypatch.setenv("DATABASE_URL", "somebody else's, where nothing is left")
+    with closing(EventStakeBackend()) as third:
+        assert third._schema.name != first._schema.name
+    left = own_database()
+    assert third._schema.name not in schemas(left._engine)
+    left.drop()

@@ -251,16 +251,26 @@ def chain(_deployed):
     engine.revert(snapshot)
 
 
-@pytest.fixture
-def contract(chain):
-    """An EventStake with the default terms, owned by the platform."""
-    return chain.deploy_event_stake()
+@pytest.fixture(scope="session")
+def _callers(_deployed):
+    """Callers on a contract of their own, deployed once: pytest opens fixtures of the session before `chain`."""
+    engine, artifacts, _ = _deployed
+    chain = Chain(engine, artifacts)
+    return Callers(chain, chain.deploy_event_stake())
 
 
 @pytest.fixture
-def callers(chain, contract):
+def callers(chain, _callers):
     """Accounts in every role, and a run with one booking."""
-    return Callers(chain, contract)
+    return _callers
+
+
+@pytest.fixture
+def contract(request, chain):
+    """An EventStake with the default terms, owned by the platform; in a test with `callers` it is theirs."""
+    if "callers" in request.fixturenames:
+        return request.getfixturevalue("callers").contract
+    return chain.deploy_event_stake()
 
 
 @pytest.fixture

@@ -80,6 +80,7 @@ def test_errors_come_in_the_order_of_the_checks(chain, contract, attendee, stran
         assert chain.revert_error(contract.functions.cancelBooking(booking), sender, at=late) == error
 
 
+@pytest.mark.slow
 def test_first_middle_and_last_booking_of_many_can_be_cancelled(chain, contract, attendee):
     run_id = chain.create_run(contract, seats=12)
     bookings = [chain.book(contract, run_id) for _ in range(12)]

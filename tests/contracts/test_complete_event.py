@@ -56,6 +56,7 @@ def test_run_without_bookings_is_completed(chain, contract, run_id, host):
     assert chain.balance(contract.address) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attended", "error"),
     [

@@ -142,6 +142,7 @@ class TestAmounts:
         assert chain.balance(other) == MAX_HELD
         assert chain.revert_error(more, host, 1) is None
 
+    @pytest.mark.slow
     def test_earnings_may_exceed_what_escrow_can_hold(self, chain, halves, platform):
         """The fee of one run stays while the next one fills escrow."""
         earned = 0
@@ -210,6 +211,7 @@ class TestIds:
         chain.artifacts["NearLimits"] = load_contract(CONTRACTS / "test" / "NearLimits.sol")
         return chain.deploy("NearLimits", chain.platform.address, DEFAULT_TERMS, LAST_ID - 2, LAST_ID - 2)
 
+    @pytest.mark.slow
     def test_last_ids_are_whole_everywhere_and_then_there_is_no_other(
         self, chain, near_limits, host, attendee, platform
     ):

@@ -13,6 +13,7 @@ GAS = 0x5A
 HOSTILE_RECEIVERS = ["RefusingReceiver", "BurningReceiver", "FloodingReceiver"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("receiver", HOSTILE_RECEIVERS)
 @pytest.mark.parametrize("settlement", ["complete", "cancel", "expire"])
 def test_failed_push_becomes_a_credit_and_stops_no_other_payout(
@@ -180,6 +181,7 @@ class TestGasToTheUnit:
         """A chain of its own, as only py-evm shows what an instruction reads."""
         return Chain(open_engine("py-evm", trace=readings), chain.artifacts)
 
+    @pytest.mark.slow
     def test_push_demands_exactly_its_gas_and_what_it_costs_around_it(self, watched, readings):
         contract = watched.deploy_event_stake()
         booking = watched.book(contract, watched.create_run(contract))
@@ -200,12 +202,14 @@ class TestGasToTheUnit:
         chain.engine.revert(snapshot)
         return status == 1
 
+    @pytest.mark.slow
     def test_push_gives_exactly_its_gas_and_the_stipend_of_a_call_with_value(self, watched, readings):
         contract, spender = watched.deploy_event_stake(), watched.deploy("Spender").address
         booking = watched.book(contract, watched.create_run(contract), attendee=spender)
         watched.transact(contract.functions.cancelBooking(booking), watched.platform)
         assert readings.given[bytes.fromhex(spender[2:])] == 30_000 + 2_300
 
+    @pytest.mark.slow
     def test_withdrawal_gives_all_gas_that_the_evm_lets_it_give(self, watched, readings):
         """A 64th stays behind (EIP-150)."""
         contract, spender = watched.deploy_event_stake(), watched.deploy("Spender").address

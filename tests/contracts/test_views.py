@@ -20,6 +20,7 @@ def test_lists_are_in_order_of_creation(chain, contract, host, attendee, strange
     assert contract.functions.getUserBookings(host.address).call() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 15, 16, 17])
 def test_lists_of_any_length_are_whole(chain, contract, host, attendee, count):
     """Eight ids share a slot, and the length of a user's or host's list is in the first of them."""

@@ -24,6 +24,8 @@ from stakesim.population.measured_people import Demand, NoShowByRun, intercept, 
 from stakesim.population.population import Population, draw
 from stakesim.schema.errors import FileError, InputError
 
+pytestmark = pytest.mark.slow
+
 OPENED = datetime(2026, 3, 1, tzinfo=UTC)
 STARTS = OPENED + timedelta(days=10)
 
@@ -187,7 +189,6 @@ class TestCoverage:
 
 
 class TestPosterior:
-    @pytest.mark.slow
     def test_one_stake_says_so_and_leaves_its_effect_to_the_prior(self, one_stake):
         assert "Every booking had a stake of 20%" in one_stake.notes[0]
         summary = one_stake.summary()
@@ -197,7 +198,6 @@ class TestPosterior:
         assert prior.low == pytest.approx(0.045)
         assert summary["prior high"]["no-show elasticity"] == NO_SHOW_PRIORS["no-show elasticity"].high
 
-    @pytest.mark.slow
     def test_two_stakes_say_more_about_their_effect(self):
         one, two = (
             calibrate(small_bookings(40, stakes, seed=9), draws=200).summary().learnt

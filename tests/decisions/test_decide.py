@@ -26,6 +26,8 @@ from stakesim.economics.risk import expected_shortfall
 from stakesim.prices.price_models import Constant
 from stakesim.schema.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 NORMAL = NormalDist()
 
 
@@ -99,7 +101,6 @@ class TestInformation:
             assert information(scores, data[:, None]) == pytest.approx(worth(preposterior), rel=0.06)
         assert information(scores, rng.standard_normal((count, 1))) < 0.01
 
-    @pytest.mark.slow
     def test_sobol_indices_are_those_of_the_ishigami_function(self, campaign_seed):
         """T. Ishigami, T. Homma 1990, with a = 7 and b = 0.1: 0.314, 0.442, 0; in total 0.558, 0.442, 0.244."""
 
@@ -126,7 +127,6 @@ class TestInformation:
 
 
 class TestDecision:
-    @pytest.mark.slow
     def test_seasons_are_what_a_sweep_settles(self, posterior):
         """Fee and split by arithmetic, against the settlement of each policy to the wei, over the same runs."""
         asked = question(choices={"stake_bps": (2_000, 500), "forfeit_to_host_bps": (0, 4_000)}, runs=120)
@@ -138,7 +138,6 @@ class TestDecision:
             by_policy = getattr(outcomes, part)[0].sum(axis=0) / 120
             assert by_policy.tolist() == pytest.approx(frame[frame.metric == metric].value.tolist(), abs=0.02)
 
-    @pytest.mark.slow
     def test_the_best_is_first_and_regret_is_counted_from_it(self, decision):
         table = decision.table
         assert (table.score.diff().dropna() <= 0).all()
@@ -147,7 +146,6 @@ class TestDecision:
         assert decision.regret_inr >= 0
         assert "Not told apart" in decision.answer() or "told apart from the best" in decision.answer()
 
-    @pytest.mark.slow
     def test_what_is_better_for_sure_is_told_apart(self, posterior):
         """The host counts twice as much as the platform, so the host's share of forfeits is better in every draw."""
         choices = {"stake_bps": (2_000,), "forfeit_to_host_bps": (0, 5_000)}
@@ -160,7 +158,6 @@ class TestDecision:
         assert found.regret_inr == 0
         assert "Every other policy is told apart" in found.answer()
 
-    @pytest.mark.slow
     def test_policies_that_are_the_same_to_the_objective_are_no_runner_up(self, posterior):
         choices = {"stake_bps": (2_000,), "forfeit_to_host_bps": (0, 5_000)}
         found = decide(question(choices=choices), posterior)
@@ -181,7 +178,6 @@ class TestDecision:
             stay = (0.90 / 0.95) ** posterior.parameters["host exit"][number]
             assert outcomes.seats[number, 0, 1] / outcomes.seats[number, 0, 0] == pytest.approx(stay)
 
-    @pytest.mark.slow
     def test_a_posterior_is_swept_with_what_it_leaves_open(self, posterior):
         frame = sweep_posterior({"stake_bps": [2_000, 0]}, posterior, Constant(), runs=200, seed=1, draws=20)
         rate = frame[frame.metric == "no-show rate"].set_index("stake_bps")
@@ -200,7 +196,6 @@ class TestCommands:
         "draws: 50\nruns: 100\nseason: 50\nspot_check: 1\n"
     )
 
-    @pytest.mark.slow
     def test_from_a_file_of_bookings_to_a_decision(self, bookings, tmp_path, run_stakesim):
         write_bookings(bookings, tmp_path / "bookings.csv")
         (tmp_path / "ask.yaml").write_text(self.QUESTION)

@@ -15,6 +15,8 @@ from stakesim.decisions.power import Effect, closed_form_power, closed_form_runs
 from stakesim.decisions.question import Question
 from stakesim.schema.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 EFFECTS = [
     Effect(),
     Effect(rate=0.2, fall=0.5, clustering=0.1),
@@ -94,7 +96,6 @@ class TestPlan:
         assert found.null.power < 0.08
         assert found.simulated.runs < 2 * found.runs
 
-    @pytest.mark.slow
     def test_an_experiment_is_worth_more_the_larger_it_is_and_less_than_to_know_everything(self):
         posterior = calibrate(small_bookings(16, (2_000,), seed=6), draws=400, seed=1)
         asked = Question(

@@ -239,6 +239,7 @@ def test_move_frequencies_of_gbm_equal_the_closed_forms() -> None:
     assert row["up, before it"] == pytest.approx(100 * touched(-high - 0.5826 * step), abs=1.7)
 
 
+@pytest.mark.slow
 def test_revenue_quantiles_of_gbm_equal_the_closed_forms() -> None:
     """VaR and ES of a lognormal (McNeil, Frey, Embrechts 2015, example 2.15), after 20 days."""
     volatility, days = 0.8, 20

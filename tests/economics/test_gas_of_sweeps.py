@@ -78,6 +78,7 @@ class TestCosts:
     def test_the_data_that_comes_with_the_library_is_the_measured_one(self):
         assert measured_costs().data == gas_costs.measure_data()
 
+    @pytest.mark.slow
     def test_in_a_sweep_they_are_the_platforms(self):
         gas = {
             "rollup": ConstantGas(gwei="0.01"),
@@ -167,6 +168,7 @@ class TestQuantiles:
             (beyond if len(beyond) else known[[0 if level < 1 else -1]]).mean(), rel=0.004
         )
 
+    @pytest.mark.slow
     def test_95_percent_of_the_intervals_have_the_quantile(self):
         rng, covered = np.random.default_rng(6), 0
         for _ in range(400):
@@ -174,6 +176,7 @@ class TestQuantiles:
             covered += found.low <= -1_000 * np.log(0.9) <= found.high
         assert covered / 400 > 0.95 - 4 * (0.95 * 0.05 / 400) ** 0.5
 
+    @pytest.mark.slow
     def test_a_sweep_has_those_of_its_runs(self, tmp_path, monkeypatch):
         monkeypatch.setattr(blocks, "CHUNKS_PER_BLOCK", 1)
         arguments = ([Terms()], PEOPLE, Constant(), 6_000, 1, MIXED)

@@ -100,6 +100,7 @@ def test_blocking_a_run_costs_only_gas_and_interest(blocked: pd.DataFrame) -> No
     assert (blocked["times the cost"] > 10).all()
 
 
+@pytest.mark.slow
 def test_a_waiting_list_sells_what_was_blocked_if_the_attacker_cancels_before_the_start() -> None:
     """At a cutoff of a day everybody who waits gets a seat; where bookings are cancelled at the start nobody does."""
     alone, waited = (incentives.griefing(RUNS, 5, (0, 24), waiting_list=waits) for waits in (False, True))
@@ -178,6 +179,7 @@ def test_simulated_option_values_equal_the_closed_form(volatility: float, cost: 
         assert abs(simulated.value - exact) < 2.05 * (simulated.high - simulated.value) + 1e-6
 
 
+@pytest.mark.slow
 def test_a_longer_lead_time_makes_the_option_more_valuable() -> None:
     price = Merton(inr_per_eth="200000")
     values = [cancellation_options.simulated_value(price, lead, 20_000, 3).value for lead in cancellation_options.LEADS]

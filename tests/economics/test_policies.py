@@ -197,6 +197,7 @@ class TestPlatform:
         [row] = alone[alone.metric == "host profit"].to_dict("records")
         assert np.mean(widths) > 2 * (row["high"] - row["low"])
 
+    @pytest.mark.slow
     def test_quantiles_are_of_the_means_of_platforms(self):
         """A path of its own for each run hides the risk of a platform."""
         shared = self.SHARED.model_copy(update={"platform": Platform(runs=60)})

@@ -40,6 +40,7 @@ def test_normal_losses_have_the_closed_forms_and_95_percent_of_the_intervals_cov
         assert abs(covered / 300 - 0.95) < 5 * (0.95 * 0.05 / 300) ** 0.5
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(-1_000, 1_000), st.integers(-1_000, 1_000)), min_size=20, max_size=60))
 def test_es_is_subadditive_and_at_least_the_var(pairs: list[tuple[int, int]]) -> None:
     a, b = zip(*pairs, strict=True)

@@ -118,6 +118,7 @@ def test_payouts_equal_the_reference_model(population, terms, seed, data, profil
         assert expected_payouts(chunk, index) == received, scenario
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32), dearer=st.sampled_from([1, 10**3, 10**5, 2**32]), terms=TERMS, with_quotes=st.booleans()
 )
@@ -143,6 +144,7 @@ def test_every_kind_of_array_gives_the_amounts_of_python_integers(seed, dearer, 
         assert np.array_equal(*(wei_to_paise(amounts, rate) for amounts in net)), party
 
 
+@pytest.mark.slow
 def test_every_analysis_of_dear_runs_is_that_of_python_integers(monkeypatch):
     """What reads a settlement as arrays of NumPy may get `WideInts`."""
     rich = Population(name="rich", story="Dear seats.", price_inr=("300000", "5000000"), behaviours=EVERYBODY)

@@ -58,6 +58,7 @@ def frame():
 
 
 class TestTable:
+    @pytest.mark.slow
     def test_every_row_has_all_parameters(self, frame):
         assert len(frame) == 3 * 2 * 2 * len(metrics.metrics_of(has_gas=False))
         estimates = ["value", "low", "high", "change", "change_low", "change_high"]
@@ -69,6 +70,7 @@ class TestTable:
         assert json.loads(row.price_parameters)["path"] == "constant"
         assert Population.model_validate_json(row.population_parameters) == SMALL
 
+    @pytest.mark.slow
     def test_sums_are_exact_in_memory_and_in_parquet(self, tmp_path):
         frame = small_sweep(500, out=tmp_path)
         table = pq.read_table(tmp_path / "sweep.parquet")
@@ -167,6 +169,7 @@ class TestIntervals:
             near = pytest.approx(1.9608 * residual.std(ddof=1) / n**0.5, rel=max(tolerance, 1e-4))
             assert estimate.change_high - estimate.change == near
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("share", "runs", "clustering"),
         [(0.02, 50, 0), (0.02, 50, 0.5), (0.1, 50, 0), (0.3, 20, 0.5), (0.98, 50, 0), (0.5, 400, 0), (0.2, 10, 0)],
@@ -209,6 +212,7 @@ class TestIntervals:
         assert (share.low, share.high > 0.7) == (0, True)
         assert np.isnan([mean.low, mean.high]).all()
 
+    @pytest.mark.slow
     def test_the_best_policy_is_among_those_that_may_be_in_95_percent_of_samples(self):
         """Of eight that are equally good none is left out in more than 5% of 400 samples, and a better one stays alone.
 
@@ -398,6 +402,7 @@ class TestSavedResults:
         with pytest.raises(InputError, match=r"the code of no_such_module.Unreadable can't be read"):
             sweep(POLICIES, [unreadable()], Constant(), 10, 0, SMALL, out=tmp_path)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("content", ["", "{", '{"bookings": [1]}', "[]", "{}"])
     def test_a_damaged_file_is_computed_again(self, content, tmp_path):
         frame = small_sweep(20, out=tmp_path)

@@ -140,6 +140,7 @@ def live_network():
     server.server_close()
 
 
+@pytest.mark.slow
 def test_live_network_has_no_development_capabilities(live_network):
     url, behind = live_network
     key = "0x" + "11" * 32

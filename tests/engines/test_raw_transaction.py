@@ -49,6 +49,7 @@ def outcome(decoder: Any, raw: bytes) -> Any:
         return type(error), str(error)
 
 
+@pytest.mark.slow
 def test_usual_transactions_are_decoded_as_by_py_evm() -> None:
     rng = random.Random(secrets.randbits(40))
     for _ in range(100):

@@ -180,6 +180,7 @@ def test_call_may_have_a_contract_as_sender(pair):
     assert pair.each(lambda engine: engine.w3.eth.get_code(caller)) == b"\0"
 
 
+@pytest.mark.slow
 def test_transaction_leaves_nothing_warm_for_the_next(pair):
     """Warm addresses and slots, original values, transient storage: the second call costs what its own start costs."""
     code = bytes.fromhex("60015c60010160015d60015c600255" + "600154600101600155" + "6000600355")
@@ -190,6 +191,7 @@ def test_transaction_leaves_nothing_warm_for_the_next(pair):
     assert [int(word, 16) for word in storage] == [3, 1]
 
 
+@pytest.mark.slow
 def test_sender_with_exactly_the_required_balance(pair):
     """Fee and value to the wei: once it is mined, a wei less and nobody takes it."""
     code, price = bytes.fromhex("60015460010160015500"), 3 * 10**9
@@ -203,6 +205,7 @@ def test_sender_with_exactly_the_required_balance(pair):
     assert pair.send(to=address)["gasUsed"] == pair.send(to=address)["gasUsed"]
 
 
+@pytest.mark.slow
 def test_access_list_warms_nothing_for_the_next_transaction(pair):
     code = bytes.fromhex("60015460010160015500")
     address = pair.send(data=creation(code))["contractAddress"]
@@ -224,6 +227,7 @@ def test_forced_ether_and_past_balances_agree(pair):
     pair.send(to=pair.accounts[1].address, value=1)
 
 
+@pytest.mark.slow
 def test_revert_undoes_set_balance(pair):
     code = bytes.fromhex("47600155")
     address = pair.send(data=creation(code), value=5)["contractAddress"]

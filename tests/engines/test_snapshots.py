@@ -26,6 +26,7 @@ def act(engine, probe, seconds):
     send(engine, engine.accounts[2].address, value=seconds)
 
 
+@pytest.mark.slow
 def test_revert_twice_to_the_same_snapshot(engine, probe):
     act(engine, probe, 10)
     engine.set_next_timestamp(engine.now() + 5_000)
@@ -41,6 +42,7 @@ def test_revert_twice_to_the_same_snapshot(engine, probe):
     )
 
 
+@pytest.mark.slow
 def test_nested_snapshots_revert_inner_then_outer(engine, probe):
     outer, at_outer = engine.snapshot(), picture(engine, probe)
     act(engine, probe, 50)

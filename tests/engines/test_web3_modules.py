@@ -27,7 +27,8 @@ from web3._utils.module_testing.utils import RequestMocker
 from web3.contract import Contract
 from web3.types import BlockData, RPCEndpoint
 
-pytestmark = pytest.mark.sampled(3)  # below the deep profile each test runs on one of the engines, drawn by the commit
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(3)]
+"""Below the deep profile each test runs on one of the engines, drawn by the commit."""
 
 HELD_BACK = re.compile(
     r"test_eth_(replace_transaction|modify_transaction|get_transaction_receipt_unmined|wait_.*_unmined)"

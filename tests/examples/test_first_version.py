@@ -34,7 +34,7 @@ FAULTS = {
 }
 """Name of the fault and steps of the shortest scenario, by habit."""
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")]
 
 
 @pytest.fixture
@@ -74,7 +74,6 @@ def test_the_list_of_faults_is_the_one_that_the_library_has_names_for(first_vers
     assert [name for name, _ in FAULTS.values()] == list(BackendFault)
 
 
-@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("habit", FAULTS)
 def test_each_fault_alone_is_diagnosed(habit, first_version, monkeypatch, engine_name, tmp_path):
@@ -94,7 +93,6 @@ def test_each_fault_alone_is_diagnosed(habit, first_version, monkeypatch, engine
     assert run(file, engine_name, probing=False).ok
 
 
-@pytest.mark.slow
 def test_a_fault_is_not_named_after_an_irrelevant_disturbance(opened):
     """Inexact INR amounts need no repeated request or lost response."""
     environment = opened("floats")
@@ -105,7 +103,6 @@ def test_a_fault_is_not_named_after_an_irrelevant_disturbance(opened):
     }
 
 
-@pytest.mark.slow
 def test_a_replaced_transaction_is_reported(opened, monkeypatch):
     """The platform pays a higher fee for the same nonce, so the pending transaction is lost."""
     sign = LocalAccount.sign_transaction
@@ -154,7 +151,6 @@ def test_a_price_at_another_rate_is_not_called_inexact(opened, monkeypatch):
 # ------------------------------------------------------------------------------------- a backend that stores less
 
 
-@pytest.mark.slow
 def test_only_stored_values_are_compared(opened, monkeypatch):
     """The platform stores no wei of bookings. Its INR are compared with the wei on chain."""
     from platform_app import Platform
@@ -170,7 +166,6 @@ def test_only_stored_values_are_compared(opened, monkeypatch):
     assert finding.id == "INV-18"
 
 
-@pytest.mark.slow
 def test_a_missing_value_is_reported(opened, first_version, monkeypatch):
     """None is not `NOT_STORED`."""
     row = first_version.BookingRow
@@ -200,7 +195,6 @@ def test_the_readme_shows_the_files_that_are_there():
 
 
 @pytest.mark.in_turn
-@pytest.mark.slow
 def test_the_readme_shows_the_output_of_its_commands(tmp_path, engine_name):
     """Runs in a copy of the folder outside of the checkout. Engine and times may differ."""
     folder = shutil.copytree(EXAMPLE, tmp_path / "mine", ignore=shutil.ignore_patterns("reports", "__pycache__"))

@@ -364,6 +364,7 @@ class TestReportCheck:
             self.check(gate_json)
         assert self.check(gate_json, profile="pr")["verdict"] == "pass"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", [name for name in PARTS if name != REGRESSIONS])
     def test_each_part_that_was_not_tried_is_named(self, gate_json, name):
         self.with_part(gate_json, name, result="not tried")

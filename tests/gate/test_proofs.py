@@ -92,6 +92,7 @@ def test_every_edit_of_a_faulty_contract_fits():
         proofs.edited(source, [("no such text", "")])
 
 
+@pytest.mark.slow
 def test_a_program_whose_time_is_up_ends_with_all_that_it_has_started(monkeypatch, tmp_path):
     monkeypatch.setattr(proof_tools, "forge", lambda: tmp_path / "forge")
     command = ["sh", "-c", "trap '' TERM; sleep 60 & echo $! > child; wait"]

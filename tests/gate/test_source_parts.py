@@ -241,6 +241,7 @@ def test_each_listed_gap_is_a_line_of_the_contract():
     assert all(key in lines or key.partition(" [")[0] in lines for key in load_reasons(CONTRACTS / "EventStake.sol"))
 
 
+@pytest.mark.slow
 def test_the_page_lists_reasons_and_survivors(own):
     own.coverage, own.reviewed = Coverage("Purse.sol", {3: True, 5: False}, ()), {"line 5": "why", "line 6": "why"}
     own.parts = [GatePart("mutants", "", problems=["line 4: nothing tells this mutant: a < b"], figures={"mutants": 9})]

@@ -123,7 +123,7 @@ def write(directory: Path, source: str) -> Path:
 
 
 def _read(path: Path) -> list[Bug]:
-    return [_bug(name, fields) for name, fields in yaml.safe_load(path.read_text()).items()]
+    return [_bug(name, fields) for name, fields in yaml.load(path.read_text(), yaml.CSafeLoader).items()]
 
 
 def _bug(name: str, fields: Mapping) -> Bug:

@@ -212,6 +212,7 @@ def test_what_an_encoder_writes_is_decoded_word_by_word(data, shapes):
     assert found == judged(shapes, encoded)
 
 
+@pytest.mark.slow
 @given(data=st.data(), shapes=st.lists(SHAPES, min_size=1, max_size=4))
 def test_changed_data_are_decoded_alike_or_left_to_eth_abi(data, shapes):
     """Cut off, longer, or with another byte or word: what is decoded is what eth-abi decodes."""

@@ -77,6 +77,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_an_invalid_file_is_one_sentence_with_the_line_within_a_second(tmp_path: Path, name: str) -> None:
     content, message = BAD_FILES[name]

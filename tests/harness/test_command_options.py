@@ -74,6 +74,7 @@ def test_the_version_is_told(stakesim, wanted):
     assert re.fullmatch(r"stakesim \d+\.\d+\.\d+\n", finished.stdout)
 
 
+@pytest.mark.slow
 def test_python_runs_it_as_a_module():
     finished = subprocess.run(
         [sys.executable, "-m", "stakesim", "--version"], capture_output=True, text=True, check=True
@@ -221,6 +222,7 @@ def test_quiet_prints_only_what_is_wrong(stakesim, broken, command):
     assert "reached:" not in failed.stdout
 
 
+@pytest.mark.slow
 def test_verbose_prints_each_step_also_where_there_is_no_terminal(stakesim):
     finished = stakesim("run", "scenarios/backend", *ALONE, "-v")
     told = [line for line in finished.stderr.splitlines() if re.match(r"\d+ of 6, \d+ s: ", line)]
@@ -234,6 +236,7 @@ def test_piped_progress_is_a_line_now_and_then(stakesim, monkeypatch):
     assert not stakesim("run", "no-show", *ALONE, "-q").stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done(stakesim, monkeypatch, tmp_path):
     played = []
 
@@ -278,6 +281,7 @@ def test_what_is_missed_for_good_is_vacuous_and_no_finding(stakesim, monkeypatch
     assert set(runs) == {str(number) for number in range(number)}
 
 
+@pytest.mark.slow
 def test_a_finding_is_not_drawn_away(stakesim, monkeypatch, broken):
     vacuous(monkeypatch)
     finished = stakesim("run", broken, "calm", *ALONE, "--runs", "2")

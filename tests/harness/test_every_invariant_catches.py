@@ -25,6 +25,8 @@ from stakesim.scenario.scenario import load, loads
 from stakesim_adapter.backend import EventStakeBackend
 from stakesim_adapter.payments import InProcessGateway
 
+pytestmark = pytest.mark.slow
+
 ROOT = checkout()
 
 LEFT_OPEN = """
@@ -320,13 +322,11 @@ def broken(request, environment):
 
 
 @pytest.mark.in_turn
-@pytest.mark.slow
 def test_a_broken_contract_is_caught(broken, environment):
     findings = run_scenario(environment, _scenario(broken.scenario)).findings
     assert broken.id in {finding.id for finding in findings}, findings
 
 
-@pytest.mark.slow
 def test_the_sound_contract_passes_where_the_broken_ones_are_caught(environment):
     for name in INLINE:
         assert run_scenario(environment, _scenario(name)).findings == []

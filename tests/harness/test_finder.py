@@ -41,6 +41,8 @@ from stakesim.search.shrink import shrink
 from stakesim.search.stateful import search
 from stakesim.units import DAY, HOUR
 
+pytestmark = pytest.mark.slow
+
 PLANTED = CONTRACTS / "test" / "Planted.sol"
 SOUND = CONTRACTS / "test" / "sound"
 DEPLOYED = SOUND / "OfTheDeployedInterface.sol"
@@ -126,7 +128,6 @@ def test_people_can_cancel_in_time_however_long_before_the_start_it_must_be():
     assert any(step.action.do == "cancel_booking" and step.outcome.status == "ok" for step in steps)
 
 
-@pytest.mark.slow
 def test_a_share_of_forfeits_that_the_host_does_not_get_is_found_with_the_usual_terms_given():
     contract = plainly_patched(*NO_FORFEITS_TO_HOST)
     result = run("flaky", fastest_engine(), runs=10, driver="contract", contract=contract, terms=Terms(), probing=False)
@@ -136,7 +137,6 @@ def test_a_share_of_forfeits_that_the_host_does_not_get_is_found_with_the_usual_
 # ------------------------------------------------------------------------------------------------- the same failure
 
 
-@pytest.mark.slow
 def test_what_is_left_out_leaves_the_same_failure():
     """Played again with ordinary people, its own expectations fail instead; that is another story."""
     scenario = story(
@@ -214,7 +214,6 @@ def test_overpayment_does_not_become_underpayment():
 # ------------------------------------------------------------------------------------------------------------- names
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("contract", "names"),
     [
@@ -271,7 +270,6 @@ def test_a_function_that_shuts_exits_changes_no_terms():
             assert name == (ContractWeakness.OWNER_SHUTS_EXITS, "pause")
 
 
-@pytest.mark.slow
 def test_every_cause_is_listed():
     """Two functions change terms: neither hides the other, and each is named."""
     result = run("no-show", fastest_engine(), driver="contract", contract=plainly_compiled(STAND_IN))
@@ -279,7 +277,6 @@ def test_every_cause_is_listed():
     assert found == {"setStakePercentage", "setPlatformFeePercentage"}
 
 
-@pytest.mark.slow
 def test_a_search_goes_on_after_a_failure():
     with opened(plainly_patched(*LATE_BOOKING, TOO_EARLY)) as environment:
         failures = search(environment, 60, 25, seed=2)
@@ -290,7 +287,6 @@ def test_a_search_goes_on_after_a_failure():
 # ------------------------------------------------------------------------------------------------------ largest run
 
 
-@pytest.mark.slow
 def test_the_largest_run_is_full_of_hostile_people_and_is_settled_in_every_way():
     with opened(load_contract(f"{PLANTED}:FullRunNeedsTooMuch")) as environment:
         assert environment.contract.traits.max_seats == 350
@@ -304,7 +300,6 @@ def test_the_largest_run_is_full_of_hostile_people_and_is_settled_in_every_way()
     assert len(narrate(failures[0].findings).splitlines()) < 20
 
 
-@pytest.mark.slow
 def test_a_run_at_the_limit_of_a_sound_contract_expires_too():
     with opened(compile_contracts()["EventStake"]) as environment:
         [last] = largest_run_probes(environment)
@@ -322,7 +317,6 @@ def test_a_run_that_fails_at_any_size_is_not_too_large():
 # --------------------------------------------------------------------------------------- contracts of another make
 
 
-@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("contract", "traits"),

@@ -20,6 +20,8 @@ from stakesim.search.backend_diagnosis import diagnose_backend
 from stakesim_adapter.backend import EventStakeBackend
 from stakesim_adapter.services import ServicesSession
 
+pytestmark = pytest.mark.slow
+
 FILES = scenario_files.for_backends()
 LEGACY = checkout() / "contracts" / "test" / "MinimalEventStake.sol"
 
@@ -28,7 +30,6 @@ def test_there_are_scenarios_for_backends():
     assert len(FILES) >= 6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("driver", ["services", "api"])
 def test_the_backend_passes_all(driver, engine_name):
     result = run(FILES, engine_name, driver=driver)
@@ -36,7 +37,6 @@ def test_the_backend_passes_all(driver, engine_name):
     assert result.reached["reverted"] == 1  # the last seat was lost in flight
 
 
-@pytest.mark.slow
 def test_the_backend_passes_all_with_the_deployed_contract(engine_name):
     assert run(FILES, engine_name, contract=load_contract(LEGACY), probing=False).ok
 
@@ -50,7 +50,6 @@ class IgnoresKeys(BookingService):
             return super().book(event_run_id, user_id, seats, quote_id=another)
 
 
-@pytest.mark.slow
 def test_a_service_that_ignores_keys_is_diagnosed(engine_name):
     [file] = [file for file in FILES if file.stem == "asked-twice"]
     with closing(open_environment(engine_name, backend=EventStakeBackend(bookings=IgnoresKeys))) as environment:

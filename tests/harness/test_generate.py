@@ -21,6 +21,8 @@ from stakesim.scenario.scenario import Scenario, dump, loads
 from stakesim.schema.errors import InputError
 from stakesim.search.walks import walk
 
+pytestmark = pytest.mark.slow
+
 FILES = sorted((Path(__file__).parents[2] / "scenarios/profiles").glob("*.yaml"))
 PROFILES = [file.stem for file in FILES]
 RUNS = 100
@@ -43,7 +45,6 @@ def test_the_profiles() -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 class TestCampaign:
-    @pytest.mark.slow
     def test_reaches_what_a_campaign_must(self, name: str) -> None:
         reached: Counter[str] = Counter()
         for scenario, steps in campaign(name):
@@ -59,12 +60,10 @@ class TestCampaign:
         too_rare = {name: reached[name] for name in MUST_REACH if reached[name] < 3}
         assert too_rare == {}
 
-    @pytest.mark.slow
     def test_closes_every_run(self, name: str) -> None:
         for scenario, steps in campaign(name):
             assert [run for run in steps[-1].state.runs.values() if run.open] == [], scenario.name
 
-    @pytest.mark.slow
     def test_is_about_as_long_as_a_lifecycle(self, name: str) -> None:
         sent = sum(step.outcome.signer is not None for _, steps in campaign(name) for step in steps)
         assert 9 <= sent / RUNS <= 17
@@ -75,7 +74,6 @@ class TestCampaign:
                 if getattr(step.action, "direct", False) and step.outcome.status == "ok":
                     assert step.outcome.signer == DEPUTY, scenario.name
 
-    @pytest.mark.slow
     def test_is_written_and_read_like_a_scripted_one(self, name: str, request: pytest.FixtureRequest) -> None:
         count = 5 if request.config.getoption("--profile") == "quick" else 25
         for scenario, _ in campaign(name)[:count]:

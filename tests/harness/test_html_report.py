@@ -80,6 +80,7 @@ def test_a_long_story_leaves_out_what_is_alike(crowd: Path) -> None:
     assert {payee for _, payee, _ in paid[-2:]} == {"host", "guest0"}
 
 
+@pytest.mark.slow
 def test_the_page_tells_it_first_and_folds_the_technical_part(failed: CampaignResult) -> None:
     html = page(failed, "stakesim run crowd")
     told = ("FINDINGS", "A host gets less", "<svg", "<details><summary>Technical", "INV-")

@@ -28,6 +28,8 @@ from stakesim.workers import time_limit as module
 from stakesim.workers.pool import worker_pool
 from stakesim.workers.time_limit import NeverEnds, expirations, time_limit
 
+pytestmark = pytest.mark.slow
+
 SHORT_S = 0.2
 STORY = """
 name: story
@@ -55,7 +57,6 @@ def waits_for_a_thread():
         threads.submit(threading.Event().wait, SHORT_S).result()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("operation", [loops, sleeps, waits_for_a_thread])
 def test_an_operation_is_stopped_where_it_is(operation):
     before = expirations()
@@ -65,7 +66,6 @@ def test_an_operation_is_stopped_where_it_is(operation):
     assert expirations() == before + 1
 
 
-@pytest.mark.slow
 def test_an_operation_that_waits_again_as_it_cleans_up_is_stopped_again(monkeypatch):
     monkeypatch.setattr(module, "AGAIN_S", SHORT_S)
 
@@ -165,7 +165,6 @@ def backends(monkeypatch):
     return opened
 
 
-@pytest.mark.slow
 def test_an_action_that_never_ends_is_a_finding_and_the_next_scenario_has_another_environment(
     backends, engine_name, caplog
 ):
@@ -182,7 +181,6 @@ def test_an_action_that_never_ends_is_a_finding_and_the_next_scenario_has_anothe
     assert "the backend can't be closed: NeverEnds" in caplog.text
 
 
-@pytest.mark.slow
 def test_nothing_else_is_run_in_an_environment_that_hangs(engine_name, monkeypatch):
     monkeypatch.setattr(scenario_run, "ACTION_LIMIT_S", SHORT_S)
     monkeypatch.setattr(backend_lifecycle, "BACKEND_LIMIT_S", SHORT_S)
@@ -196,14 +194,12 @@ def test_nothing_else_is_run_in_an_environment_that_hangs(engine_name, monkeypat
     environment.close()
 
 
-@pytest.mark.slow
 def test_a_backend_whose_start_never_ends_is_an_error(backends, engine_name, monkeypatch):
     monkeypatch.setattr(Backend, "start", lambda *_: sleeps())
     with pytest.raises(execution.BackendError, match=r"can't start a scenario: it had not ended after .* \(sleeps\)"):
         campaign.run(loads(STORY), engine_name)
 
 
-@pytest.mark.slow
 def test_a_node_that_does_not_mine_is_an_error(monkeypatch):
     engine = open_engine("anvil")
     try:
@@ -216,7 +212,6 @@ def test_a_node_that_does_not_mine_is_an_error(monkeypatch):
         engine.close()
 
 
-@pytest.mark.slow
 def test_the_command_ends_though_the_backend_hangs_in_threads(tmp_path):
     """One that waits for another thread, as a driver waits for a server; Python would wait for that thread, too."""
     script = tmp_path / "script.py"
@@ -277,14 +272,12 @@ def hangs_with_a_thread(file: Path) -> str:
     return "it ended"
 
 
-@pytest.mark.slow
 def test_a_worker_process_ends_though_a_thread_in_it_hangs(tmp_path):
     with worker_pool(1) as submit:
         assert "(sleeps)" in submit(hangs_with_a_thread, tmp_path / "ended").result()
     assert not (tmp_path / "ended").exists()
 
 
-@pytest.mark.slow
 def test_an_operation_that_can_not_be_stopped_ends_the_process_with_its_verdict():
     code = f"""
 import time
@@ -342,7 +335,6 @@ class Campaign:
         return Runner(self.opened)
 
 
-@pytest.mark.slow
 def test_an_episode_that_never_ends_is_a_violation_and_the_next_one_has_another_testbed(monkeypatch):
     monkeypatch.setattr(limited_runner, "EPISODE_LIMIT_S", SHORT_S)
     monkeypatch.setattr(limited_runner, "CLOSE_LIMIT_S", SHORT_S)

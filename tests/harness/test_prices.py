@@ -4,6 +4,7 @@ import subprocess
 import sys
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stakesim.prices.formula_paths import PAISA
@@ -62,6 +63,7 @@ def test_a_rate_never_falls_below_a_paisa() -> None:
     assert rate_path(Gbm(inr_per_eth="0.01", annual_volatility=0, annual_drift=-20, step="365d"))(365 * DAY) == PAISA
 
 
+@pytest.mark.slow
 def test_numpy_is_imported_only_for_random_numbers() -> None:
     code = "import sys, stakesim.scenario.scenario, stakesim.generate.random_scenario; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -34,6 +34,7 @@ def huge_ledger() -> list[ledger.LedgerRow]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ledger.FORMATS)
 def test_a_ledger_is_written_exactly_in_each_format_and_read_again(
     tmp_path: Path, file_format: str, no_show: CampaignResult

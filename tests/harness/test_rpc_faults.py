@@ -80,6 +80,7 @@ def connection(anvil: AnvilEngine) -> Connection:
     return connection
 
 
+@pytest.mark.slow
 def test_a_connection_without_faults_changes_nothing(connection: Connection) -> None:
     tx_hash = connection.send()
     assert list(connection.faulty.received) == [tx_hash.to_0x_hex()]

@@ -99,6 +99,7 @@ def test_one_seed_gives_one_ledger_whatever_the_processes_and_the_database(monke
         drop_database(server, f"shared_{os.getpid()}")
 
 
+@pytest.mark.slow
 def test_for_a_time_scenarios_are_drawn_from_each_profile_in_turn(profile, monkeypatch):
     """Those that a number of runs would draw, until the time is up; only what failed is kept whole.
 
@@ -262,6 +263,7 @@ def test_an_unknown_name_is_refused_in_a_sentence():
         run("clam")
 
 
+@pytest.mark.slow
 def test_a_scenario_is_found_by_its_name(engine_name):
     assert run("no-show", engine_name).results[0].scenario == load(WORKED_EXAMPLES[1])
 

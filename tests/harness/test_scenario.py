@@ -47,6 +47,7 @@ def scenario_in(file: Path) -> Scenario:
     return load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", SCENARIO_FILES, ids=lambda file: file.stem)
 class TestScenarioFile:
     def test_agrees_with_the_rules(self, file: Path) -> None:

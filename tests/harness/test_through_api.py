@@ -24,6 +24,8 @@ from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import load, loads
 from stakesim_adapter.api import JWT_SECRET
 
+pytestmark = pytest.mark.slow
+
 SCENARIOS = shipped("scenarios")
 PROFILES = SCENARIOS / "profiles"
 
@@ -88,7 +90,6 @@ def requests_of(environment):
     return requests
 
 
-@pytest.mark.slow
 def test_scenarios_have_the_same_ledger_through_the_api_as_through_the_services(
     environment, api_environment, profile, sampled
 ):
@@ -106,7 +107,6 @@ def test_scenarios_have_the_same_ledger_through_the_api_as_through_the_services(
 
 
 @pytest.mark.in_turn
-@pytest.mark.slow
 def test_campaigns_go_over_http_in_several_processes(profile):
     """In one where time is short: it takes seconds to start them."""
     runs, jobs = (2, 1) if profile == "quick" else (5, 2)
@@ -115,7 +115,6 @@ def test_campaigns_go_over_http_in_several_processes(profile):
     assert {row.run for row in result.rows} == set(range(runs))
 
 
-@pytest.mark.slow
 def test_every_write_is_a_request_made_twice(api_environment):
     run_scenario(api_environment, load(SCENARIOS / "no-show.yaml"))
     requests = requests_of(api_environment)
@@ -125,13 +124,11 @@ def test_every_write_is_a_request_made_twice(api_environment):
     assert len({key for _, _, key in requests}) == len(requests) / 2
 
 
-@pytest.mark.slow
 def test_the_contract_also_rejects_what_the_api_finds_malformed(api_environment):
     assert narratives(run_scenario(api_environment, loads(STRANGE_SEATS))) == []
 
 
 @pytest.mark.in_turn
-@pytest.mark.slow
 def test_scenarios_over_a_real_server_on_a_real_node(profile):
     more = ("everybody-comes", "wrong-attendance-list") if profile != "quick" else ()
     with closing(open_environment("anvil", driver="api")) as environment:
@@ -151,7 +148,6 @@ def finding_ids(environment, name="everybody-comes"):
     return {finding.id for finding in run_scenario(environment, load(SCENARIOS / f"{name}.yaml")).findings}
 
 
-@pytest.mark.slow
 def test_an_api_that_ignores_idempotency_keys_is_caught(api_environment, monkeypatch):
     """A repeated request has no quote that it can use, so it is refused instead of creating a second run."""
     real = dependencies._idempotent_request
@@ -163,7 +159,6 @@ def test_an_api_that_ignores_idempotency_keys_is_caught(api_environment, monkeyp
     assert {"INV-16", "INV-21"} <= finding_ids(api_environment)
 
 
-@pytest.mark.slow
 def test_an_api_that_books_twice_is_caught(api_environment, monkeypatch):
     real = IdempotentRequest.respond_with_operation
 
@@ -201,7 +196,6 @@ def test_an_api_that_refuses_what_the_services_accept_is_caught(api_environment,
     assert "INV-16" in finding_ids(api_environment)
 
 
-@pytest.mark.slow
 def test_an_api_that_reports_other_error_arguments_is_caught(api_environment, monkeypatch):
     monkeypatch.setattr(problems, "json_arguments", lambda args: ["1" for _ in args])
     assert "INV-16" in finding_ids(api_environment, "last-seat-contested")
@@ -210,7 +204,6 @@ def test_an_api_that_reports_other_error_arguments_is_caught(api_environment, mo
 # ------------------------------------------------------------------------------------------------ when it is not there
 
 
-@pytest.mark.slow
 def test_without_the_packages_of_the_api_a_sentence_says_what_to_install():
     """In a process of its own, as here they are imported."""
     code = "import sys; sys.modules['fastapi'] = None; from stakesim.commands.cli import main; main()"

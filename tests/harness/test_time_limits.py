@@ -33,6 +33,7 @@ def test_a_fault_campaign_runs_an_episode(jobs: int) -> None:
     assert len(fault_campaign.run(names, seed=1, seconds=OVER, jobs=jobs).episodes) == 1
 
 
+@pytest.mark.slow
 def test_a_search_of_a_contract_plays_a_sequence() -> None:
     contract_search = LaneSearch(compile_contracts()["EventStake"], seed=1)
     contract_search.run(seconds=OVER, watch=lambda: True)

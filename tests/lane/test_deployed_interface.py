@@ -20,6 +20,8 @@ from stakesim.scenario.actions import Terms
 from stakesim.search.contract_search import confirm, open_search
 from stakesim.units import DAY
 
+pytestmark = pytest.mark.slow
+
 SOUND = CONTRACTS / "test" / "sound" / "OfTheDeployedInterface.sol"
 QUICK = (  # each stands for a kind; all are found within some hundred sequences
     "fee-rounds-up",
@@ -44,7 +46,6 @@ def searched(contract: Artifact, seed: int, sequences: int) -> LaneSearch:
     return search
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("contract", [str(STAND_IN), f"{SOUND}:OtherPercentages"])
 def test_nothing_is_found_in_a_sound_contract(contract: str, campaign_seed: int) -> None:
     search = searched(load_contract(contract), campaign_seed, 150)
@@ -52,13 +53,11 @@ def test_nothing_is_found_in_a_sound_contract(contract: str, campaign_seed: int)
     assert confirm(search) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
     assert searched(with_source(planted_in_deployed(name)), campaign_seed, 6_000).findings, name
 
 
-@pytest.mark.slow
 def test_a_contract_that_calls_back_takes_the_little_gas_of_a_transfer() -> None:
     """The stake is paid by a call, in which the contract completes the run again; the host's share by `transfer`."""
     again = Nested("completeEvent", (1, (2,)))

@@ -27,6 +27,8 @@ from stakesim.scenario.actions import Actor, CallFunction, ReceiverMode, ScriptR
 from stakesim.scenario.scenario import Scenario, dump, loads
 from stakesim.schema.fields import MOST_SEATS
 
+pytestmark = pytest.mark.slow
+
 PRICE = 10**16
 DAY = 86_400
 CREATE = Move("createEventRun", "host", ("a", PRICE, 4, 10 * DAY))
@@ -127,7 +129,6 @@ def test_a_payout_that_is_entered_again_takes_the_gas_that_it_takes_on_a_chain()
     assert executed.gas == next(row.gas for row in reversed(rows) if row.gas)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fee-rounded-up", "withdraw-clears-after-call", "unknown-calls-take-ether"])
 def test_a_story_fails_as_a_scenario_and_passes_on_the_sound_contract(name: str, campaign_seed: int) -> None:
     contract = planted_contract(name)

@@ -16,6 +16,8 @@ from stakesim.lane.search import LaneSearch
 from stakesim.lane.worlds import worlds
 from stakesim.search.contract_search import save_corpus
 
+pytestmark = pytest.mark.slow
+
 QUICK = (  # each stands for a kind; all are found within some hundred sequences
     "withdraw-clears-after-call",
     "platform-by-origin",
@@ -26,12 +28,10 @@ QUICK = (  # each stands for a kind; all are found within some hundred sequences
 )
 
 
-@pytest.mark.slow
 def test_nothing_is_found_in_the_contract(campaign_seed: int) -> None:
     assert findings(sound_contract(), campaign_seed, sequences=250) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
     found = findings(planted_contract(name), campaign_seed, sequences=6_000)
@@ -39,14 +39,12 @@ def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
     assert len(found[0].moves) <= 15
 
 
-@pytest.mark.slow
 def test_one_finding_does_not_hide_the_next(campaign_seed: int) -> None:
     name = next(iter(together()))
     found = findings(planted_contract(name), campaign_seed, sequences=1_000, most=5)
     assert len({finding.difference.cause for finding in found}) >= 5
 
 
-@pytest.mark.slow
 def test_what_is_wrong_from_the_start_is_told_once_and_hides_nothing(campaign_seed: int) -> None:
     """A view that says something wrong before any call, and a thief who needs calls that bring money."""
     sound = "return _stakeOf(pricePerSeat * seats);"
@@ -63,7 +61,6 @@ def test_what_is_wrong_from_the_start_is_told_once_and_hides_nothing(campaign_se
     assert not any("already show a finding" in reason for reason in search.skipped.values())
 
 
-@pytest.mark.slow
 def test_a_view_that_is_wrong_for_long_does_not_hide_who_gets_too_much(campaign_seed: int) -> None:
     """The run's seats are wrong from the first booking on; who hosts a booked run gets a wei too much, silently."""
     host = "_push(run.host, hostPayout + stake);"
@@ -77,7 +74,6 @@ def test_a_view_that_is_wrong_for_long_does_not_hide_who_gets_too_much(campaign_
     assert {("view", "getEventRun"), ("wei", "wallets")} <= {cause[:2] for cause in search.findings}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sound", "wrong", "view"),
     [
@@ -97,7 +93,6 @@ def test_a_wrong_view_keeps_no_world_from_being_tried(sound: str, wrong: str, vi
     assert search.skipped == {}
 
 
-@pytest.mark.slow
 def test_a_mutant_that_is_wrong_from_the_start_is_killed() -> None:
     sound = LaneSearch(sound_contract(), 1)
     sound.run(sequences=5, watch=lambda: True)

@@ -12,6 +12,8 @@ from stakesim.lane.shrink import first_difference, shrink, simpler_moves
 from stakesim.lane.worlds import worlds
 from stakesim.units import DAY
 
+pytestmark = pytest.mark.slow
+
 
 def test_no_move_can_be_made_simpler_for_ever(campaign_seed: int) -> None:
     rng, player = Random(campaign_seed), Player(sound_contract(), World("plain"))
@@ -24,7 +26,6 @@ def test_no_move_can_be_made_simpler_for_ever(campaign_seed: int) -> None:
             assert steps < 300, move
 
 
-@pytest.mark.slow
 def test_a_sequence_is_made_short_and_shows_the_same() -> None:
     contract = planted_contract("create-for-by-anyone")
     players = []
@@ -43,7 +44,6 @@ def test_a_sequence_is_made_short_and_shows_the_same() -> None:
     assert sum(player.played for player in players) < 200
 
 
-@pytest.mark.slow
 def test_a_wrong_error_is_told_by_the_call_that_must_succeed() -> None:
     contract = plainly_patched("start > type(uint40).max", "start > 2 ** 39")
     moves = (Move("createEventRun", "host", ("a", 10**16, 4, 2**39 + 1), value_off=1),)
@@ -72,7 +72,6 @@ def test_a_call_that_only_lets_time_pass_is_left_out() -> None:
     assert short == (moves[0], moves[-1]._replace(when=When("deadline", 1, 0)))
 
 
-@pytest.mark.slow
 def test_a_full_run_of_the_most_seats_becomes_a_small_one_that_is_full() -> None:
     deadline = "if (block.timestamp >= deadline && _isPlatform()) deadline += COMPLETION_GRACE;"
     contract = plainly_patched(deadline, f"{deadline} if (run.seatsBooked == run.maxSeats) deadline = 0;")
@@ -84,7 +83,6 @@ def test_a_full_run_of_the_most_seats_becomes_a_small_one_that_is_full() -> None
     assert len(short) <= 3, short
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("booking", [1, 97, 200])
 def test_the_bookings_that_are_named_later_are_those_that_stay(booking: int) -> None:
     """The run has to be full, and is sold out again twice; see the bug's description."""

@@ -27,7 +27,6 @@ from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario
 from stakesim.search.diagnosis import shortest_findings
-from stakesim.search.probes import function_probes
 
 MUST_REACH = {
     "no-shows": "no no-show",
@@ -110,6 +109,8 @@ def run(
     scenarios, drawn = selection.scenarios, selection.drawn
     probing = probing and contract is not None
     if contract and probing:
+        from stakesim.search.probes import function_probes
+
         scenarios += function_probes(own_transactions(contract.abi))
     in_time = _InTime(scenarios, limit)
     results, interrupted = run_all(

@@ -22,10 +22,6 @@ from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario
-from stakesim.search.backend_diagnosis import diagnose_backend
-from stakesim.search.contract_diagnosis import diagnose_contract
-from stakesim.search.probes import largest_run_probes
-from stakesim.search.shrink import shrink
 from stakesim.workers.pool import worker_pool
 
 BATCH = 4
@@ -201,6 +197,10 @@ def _diagnose(environment: Environment, result: ScenarioResult) -> ScenarioResul
 
     Any other failure is shrunk if its scenario was drawn at random.
     """
+    from stakesim.search.backend_diagnosis import diagnose_backend
+    from stakesim.search.contract_diagnosis import diagnose_contract
+    from stakesim.search.shrink import shrink
+
     scenario = result.scenario
     if environment.network is not None:
         result = diagnose_backend(environment, result, environment.known_weaknesses)
@@ -221,6 +221,9 @@ def _backend_crash(environment: Environment, scenario: Scenario, error: BackendE
 
 def _probe_largest_run(environments: Environments, setup: Setup) -> list[Numbered]:
     """Runs the probes on the contract alone, and on the fastest engine: they have thousands of steps."""
+    from stakesim.search.contract_diagnosis import diagnose_contract
+    from stakesim.search.probes import largest_run_probes
+
     known = environments.current().known_weaknesses
     with closing(open_environment(None, setup.contract, CONTRACT, terms=setup.terms)) as alone:
         results = [

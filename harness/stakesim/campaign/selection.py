@@ -9,13 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from stakesim.generate.profiles import load_profile
-from stakesim.generate.random_scenario import generate
 from stakesim.runner import scenario_files
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, load
 from stakesim.schema.errors import ErrorCollector, InputError
-from stakesim.search.walks import walk
 
 Item: TypeAlias = str | Path | Scenario
 """A scenario, or the file or name of one, or the name of a profile or a population."""
@@ -99,6 +96,10 @@ def select(items: Sequence[Item], *, runs: int, seed: int, steps: int | None, te
 
 def _generator(name: str, steps: int | None, terms: Terms | None) -> Draw:
     """What draws scenarios of the profile or population of that name, or in that file."""
+    from stakesim.generate.profiles import load_profile
+    from stakesim.generate.random_scenario import generate
+    from stakesim.search.walks import walk
+
     if population := scenario_files.find_drawn(name, "populations"):
         return _population_generator(population, steps, terms)
     file = scenario_files.find_drawn(name, "profiles")

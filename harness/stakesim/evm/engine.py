@@ -10,10 +10,11 @@ Prague's, or those of the hard fork in its name, as `anvil:osaka`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from eth_account.signers.local import LocalAccount
-from web3 import Web3
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from web3 import Web3
 
 
 class Snapshot(Protocol):

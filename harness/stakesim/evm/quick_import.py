@@ -1,7 +1,8 @@
-"""Imports web3 without two packages that take half a second to import, and that a run of scenarios hardly ever uses.
+"""Imports web3 and py-evm without packages that take half a second to import, and that scenarios hardly ever use.
 
 web3 imports aiohttp for its asynchronous providers, and eth-account imports py_ecc by `eth_keyfile.keyfile`, for the
-keys of validators. Here both are imported when one of their functions or classes is first called.
+keys of validators. py-evm imports py_ecc for the precompiled contracts of EIP-2537. All are imported when one of their
+functions or classes is first called.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
-
-_SELDOM_USED = ("aiohttp", "eth_keyfile.keyfile")
 
 
 class _StandIn(ModuleType):
@@ -28,11 +27,20 @@ class _StandIn(ModuleType):
 
 
 def import_web3() -> None:
-    """Imports web3 quickly. Whatever imports one of the two packages later gets the real one."""
-    stand_ins = {name: _StandIn(name) for name in _SELDOM_USED if name not in sys.modules}
+    """Imports web3 quickly. Whatever imports one of the packages later gets the real one."""
+    _import("web3", without=("aiohttp", "eth_keyfile.keyfile"))
+
+
+def import_precompiles() -> None:
+    """Imports py-evm's precompiled contracts quickly, as `import_web3` imports web3."""
+    _import("eth.precompiles", without=("eth.precompiles.bls12_381",))
+
+
+def _import(name: str, without: tuple[str, ...]) -> None:
+    stand_ins = {seldom: _StandIn(seldom) for seldom in without if seldom not in sys.modules}
     sys.modules.update(stand_ins)
     try:
-        import_module("web3")
+        import_module(name)
     finally:
-        for name in stand_ins:
-            del sys.modules[name]
+        for seldom in stand_ins:
+            del sys.modules[seldom]

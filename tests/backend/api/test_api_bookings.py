@@ -58,6 +58,7 @@ def test_the_platform_books_for_an_attendee(api: ApiEnvironment) -> None:
     problem_of(api.platform.post("/bookings/create", body | {"user_id": str(uuid4())}), 404, "not_found")
 
 
+@pytest.mark.slow
 def test_more_seats_than_are_free_are_refused_with_the_numbers(api: ApiEnvironment) -> None:
     run = api.open_run(seats=2)
     problem = problem_of(
@@ -67,6 +68,7 @@ def test_more_seats_than_are_free_are_refused_with_the_numbers(api: ApiEnvironme
     assert all(isinstance(argument, str) for argument in problem["arguments"])
 
 
+@pytest.mark.slow
 def test_attended_bookings_must_be_of_this_run(api: ApiEnvironment) -> None:
     run, other = api.open_run(), api.open_run()
     booking = api.book(other)
@@ -87,6 +89,7 @@ def test_seats_are_a_positive_integer(api: ApiEnvironment, seats: object) -> Non
         problem_of(api.attendee.post(path, {"event_run_id": str(uuid4()), "seats": seats}), 422, "invalid_request")
 
 
+@pytest.mark.slow
 def test_unknown_ids_are_404(api: ApiEnvironment) -> None:
     nothing = uuid4()
     body = {"event_run_id": str(nothing)}

@@ -135,6 +135,7 @@ def test_users_with_a_wallet_have_to_sign(api: ApiEnvironment, backend: BackendE
     assert response == {"items": [], "next": None}
 
 
+@pytest.mark.slow
 def test_a_run_whose_host_signed_is_read_and_completed_but_not_cancelled(
     api: ApiEnvironment, backend: BackendEnvironment
 ) -> None:

@@ -46,6 +46,7 @@ def test_the_platform_creates_a_run_for_a_host(api: ApiEnvironment) -> None:
     problem_of(api.platform.post("/event-runs", body), 404, "not_found")
 
 
+@pytest.mark.slow
 def test_a_run_is_completed_with_the_attended_bookings(api: ApiEnvironment) -> None:
     run = api.open_run()
     attended = api.book(run, 1)
@@ -56,6 +57,7 @@ def test_a_run_is_completed_with_the_attended_bookings(api: ApiEnvironment) -> N
     assert response["settlement"]["host_payout_wei"] == "190000000000000000"
 
 
+@pytest.mark.slow
 def test_a_run_is_cancelled_and_everybody_refunded(api: ApiEnvironment) -> None:
     run = api.open_run()
     booking = api.book(run, 2)
@@ -66,6 +68,7 @@ def test_a_run_is_cancelled_and_everybody_refunded(api: ApiEnvironment) -> None:
     assert [b["status"] for b in _bookings(api, run) if b["id"] == booking["id"]] == ["cancelled"]
 
 
+@pytest.mark.slow
 def test_anybody_may_expire_a_run_that_nobody_completed(api: ApiEnvironment) -> None:
     run = api.open_run()
     api.book(run, 1)
@@ -78,6 +81,7 @@ def test_anybody_may_expire_a_run_that_nobody_completed(api: ApiEnvironment) -> 
     assert response["settlement"]["compensation_wei"] == "80000000000000000"
 
 
+@pytest.mark.slow
 def test_deleting_a_run_cancels_it_on_chain(api: ApiEnvironment) -> None:
     run = api.open_run()
     api.book(run, 1)
@@ -102,6 +106,7 @@ def test_deleting_a_run_that_never_got_on_chain_marks_it_cancelled(api: ApiEnvir
     assert api.backend.engine.w3.eth.get_transaction_count(api.backend.sender.address) == sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -183,6 +188,7 @@ def _bookings(api: ApiEnvironment, run: dict) -> list[dict]:
     return body_of(api.host.get(f"/event-runs/{run['id']}/bookings"), 200)["items"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["\ud800", "\0", "\udc00\ud800", "a\ud800b"])
 @pytest.mark.parametrize("field", ["experience_id", "starts_at", "max_seats", "price_inr", "host_wallet", "unknown"])
 def test_39_texts_that_are_no_unicode_are_refused(api: ApiEnvironment, field: str, text: str) -> None:

@@ -52,6 +52,7 @@ def test_the_security_headers_forbid_what_an_api_never_needs() -> None:
     }
 
 
+@pytest.mark.slow
 def test_every_response_has_the_security_headers(api: ApiEnvironment) -> None:
     run = api.open_run()
     broken = replace(api.host, client=TestClient(create_app(replace(api.services, database=None), SECRET, 1),  # type: ignore[arg-type]
@@ -225,6 +226,7 @@ def access_lines(lines: io.StringIO) -> list[dict[str, Any]]:
     return [line for line in logged if line["logger"] == "app.api.middleware"]
 
 
+@pytest.mark.slow
 def test_a_request_has_an_id(api: ApiEnvironment, lines: io.StringIO) -> None:
     """The client's, if it is short and plain; it is in the response and in all lines of the request."""
     response = api.host.post("/event-runs", api.run_body(), X_Request_Id="my-request.1")

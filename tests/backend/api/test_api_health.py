@@ -47,6 +47,7 @@ def test_alive_and_ready(api: ApiEnvironment) -> None:
     assert checks == dict.fromkeys(CHECKS, "ok")
 
 
+@pytest.mark.slow
 def test_not_ready_says_what_is_missing_and_what_to_do(api: ApiEnvironment) -> None:
     backend = api.backend
     other_chain = create_app(api.services, SECRET, 1)
@@ -100,6 +101,7 @@ def test_metrics_show_operations_gas_and_the_wallet(backend: BackendEnvironment)
     assert numbers["stakesim_gas_spent_wei_total"] == receipt.gas_used * receipt.gas_price
 
 
+@pytest.mark.slow
 def test_an_empty_wallet_is_seen_in_the_metrics(backend: BackendEnvironment) -> None:
     api = open_api(backend)
     backend.engine.set_balance(backend.sender.address, 0)

@@ -21,6 +21,7 @@ from httpx import Response
 from sqlalchemy import func, update
 
 
+@pytest.mark.slow
 def test_a_repeated_request_gets_the_first_response(api: ApiEnvironment) -> None:
     body = api.run_body()
     first = api.host.post("/event-runs", body, Idempotency_Key="open")
@@ -64,6 +65,7 @@ def test_a_repeated_request_gets_the_first_refusal(api: ApiEnvironment) -> None:
     body_of(api.no_show.post("/bookings/create", _booking(run), Idempotency_Key="later"), 201)
 
 
+@pytest.mark.slow
 def test_the_same_key_with_another_request_is_refused(api: ApiEnvironment) -> None:
     run = api.open_run()
     booking = body_of(api.attendee.post("/bookings/create", _booking(run), Idempotency_Key="k"), 201)
@@ -88,6 +90,7 @@ def test_a_request_that_stored_no_operation_may_be_repeated(api: ApiEnvironment)
     body_of(api.host.post("/event-runs", body, Idempotency_Key="k"), 201)
 
 
+@pytest.mark.slow
 def test_callers_do_not_share_keys(api: ApiEnvironment) -> None:
     run = api.open_run()
     for user in (api.attendee, api.no_show):
@@ -165,6 +168,7 @@ def test_a_refused_request_does_not_use_its_key_up(api: ApiEnvironment) -> None:
         assert (again.status_code, again.text) == (corrected.status_code, corrected.text)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_on_chain_does_not_use_the_key_up(api: ApiEnvironment) -> None:
     run, other = api.open_run(), api.open_run()
     with api.backend.database.transaction() as connection:
@@ -223,6 +227,7 @@ def _age(api: ApiEnvironment, age: timedelta) -> None:
         connection.execute(update(answers).values(created_at=func.clock_timestamp() - age))
 
 
+@pytest.mark.slow
 def test_a_key_without_an_operation_is_free_again_after_its_time(api: ApiEnvironment) -> None:
     """At once, also if the old response is not removed yet."""
     run, moment = api.open_run(), timedelta(minutes=1)
@@ -241,6 +246,7 @@ def test_a_key_without_an_operation_is_free_again_after_its_time(api: ApiEnviron
     body_of(api.attendee.post("/bookings/create", _booking(run), Idempotency_Key="k"), 201)
 
 
+@pytest.mark.slow
 def test_a_key_that_made_a_transaction_stays_bound_for_ever(api: ApiEnvironment) -> None:
     run = api.open_run()
     first = body_of(api.attendee.post("/bookings/create", _booking(run), Idempotency_Key="k"), 201)

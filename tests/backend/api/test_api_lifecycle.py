@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pytest
 from api_environment import ETH, ApiEnvironment, body_of
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_worked_example_pays_exact_amounts(api: ApiEnvironment) -> None:

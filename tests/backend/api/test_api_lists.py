@@ -16,6 +16,8 @@ from app.api.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from app.db.tables import event_run_bookings, event_runs, operations
 from sqlalchemy import func, insert, select, update
 
+pytestmark = pytest.mark.slow
+
 LISTS = ("/event-runs", "/bookings", "/operations")
 
 
@@ -48,7 +50,6 @@ def filled(api: ApiEnvironment) -> ApiEnvironment:
     return api
 
 
-@pytest.mark.slow
 def test_everybody_sees_their_own_bookings_and_operations(filled: ApiEnvironment) -> None:
     """A host sees the bookings of their runs, the platform everything."""
     bookings = filled.services.bookings.list_all()[::-1]
@@ -81,7 +82,6 @@ def test_one_booking_is_shown_to_its_attendee_its_host_and_the_platform(filled: 
     problem_of(filled.platform.get(f"/bookings/{uuid4()}"), 404, "not_found")
 
 
-@pytest.mark.slow
 def test_filters_of_bookings(filled: ApiEnvironment) -> None:
     booking = filled.services.bookings.list_all()[0]
     body_of(filled.attendee.post(f"/bookings/{booking.id}/cancel"), 200)
@@ -99,7 +99,6 @@ def test_filters_of_bookings(filled: ApiEnvironment) -> None:
     assert ids_of(filled.attendee, path, status="active") == []
 
 
-@pytest.mark.slow
 def test_filters_of_event_runs(filled: ApiEnvironment) -> None:
     runs = sorted(filled.services.runs.list_all(), key=lambda run: (run.starts_at, run.id))
     soonest = runs[0]
@@ -128,7 +127,6 @@ def test_filters_of_operations(filled: ApiEnvironment) -> None:
     assert ids_of(filled.platform, "/operations", state="rejected") == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 5, 6, 7])
 def test_pages_have_each_item_once(filled: ApiEnvironment, limit: int) -> None:
     """Also if all rows have the same time."""
@@ -184,7 +182,6 @@ def test_a_cursor_is_good_for_its_list_filters_and_caller_only(filled: ApiEnviro
         problem_of(user.get(f"{path}cursor={cursor}"), 422, "invalid_cursor")
 
 
-@pytest.mark.slow
 def test_a_malformed_cursor_is_refused(filled: ApiEnvironment) -> None:
     good = body_of(filled.platform.get("/operations?limit=1"), 200)["next"]
     of_list, time, key = json.loads(base64.urlsafe_b64decode(good + "=="))
@@ -221,7 +218,6 @@ def test_a_malformed_cursor_is_refused(filled: ApiEnvironment) -> None:
     problem_of(filled.platform.get(f"/event-runs?cursor={forged(of_list, time, 'no-id')}"), 422, "invalid_cursor")
 
 
-@pytest.mark.slow
 def test_an_unknown_filter_is_refused(filled: ApiEnvironment) -> None:
     """A misspelled filter would otherwise list everything."""
     for path in (*LISTS, f"/event-runs/{filled.services.runs.list_all()[0].id}/bookings"):
@@ -230,7 +226,6 @@ def test_an_unknown_filter_is_refused(filled: ApiEnvironment) -> None:
         problem_of(filled.platform.get(f"/event-runs?{query}"), 422, "invalid_request")
 
 
-@pytest.mark.slow
 def test_a_start_before_the_epoch_has_a_cursor_as_well(filled: ApiEnvironment) -> None:
     with filled.backend.database.transaction() as connection:
         starts_at = datetime.fromisoformat("1066-10-14T09:00:00.000001Z")

@@ -6,11 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
 from api_environment import ApiEnvironment, body_of, open_api, problem_of
 from app.services.pricing import Rate
 from app.services.rate_history import StoredRates
 from backend_environment import BackendEnvironment
 from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.slow
 
 
 def numbers(api: ApiEnvironment) -> dict[str, float]:

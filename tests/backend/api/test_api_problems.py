@@ -290,6 +290,7 @@ def test_every_error_class_is_in_the_catalogue() -> None:
     assert codes - set(PROBLEM_TYPES) == NEVER_OVER_HTTP.keys()
 
 
+@pytest.mark.slow
 def test_every_code_in_the_source_is_in_the_catalogue() -> None:
     """The codes that responses are made with, and those that routes document, are literals or an error's `code`."""
     literals: set[str] = set()

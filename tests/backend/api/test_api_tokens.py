@@ -196,6 +196,7 @@ def test_keys_are_rotated_without_a_refusal(api: ApiEnvironment, tmp_path: Path)
         assert (status(before, JWT_SECRET=new, **previous), status(after, JWT_SECRET=new, **previous)) == (401, 200)
 
 
+@pytest.mark.slow
 def test_settings_of_tokens(api: ApiEnvironment, tmp_path: Path) -> None:
     file = settings_with(tmp_path, JWT_ISSUER="https://id.example", JWT_MAX_LIFETIME_SECONDS="600")
     policy = http_policy(read_settings(file)).tokens
@@ -214,6 +215,7 @@ def test_settings_of_tokens(api: ApiEnvironment, tmp_path: Path) -> None:
     assert "another" not in repr(read_settings(settings_with(tmp_path, JWT_SECRET_PREVIOUS=OTHER.get_secret_value())))
 
 
+@pytest.mark.slow
 def test_operators_issue_tokens_with_a_command(api: ApiEnvironment, tmp_path: Path) -> None:
     file = settings_with(tmp_path, JWT_ISSUER="https://id.example")
 

@@ -121,6 +121,7 @@ def test_an_unreachable_node_is_503_if_nothing_was_stored(backend: BackendEnviro
         assert "127.0.0.1" not in response.text
 
 
+@pytest.mark.slow
 def test_an_unreachable_database_is_503(backend: BackendEnvironment) -> None:
     api = open_api(backend)
     client = TestClient(

@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from api_environment import ApiEnvironment, ApiUser, body_of, problem_of
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_every_route_requires_a_valid_token(api: ApiEnvironment) -> None:
     run = f"/event-runs/{uuid4()}"
     for authorization in (None, "Bearer", "Bearer x", "Basic eDp4", "Bearer \xff"):
@@ -44,7 +45,6 @@ def test_every_route_requires_a_valid_token(api: ApiEnvironment) -> None:
             assert response.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.slow
 def test_a_host_acts_on_own_runs_only(api: ApiEnvironment) -> None:
     run = api.open_run()
     path, nobody = f"/event-runs/{run['id']}", {"event_run_id": run["id"], "attended_booking_ids": []}
@@ -63,7 +63,6 @@ def test_a_host_acts_on_own_runs_only(api: ApiEnvironment) -> None:
     assert body_of(api.platform.delete(path), 200)["event_run"]["status"] == "cancelled"
 
 
-@pytest.mark.slow
 def test_an_attendee_acts_on_own_bookings_only(api: ApiEnvironment) -> None:
     run = api.open_run()
     mine, other = api.book(run, 1, api.attendee), api.book(run, 1, api.no_show)

@@ -13,6 +13,8 @@ from app.main import api_document
 from app.services.codec import ARTIFACT
 from client_environment import CLIENTS, ROOT, BuiltClient, run
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "backend/API.md").read_text(encoding="utf-8")
 NOT_OF_CLIENTS = {
     "InvalidTerms",  # of the constructor
@@ -61,7 +63,6 @@ def test_the_page_has_the_errors_of_the_contract_that_a_client_may_see() -> None
 
 
 @pytest.mark.in_turn
-@pytest.mark.slow
 def test_clients_and_their_examples_fit_the_types(client: BuiltClient) -> None:
     """The strictest checks of mypy and tsc; the build has compiled the TypeScript client already."""
     fence, name = ("python", "example.py") if client.language == "python" else ("ts", "example.ts")

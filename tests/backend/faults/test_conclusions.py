@@ -10,6 +10,8 @@ import pytest
 from app.services.operation_types import HeldCause, Operation
 from fault_environment import FaultEnvironment
 
+pytestmark = pytest.mark.slow
+
 BACKEND = Path(app.__file__).parent
 
 
@@ -34,7 +36,6 @@ def started_over(environment: FaultEnvironment) -> Operation:
     return operation
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seen", ["in the mempool", "when its bytes are sent again"])
 def test_a_deep_reorganisation_brings_an_attempt_back(environment: FaultEnvironment, seen: str) -> None:
     """The foreign transaction is gone, and the first attempt is mined instead: the second one must not be."""

@@ -64,6 +64,7 @@ def connect(*nodes: ScriptedNode) -> Web3:
     return Web3(FailoverProvider([node.url for node in nodes], timeout=5), [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 5, 50, 1_000])
 def test_38_the_range_is_halved_until_it_is_answered(limit: int) -> None:
     node = LogNode(limit)

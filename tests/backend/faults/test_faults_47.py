@@ -205,6 +205,7 @@ def test_47_all_passwords_are_answered_with_the_same_few_sentences(password: str
     assert message == first_sentence(everything_said(REFUSING.format("x" if "127" in message else "/")))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(SAFE)
 def test_47_a_password_is_understood_if_it_is_escaped(password: str) -> None:

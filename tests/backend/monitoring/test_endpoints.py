@@ -110,6 +110,7 @@ def test_the_lag_of_an_endpoint_is_seen_and_ends(client: TestClient, nodes: list
     assert value_of(client, LAG, endpoint="1") == 0
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_fails_has_no_lag_and_comes_back(
     client: TestClient, nodes: list[ScriptedNode], clock: Time
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_single_endpoint_is_used_whatever_it_says() -> None:
         assert rpc.balance(connect(clock, only.url), ACCOUNT) == 100
 
 
+@pytest.mark.slow
 def test_without_endpoints_there_are_no_such_metrics(client: TestClient, services: Any) -> None:
     """A provider of another kind, such as an engine in this process."""
     services.w3.provider = JSONBaseProvider()

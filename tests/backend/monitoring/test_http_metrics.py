@@ -58,6 +58,7 @@ def test_unknown_paths_and_methods_make_no_new_series(client: TestClient) -> Non
     assert value_of(client, REQUESTS, method="other") == 200
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_counts_as_500(services: Services) -> None:
     client = TestClient(app_of(replace(services, runs=None)), raise_server_exceptions=False)  # type: ignore[arg-type]
     token = issue_token(SECRET, uuid4(), "host")

@@ -12,6 +12,8 @@ from app.bootstrap.container import Services
 from fastapi.testclient import TestClient
 from monitored import MONITORING, names_of, rules, samples_of, selectors_in
 
+pytestmark = pytest.mark.slow
+
 OPEN_LABELS = {"method", "route", "status"}
 """Labels whose values come with the requests."""
 README = (MONITORING / "README.md").read_text()

@@ -34,6 +34,8 @@ from psycopg import OperationalError
 from sqlalchemy import URL, make_url, text
 from stakesim_adapter.faults import poolers
 
+pytestmark = pytest.mark.slow
+
 UNAVAILABLE = "stakesim_database_unavailable_total"
 
 
@@ -66,7 +68,6 @@ class Counting:
         return {trouble for trouble, count in troubles.items() if count > self._before[trouble]}
 
 
-@pytest.mark.slow
 def test_a_read_only_database_is_told_from_one_that_is_down(own_database: URL, services: Services) -> None:
     options = "-c default_transaction_read_only=on"
     database = Database(open_engine(own_database.update_query_dict({"options": options})))
@@ -83,7 +84,6 @@ def test_a_read_only_database_is_told_from_one_that_is_down(own_database: URL, s
     assert counting.new == {"unreachable"}
 
 
-@pytest.mark.slow
 def test_a_full_pool_is_seen_while_it_is_full(own_database: URL, services: Services) -> None:
     database = Database(open_engine(own_database, DatabasePolicy(pool_size=2, pool_timeout=0.05)))
     counting, client = Counting(), client_on(services, database)
@@ -95,7 +95,6 @@ def test_a_full_pool_is_seen_while_it_is_full(own_database: URL, services: Servi
     database.engine.dispose()
 
 
-@pytest.mark.slow
 def test_a_server_without_a_free_connection_is_told_from_a_full_pool(own_database: URL) -> None:
     admin = Database(open_engine(own_database))
     with admin.autocommit() as connection:
@@ -112,7 +111,6 @@ def test_a_server_without_a_free_connection_is_told_from_a_full_pool(own_databas
     assert counting.new == {"too_many_connections"}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(poolers.find_pgbouncer() is None, reason=poolers.MISSING)
 @pytest.mark.parametrize("limit", [{"max_client_conn": 1}, {"default_pool_size": 1, "query_wait_timeout": 1}], ids=str)
 def test_a_full_pooler_is_told_from_a_full_pool(own_database: URL, limit: dict[str, int]) -> None:
@@ -128,7 +126,6 @@ def test_a_full_pooler_is_told_from_a_full_pool(own_database: URL, limit: dict[s
     assert counting.new == {"too_many_connections"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "statement", "trouble"),
     [
@@ -173,7 +170,6 @@ def test_a_scrape_waits_for_less_than_prometheus_does() -> None:
     assert max(app_metrics.TIMEOUT_S, readiness.PROBE_TIMEOUT_S) < float(allowed.removesuffix("s")) / 2
 
 
-@pytest.mark.slow
 def test_a_scrape_ends_though_node_and_database_hang(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would wait for ever if it waited for them: they answer only when it is over."""
     over = threading.Event()
@@ -204,7 +200,6 @@ def replace_autocommit(services: Services, over: threading.Event) -> Any:
 # ---------------------------------------------------------------------------------------------- state of the service
 
 
-@pytest.mark.slow
 def test_ready_and_its_problems(client: TestClient, services: Services) -> None:
     assert value_of(client, "stakesim_ready") == 1
     services.health.found("price", "is old", blocks=False)
@@ -216,7 +211,6 @@ def test_ready_and_its_problems(client: TestClient, services: Services) -> None:
     assert (value_of(client, "stakesim_ready"), value_of(client, "stakesim_unknown_transactions")) == (1, 0)
 
 
-@pytest.mark.slow
 def test_a_contract_that_is_paused_or_changed(client: TestClient, services: Services) -> None:
     parts = ("code", "platform_role", "percentages")
 
@@ -270,7 +264,6 @@ def test_a_deep_reorganisation_counts_though_it_reopens_nothing(
     assert value_of(client, "stakesim_operations_reopened_total") == 0
 
 
-@pytest.mark.slow
 def test_operations_that_wait_are_told_from_held_and_abandoned_ones(
     client: TestClient, services: Services, backend: BackendEnvironment
 ) -> None:
@@ -302,7 +295,6 @@ def stored(services: Services) -> Operation:
         return operations.create(connection, "user:waits", "", services.sender.draft(call, None))
 
 
-@pytest.mark.slow
 def test_limits_in_force(services: Services) -> None:
     settings = Settings.model_construct(wallet_low_eth=Decimal("0.25"), reconcile_seconds=30, max_head_age_seconds=90)
     limits = health_limits(settings)

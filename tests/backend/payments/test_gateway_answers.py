@@ -15,6 +15,7 @@ from payments_environment import PaymentsEnvironment
 from pydantic import SecretStr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "answer", "reason"),
     [

@@ -35,6 +35,8 @@ from payments_environment import SLOW_TO_BOOK, SLOW_TO_PAY, PaymentsEnvironment,
 from sqlalchemy import func, select, update
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, Webhook
 
+pytestmark = pytest.mark.slow
+
 HOUR = timedelta(hours=1)
 
 
@@ -357,7 +359,6 @@ def test_a_refund_is_done_when_the_gateway_has_carried_it_out(payments: Payments
     payments.check()
 
 
-@pytest.mark.slow
 def test_a_disputed_payment_is_neither_used_nor_given_back(payments: PaymentsEnvironment) -> None:
     run = payments.open_run()
     payment = payments.quote(run.id)

@@ -310,6 +310,7 @@ def test_nothing_is_owed_of_what_is_not_in_use(connection: Connection, state: st
     assert all_rows(connection) == {payment.id: payment}
 
 
+@pytest.mark.slow
 def test_a_round_looks_at_the_oldest_used_payments(connection: Connection) -> None:
     booking = add_booking(connection, add_run(connection), "no_show")
     oldest = many(connection, "used", "look_at")

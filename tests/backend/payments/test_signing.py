@@ -60,6 +60,7 @@ CHANGES: dict[str, tuple[Callable[[PaymentsEnvironment, UUID], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_an_order_whose_payment_does_not_hold_is_not_signed(payments: PaymentsEnvironment, name: str) -> None:
     change_row, reason = CHANGES[name]

@@ -15,6 +15,7 @@ from stakesim.evm.in_process.evm import StateOverride
 from stakesim.evm.in_process.node import InProcessNode
 from stakesim.evm.in_process.node_core import NodeCore
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.evm.quick_import import import_precompiles
 
 if TYPE_CHECKING:
     from stakesim.evm.in_process.evm import Evm
@@ -106,6 +107,7 @@ def _open_evm(name: str, trace: ExecutionTrace | None) -> Evm:
         except ModuleNotFoundError as missing:
             raise NotInstalled("The engine revm", missing.name, "revm", "use --engine py-evm") from None
         return Revm(balances, GENESIS_TIMESTAMP, BLOCK_GAS_LIMIT)
+    import_precompiles()
     from stakesim.evm.in_process.py_evm import GasWatchingComputation, PyEvm
 
     computation = trace.computation() if trace is not None else GasWatchingComputation
