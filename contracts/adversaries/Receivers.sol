@@ -100,15 +100,12 @@ contract ScriptedReceiver is ControlledAccount {
 
     /// @param value wei sent along with the call
     /// @param call_ selector and arguments of what to call first; empty: nothing
-    function script(How how, uint88 value, bytes calldata call_) external {
+    /// @param view_ selector and argument, of at most 224 bits, of a view to look at if it accepts and calls nothing;
+    /// empty: none
+    function script(How how, uint88 value, bytes calldata call_, bytes calldata view_) external {
         if (msg.sender != CONTROLLER) revert NotController();
         (_how, _value, _call) = (how, value, call_);
-    }
-
-    /// @param view_ call data of a view with one argument, of at most 224 bits
-    function lookAt(bytes calldata view_) external {
-        if (msg.sender != CONTROLLER) revert NotController();
-        _look = uint256(bytes32(view_[:4])) | uint256(bytes32(view_[4:]));
+        _look = view_.length == 0 ? 0 : uint256(bytes32(view_[:4])) | uint256(bytes32(view_[4:]));
     }
 
     receive() external payable {

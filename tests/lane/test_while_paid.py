@@ -6,12 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 from lane_helpers import sound_contract
+from pydantic import ValidationError
 from stakesim.evm.compiler import Artifact, Compiler
 from stakesim.gate.mutation_operators import generate_mutants
 from stakesim.gate.plain_build import PLAIN_SETTINGS, build, compile_contract
 from stakesim.lane.moves import SCRIPT, Move, When
 from stakesim.lane.play import STALE, Player, World
 from stakesim.lane.search import LaneSearch
+from stakesim.runner.environment import open_environment
+from stakesim.runner.scenario_run import run_scenario
+from stakesim.scenario.actions import LookWhilePaid, ScriptReceiver
+from stakesim.scenario.scenario import dump, loads
+from stakesim.search.contract_search import confirm
 from stakesim.units import DAY
 
 AT_START, AT_DEADLINE = When("start", 1, 0), When("deadline", 1, 0)
@@ -75,13 +81,27 @@ def late_effects() -> Iterator[tuple[str, Artifact]]:
 
 
 @pytest.mark.slow
-def test_each_late_effect_is_found(campaign_seed: int) -> None:
+def test_each_late_effect_is_found_and_its_story_fails_as_a_scenario(campaign_seed: int) -> None:
     missed = {}
+    sound = open_environment("revm", None, "contract")
     for number, (key, contract) in enumerate(late_effects()):
-        search = LaneSearch(contract, campaign_seed + number, shrinking=False)
+        search = LaneSearch(contract, campaign_seed + number)
         search.run(sequences=6_000, watch=lambda found=search.findings: not found)  # type: ignore[misc]
         kinds = {cause[0] for cause in search.findings}
         if kinds != {STALE}:
-            missed[key] = kinds
+            missed[key] = str(kinds)
+            continue
+        (found,) = confirm(search)
+        text = dump(found.scenario)
+        if {each.id for each in found.result.findings} != {"INV-23"}:
+            missed[key] = text
+        assert run_scenario(sound, loads(text)).findings == [], text
+    sound.close()
     assert missed == {}
     assert number >= 9
+
+
+def test_a_receiver_does_one_thing_while_it_is_paid() -> None:
+    look = LookWhilePaid(function="getEventRun", args=(1,))
+    with pytest.raises(ValidationError, match="a receiver that looks does nothing else; leave out `looks_at`, or"):
+        ScriptReceiver(by="mallory", how="refuses", looks_at=look)

@@ -182,13 +182,13 @@ class Arena:
             data: Call data of what it calls first; empty: nothing.
             value: Wei that it sends along.
         """
-        call = self._puppet_codec.call("script", (_HOW[how], value, data))
+        call = self._puppet_codec.call("script", (_HOW[how], value, data, b""))
         done = self._execute(self._controllers[puppet], self._addresses[puppet], call, 0, GAS)
         if not done.ok:
             raise EngineError(f"{puppet} could not be told what to do: {done.halt or done.output.hex()}")
 
     def look(self, puppet: str, call: bytes) -> None:
-        """Tells a puppet what to look at while it is paid, as its `lookAt` would.
+        """Tells a puppet what to look at while it is paid, as its `script` would in a transaction.
 
         Args:
             puppet: The puppet.

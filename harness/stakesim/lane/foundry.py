@@ -132,7 +132,8 @@ class _Export:
         """The last move, with its outcome by the rules."""
         state, kind = self._state, self._difference.kind
         if kind == STALE:
-            self._looks = looks_of(self._player.state, call_of(state, move))
+            name = self._difference.subject
+            self._looks = {name: looks_of(self._player.state, call_of(state, move))[name]}
         result = self._player.play(move, position)
         state.now = time_of(state, move.when)
         if move.function in PREPARATIONS:
@@ -145,7 +146,8 @@ class _Export:
             return
         for name, look in self._looks.items():
             yield f"vm.prank({name.upper()}S_SIGNER);"
-            yield f"{name}.lookAt({self._data(ExpectedView(*look, None))});"
+            view = self._data(ExpectedView(*look, None))
+            yield f'{name}.script(ScriptedReceiver.How.Accepts, 0, "", {view});'
         try:
             self._effects = self._execute(call, result)
         except RefusedError as refused:
@@ -201,7 +203,7 @@ class _Export:
             nested = script.call
             arguments = '0, ""' if nested is None else f"{number(nested.value)}, {self._data(nested)}"
             yield f"vm.prank({move.by.upper()}S_SIGNER);"
-            yield f"{move.by}.script(ScriptedReceiver.How.{_HOW[script.how]}, {arguments});"
+            yield f'{move.by}.script(ScriptedReceiver.How.{_HOW[script.how]}, {arguments}, "");'
         elif move.function == SET_IDS:
             state.last_run_id, state.last_booking_id = move.args
             for name, (slot, bit), last in zip(

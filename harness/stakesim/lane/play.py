@@ -84,7 +84,7 @@ class Difference(NamedTuple):
         text: A sentence with the amounts.
         position: Position of the move in its sequence.
         subject: Of a difference in the state, what differs: somebody's wallet, or a view with its arguments; whatever
-            does not exist is one subject.
+            does not exist is one subject. Of what is stale, who sees it.
     """
 
     kind: str
@@ -276,7 +276,7 @@ class Player:
             text = (
                 f"{puppet} is paid by {self._told(move)} before the state has changed: {', '.join(views)} differ after"
             )
-            differences.append(Difference(STALE, move.function, "", text, index))
+            differences.append(Difference(STALE, move.function, "", text, index, puppet))
         return MoveResult(done, None, differences, returned=effects.returned)
 
     def _execute(self, call: ContractCall, move: Move, done: Executed) -> Effects:

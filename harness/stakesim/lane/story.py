@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.lane.moves import (
@@ -22,11 +22,13 @@ from stakesim.lane.moves import (
     SET_IDS,
     Move,
     absolute_args,
+    call_of,
     due,
     script_of,
     time_of,
 )
-from stakesim.lane.play import Difference, Player, World
+from stakesim.lane.play import STALE, Difference, Player, World
+from stakesim.lane.while_paid import looks_of
 from stakesim.model.rules import MAX_PRICE
 from stakesim.model.state import State
 from stakesim.prices.price_models import Constant
@@ -42,6 +44,7 @@ from stakesim.scenario.actions import (
     CreateRun,
     Expire,
     ForceEther,
+    LookWhilePaid,
     ScriptReceiver,
     SetIds,
     Wait,
@@ -79,8 +82,12 @@ def to_scenario(
     prices = [move.args[-3] for move in (*world.moves, *moves) if move.function.startswith("createEventRun")]
     rate = _RATE if all(price * _RATE * 100 % WEI_PER_ETH == 0 for price in prices) else _RATE_OF_WEI
     writer = _Writer(player, rate)
-    for position, move in enumerate((*world.moves, *moves)):
+    *before, last = enumerate((*world.moves, *moves))
+    for position, move in before:
         writer.add(move, position)
+    if difference.kind == STALE:
+        writer.let_look(difference.subject, last[1])
+    writer.add(last[1], last[0])
     actions = writer.actions
     named = {getattr(action, field, None) for action in actions for field in ACTOR_FIELDS}
     named |= {arg for action in actions for arg in _arguments(action) if isinstance(arg, str)}
@@ -99,7 +106,8 @@ def to_scenario(
 
 def _arguments(action: Action) -> tuple[Any, ...]:
     if isinstance(action, ScriptReceiver):
-        return action.calls.args if action.calls else ()
+        told = action.calls or action.looks_at
+        return told.args if told else ()
     return action.args if isinstance(action, CallFunction) else ()
 
 
@@ -131,6 +139,13 @@ class _Writer:
             self._runs[state.last_run_id] = action.run
         if isinstance(action, Book) and state.last_booking_id > state_before[1]:
             self._bookings[state.last_booking_id] = action.booking
+
+    def let_look(self, puppet: str, move: Move) -> None:
+        """Tells a receiver what to look at while a move pays it, right after the move before it."""
+        state = self._player.state
+        function, args = looks_of(state, call_of(state, move))[puppet]
+        looks_at = LookWhilePaid(function=cast(Any, function), args=cast(Any, args))
+        self.actions.append(ScriptReceiver(at=state.now - EPOCH, by=puppet, looks_at=looks_at))
 
     def _preparation(self, move: Move, state: State) -> Action | None:
         if move.function == FORCE_ETHER:

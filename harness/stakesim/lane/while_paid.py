@@ -22,7 +22,7 @@ Looks: TypeAlias = Mapping[str, tuple[str, tuple[int | str, ...]]]
 
 
 def looks_of(state: State, call: ContractCall) -> Looks:
-    """What puppets look at while a call pays them: the run, booking or credit that it is about.
+    """What puppets that accept ether look at while a call pays them: the run, booking or credit that it is about.
 
     They look at nothing if one of them calls the contract then, as what is left of its gas decides what becomes of
     that; nor at a contract that has only the interface deployed on Sepolia, which may be entered again.
@@ -30,8 +30,10 @@ def looks_of(state: State, call: ContractCall) -> Looks:
     calls = any(each.call for each in state.receivers.values())
     if calls or call.function not in PAYING or not state.full_interface:
         return {}
+    scripts = state.receivers
+    puppets = [name for name in PUPPETS if name not in scripts or scripts[name].how == "accepts"]
     if call.function.startswith("withdraw"):
-        return dict.fromkeys(PUPPETS, ("creditOf", (call.sender,)))
+        return dict.fromkeys(puppets, ("creditOf", (call.sender,)))
     if call.function == "cancelBooking":
         bookings = [each for each in state.bookings.values() if each.id == call.args[0]]
         runs = [state.runs[each.run] for each in bookings]
@@ -39,7 +41,7 @@ def looks_of(state: State, call: ContractCall) -> Looks:
         runs = [run for run in state.runs.values() if run.id == call.args[0]]
         bookings = [each for run in runs for each in state.active_bookings_of(run)][:1]
     views = [("getEventRun", (run.id,)) for run in runs] + [("getBooking", (each.id,)) for each in bookings]
-    return dict(zip(PUPPETS, views * len(PUPPETS), strict=False))
+    return {name: views[PUPPETS.index(name) % len(views)] for name in puppets} if views else {}
 
 
 def stale_views(arena: Arena, done: Executed, looks: Looks) -> Iterator[tuple[str, list[str]]]:

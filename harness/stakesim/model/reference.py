@@ -149,7 +149,8 @@ def _set_ids(state: State, action: SetIds) -> None:
 
 def _script(action: ScriptReceiver) -> ReceiverScript:
     if action.calls is None:
-        return ReceiverScript(action.how)
+        look = None if action.looks_at is None else (action.looks_at.function, action.looks_at.args)
+        return ReceiverScript(action.how, look=look)
     call = ContractCall(action.by, action.calls.function, action.calls.args, action.calls.value)
     return ReceiverScript(action.how, call)
 

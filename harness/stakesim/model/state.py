@@ -208,10 +208,12 @@ class ReceiverScript(NamedTuple):
     Attributes:
         how: See `ReceiverMode`.
         call: What it calls first, as the sender; None: nothing.
+        look: The view that it looks at, and its arguments; None: none.
     """
 
     how: ReceiverMode
     call: ContractCall | None = None
+    look: tuple[str, tuple[Any, ...]] | None = None
 
 
 @dataclass(slots=True)

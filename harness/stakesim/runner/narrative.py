@@ -303,6 +303,8 @@ def _call_options(action: CallFunction) -> str:
 
 
 def _first_call(action: ScriptReceiver) -> str:
+    if action.looks_at is not None:
+        return f", and looks at {action.looks_at.function}({_arguments(action.looks_at.args)}) while it is paid"
     if action.calls is None:
         return ""
     return f", and first calls {action.calls.function}({_arguments(action.calls.args)})"

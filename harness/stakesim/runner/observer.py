@@ -27,7 +27,7 @@ from stakesim.runner.network import PendingTransaction
 from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
-from stakesim.runner.views import wrong_views
+from stakesim.runner.views import SAW, stale_views, wrong_views
 from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, SetIds, Wait
 from stakesim.scenario.administration import Administration
 
@@ -133,7 +133,10 @@ class Observer:
             gas_paid=self._gas_paid,
             gas_budget=gas_budget(timed.action, before, model_before) if self._has_gas_budgets else None,
             blocked_exits=blocked_exits(self.session, self._state) if last else (),
-            wrong_views=wrong_views(self.session, model) if last else (),
+            wrong_views=[
+                *stale_views(self.session, model_before, receipts),
+                *(wrong_views(self.session, model) if last else ()),
+            ],
             has_specified_errors=self.session.contract.has_specified_errors,
         )
 
@@ -174,7 +177,7 @@ class Observer:
         done: dict[str, list[bool | None]] = {}
         for log in (log for receipt in receipts for log in receipt.logs):
             name = self._names.get(log.address, "")
-            if name in model.receivers:
+            if name in model.receivers and log.topics[0] != SAW:
                 done.setdefault(name, []).append(bool(int.from_bytes(log.data, "big")))
             for event in stake_abi().events([log], self.session.contract_address):
                 if event.name == "PaymentDeferred" and (name := self._names.get(event.args["receiver"], "")):

@@ -108,7 +108,8 @@ class Step:
         gas_paid: Wei paid for gas since the start of the scenario, by party.
         gas_budget: Units of gas that a transaction may use; None without a budget.
         blocked_exits: Exits that were blocked at the end of the scenario; empty at any other step.
-        wrong_views: At the end of the scenario, a sentence for each view that does not say what the model says.
+        wrong_views: A sentence for each view that said something else while a receiver was paid than after it, and at
+            the end of the scenario for each one that does not say what the model says.
         has_specified_errors: The contract reverts with the errors that the rules name; else with errors of its own.
     """
 

@@ -1,11 +1,14 @@
-"""Whether every view of the contract says what the model says. Views are only called, which changes nothing."""
+"""Whether every view of the contract says what the model says, also while it pays. Views are only called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from eth_utils.crypto import keccak
+
 from stakesim.evm.batch_reader import ViewAnswer
+from stakesim.evm.client import TransactionReceipt
 from stakesim.evm.errors import AbiError, CallReverted
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rules import CONTRACT, NOBODY
@@ -13,6 +16,8 @@ from stakesim.model.state import State, readable
 from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views
 from stakesim.runner.session import Session
 
+SAW = keccak(text="Saw(bytes32,uint256,uint256)")
+"""Topic of what a receiver saw while it was paid (`contracts/adversaries/Receivers.sol`)."""
 _STRANGER = "0x" + "57" * 20
 
 
@@ -34,6 +39,36 @@ def wrong_views(session: Session, model: State) -> list[str]:
         for view, answer in zip(views, answers, strict=True)
         for message in _difference(session, names, view, answer)
     ]
+
+
+def stale_views(session: Session, model: State, receipts: Sequence[TransactionReceipt]) -> Iterator[str]:
+    """Compares what receivers saw while they were paid with what the views say after it (rule 8 of the contract).
+
+    What is owed changes once more if a payment is refused, and becomes a credit.
+
+    Args:
+        session: The contract, after the transactions.
+        model: The model before them, which knows what receivers looked at.
+        receipts: The transactions.
+
+    Yields:
+        A sentence for each view that said something else than it says now.
+    """
+    names, at = session.parties.names(), {**session.parties.addresses, CONTRACT: session.contract_address}
+    logs = [log for receipt in receipts for log in receipt.logs]
+    refused = any(event.name == "PaymentDeferred" for event in stake_abi().events(logs, session.contract_address))
+    for log in logs:
+        name = names.get(log.address, "")
+        script = model.receivers.get(name)
+        if script is None or script.look is None or log.topics[0] != SAW:
+            continue
+        views = [script.look, ("platformBalance", ()), ("totalLiabilities", ())]
+        calls = [(function, tuple(_address(arg, at) for arg in args)) for function, args in views]
+        view, *amounts = [answer.data for answer in session.reader.answers(calls)]
+        seen = [log.data[:32], log.data[32:64], log.data[64:]]
+        for (function, args), then, now in zip(views, seen, [keccak(view), *amounts], strict=True):
+            if then != now and not (function == "totalLiabilities" and refused):
+                yield f"{function}({', '.join(map(str, args))}) says something else while {name} is paid than after it"
 
 
 def _difference(session: Session, names: Mapping[str, str], view: ExpectedView, answer: ViewAnswer) -> Iterator[str]:

@@ -363,6 +363,18 @@ class CallWhilePaid(StrictModel):
     value: Annotated[Wei, Field(ge=0)] = 0
 
 
+class LookWhilePaid(StrictModel):
+    """What a scripted receiver looks at while it is paid.
+
+    Attributes:
+        function: Name of a view.
+        args: Its one argument: an id, or an actor.
+    """
+
+    function: Literal["getEventRun", "getBooking", "creditOf"]
+    args: tuple[CallArgument]
+
+
 class ScriptReceiver(BaseAction):
     """Tells a scripted receiver what to do from now on with ether that the contract sends to it.
 
@@ -370,12 +382,21 @@ class ScriptReceiver(BaseAction):
         by: The receiver.
         how: What it does with ether.
         calls: What it calls first; if left out, nothing.
+        looks_at: The view that it compares with what it says after the payment, as well as the fees and what is owed;
+            if left out, none. It accepts, and calls nothing.
     """
 
     do: Literal["script_receiver"] = "script_receiver"
     by: str
     how: ReceiverMode = "accepts"
     calls: CallWhilePaid | None = None
+    looks_at: LookWhilePaid | None = None
+
+    @model_validator(mode="after")
+    def _has_gas_for_one(self) -> "ScriptReceiver":
+        if self.looks_at is not None and (self.calls is not None or self.how != "accepts"):
+            raise ValueError("a receiver that looks does nothing else; leave out `looks_at`, or `how` and `calls`")
+        return self
 
 
 class SetIds(BaseAction):

@@ -53,8 +53,6 @@ class ContractFinding:
     @property
     def why_unconfirmed(self) -> str:
         """What to say of a scenario that does not fail."""
-        if self.lane.difference.kind == STALE:
-            return "the receivers of a scenario do not look at the contract while they are paid"
         if any(move.when == SAME_BLOCK for move in self.lane.moves):
             return "its calls share a block, and so the time; a scenario has a block for each, and the invariants hold"
         return "the invariants hold when it is played as a scenario"

@@ -204,11 +204,13 @@ class OnChain:
 
     def _script(self, action: ScriptReceiver) -> None:
         """Tells a scripted receiver what to do with ether."""
-        calls, data, value = action.calls, b"", 0
+        calls, looks_at, data, view, value = action.calls, action.looks_at, b"", b"", 0
         if calls is not None:
             data, value = self.call_data(self._with_addresses(calls.function, calls.args)), calls.value
+        if looks_at is not None:
+            view = self.call_data(self._with_addresses(looks_at.function, looks_at.args))
         how = get_args(ReceiverMode).index(action.how)
-        script = self._receiver_abis.scripted.encode("script", how, value, data)
+        script = self._receiver_abis.scripted.encode("script", how, value, data, view)
         self.chain.transact(self.parties.accounts[action.by], self.parties.addresses[action.by], script)
 
     def _transact(

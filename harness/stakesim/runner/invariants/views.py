@@ -12,7 +12,7 @@ from stakesim.runner.step import Step
     "INV-23",
     "views",
     "every view says what the model says, at every edge of its arguments, for things that exist and things that don't "
-    "(checked at the end)",
+    "(checked at the end; by receivers that look, while they are paid)",
 )
 def _views(s: Step) -> Iterator[Violation]:
     for message in s.wrong_views:
