@@ -39,6 +39,15 @@ def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
     assert len(found[0].moves) <= 15
 
 
+def test_an_inner_function_that_anybody_may_call_is_found(campaign_seed: int) -> None:
+    """It takes no ether, so only runs of which no stake is due can be made with it."""
+    head = (
+        "_create(address host, string calldata experienceId, uint256 price, uint256 maxSeats, uint256 start)\n        "
+    )
+    contract = plainly_patched(f"{head}private", f"{head}public")
+    assert findings(contract, campaign_seed, sequences=1_000)
+
+
 def test_one_finding_does_not_hide_the_next(campaign_seed: int) -> None:
     name = next(iter(together()))
     found = findings(planted_contract(name), campaign_seed, sequences=1_000, most=5)

@@ -86,7 +86,12 @@ def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> 
     run = _run(rng, state)
     host = run.host if run else rng.choice(PARTIES)
     ids = (run.id if run else state.last_run_id, state.last_booking_id, 1, 2)
-    numbers = (*ids, 0, 50, 10_000, 10**16, state.now + DAY, state.contract_balance, _LARGEST)
+    start = state.now + DAY
+    others = (0, 50, 10_000, 10**16, start, start, state.contract_balance, _LARGEST)
+
+    def number() -> int:
+        """Half of them are ids, or so few seats or wei that no stake is due."""
+        return rng.choice(ids if rng.random() < 0.5 else others)
 
     def argument(kind: str) -> Any:
         if kind == "address":
@@ -96,9 +101,9 @@ def draw_own(rng: Random, state: State, function: str, types: Sequence[str]) -> 
         if kind == "string":
             return _text(rng)
         if kind.endswith("[]"):
-            return tuple(rng.choice(numbers) for _ in range(rng.randint(0, 3)))
+            return tuple(number() for _ in range(rng.randint(0, 3)))
         width = int(kind.removeprefix("uint") or 256) if kind.startswith("uint") else 8
-        return rng.choice(numbers) % 2**width
+        return number() % 2**width
 
     by = rng.choice((state.owner, _party_or(rng, state, host), rng.choice(PARTIES)))
     return Move(function, by if by in PARTIES else PLATFORM, tuple(argument(kind) for kind in types))
