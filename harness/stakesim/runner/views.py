@@ -54,15 +54,17 @@ def stale_views(session: Session, model: State, receipts: Sequence[TransactionRe
     Yields:
         A sentence for each view that said something else than it says now.
     """
+    looks = {name: script.look for name, script in model.receivers.items() if script.look is not None}
+    if not looks:
+        return
     names, at = session.parties.names(), {**session.parties.addresses, CONTRACT: session.contract_address}
     logs = [log for receipt in receipts for log in receipt.logs]
     refused = any(event.name == "PaymentDeferred" for event in stake_abi().events(logs, session.contract_address))
     for log in logs:
         name = names.get(log.address, "")
-        script = model.receivers.get(name)
-        if script is None or script.look is None or log.topics[0] != SAW:
+        if name not in looks or log.topics[0] != SAW:
             continue
-        views = [script.look, ("platformBalance", ()), ("totalLiabilities", ())]
+        views = [looks[name], ("platformBalance", ()), ("totalLiabilities", ())]
         calls = [(function, tuple(_address(arg, at) for arg in args)) for function, args in views]
         view, *amounts = [answer.data for answer in session.reader.answers(calls)]
         seen = [log.data[:32], log.data[32:64], log.data[64:]]
