@@ -115,7 +115,7 @@ def test_a_signature_of_another_type_is_none(world: World) -> None:
     ("answer", "cause", "words"),
     [
         (requests.ReadTimeout(), "timeout", "the signer did not answer within 3 seconds"),
-        (requests.ConnectionError("at http://someone:secret@signer/"), "unavailable", "can't be reached (ConnectionError)"),
+        (requests.ConnectionError(f"at {URL}"), "unavailable", "can't be reached (ConnectionError)"),
         ((503, b"{}"), "unavailable", "the signer answers with HTTP status 503"),
         ((201, b'{"result": "0x"}'), "unavailable", "HTTP status 201"),
         ((500, b'{"error": {"message": "no key"}}'), "refused", "the signer refuses: no key"),
