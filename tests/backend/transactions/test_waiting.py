@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from app.core.errors import ChainUnavailable, DatabaseUnavailable, OutOfFunds, Superseded
 from app.services.codec import Call
+from app.services.operation_types import Operation
 from app.services.transactions import sender as module
 from app.services.transactions.limits import Amounts, Limits
 from test_sender_rules import (
