@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from app.core import logs
-from app.services.transactions.follower import SENDING_THREADS
+from app.services.transactions.follower import SENDING_THREADS, Follower
 from test_follower_rules import TO_NEXT, World, block, operation
 
 
@@ -24,12 +24,14 @@ class Waits:
 
     def __init__(self, *meanwhile: Callable[[], Any]) -> None:
         self.meanwhile, self.seconds, self.is_over = list(meanwhile), list[float | None](), list[tuple[bool, bool]]()
+        self.notified = 0
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def notify(self) -> None: ...
+    def notify(self) -> None:
+        self.notified += 1
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> None:
         self.seconds.append(timeout)
@@ -61,6 +63,9 @@ def test_between_two_looks_it_waits_for_the_next_block_or_a_new_operation(
     world.follower._run()
     assert waits.seconds == [None, TO_NEXT, rest, None]
     assert waits.is_over == [(False, True)] * 3 + [(True, True)]
+    assert waits.notified == 2, "each new operation wakes it"
+    world.follower.stop()
+    assert waits.notified == 3
 
 
 def test_every_line_about_a_step_has_its_operation(world: World) -> None:
@@ -106,9 +111,23 @@ def test_stopping_ends_the_threads_that_step(world: World) -> None:
     world.look()
     steppers = world.follower._steppers
     assert steppers is not None
+    assert steppers._max_workers == 4, "however many operations there are"
     world.blocks[11] = block(11)
     world.look()
     assert world.follower._steppers is steppers
     world.follower.stop()
     with pytest.raises(RuntimeError, match="shutdown"):
         steppers.submit(print)
+
+
+def test_the_thread_ends_when_nothing_is_followed_any_more(world: World) -> None:
+    myself: Any = world
+    world.follower = Follower(myself, myself, lambda: world.now)
+    world.after["k"] = lambda: operation("confirmed")
+    assert world.follow(operation())[0].result(60).state == "confirmed"
+    thread = world.follower._thread
+    assert thread is not None
+    assert thread.name == "follower"
+    world.follower.stop()
+    thread.join(60)
+    assert not thread.is_alive()
