@@ -1,4 +1,4 @@
-"""The follower's threads: how long the one that looks waits, what is logged, and how all end."""
+"""The follower's threads: how long the one that looks waits, what it reads, what is logged, and how all end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from app.core import logs
-from app.services.transactions.follower import SENDING_THREADS, Follower
+from app.services.transactions.follower import MAX_MISSED_BLOCKS, SENDING_THREADS, Follower
 from test_follower_rules import TO_NEXT, World, block, operation
 
 
@@ -66,6 +66,22 @@ def test_between_two_looks_it_waits_for_the_next_block_or_a_new_operation(
     assert waits.notified == 2, "each new operation wakes it"
     world.follower.stop()
     assert waits.notified == 3
+
+
+def test_the_next_look_is_when_the_first_operation_is_due(world: World) -> None:
+    world.follow(operation("mined", key="m", block_number=1000), operation())
+    assert world.look()[0] == TO_NEXT
+    world.now += 14
+    world.seconds_to_next = lambda *_: 5.0  # type: ignore[method-assign]
+    assert world.look()[0] == 1
+
+
+def test_where_too_many_blocks_were_missed_none_is_read(world: World) -> None:
+    world.follow(operation())
+    world.look()
+    world.blocks |= {number: block(number) for number in range(11, 12 + MAX_MISSED_BLOCKS)}
+    assert world.look()[1] == ["k"]
+    assert world.read == []
 
 
 def test_every_line_about_a_step_has_its_operation(world: World) -> None:
