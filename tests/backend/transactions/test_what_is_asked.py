@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from app.db.tables import orphans
+from app.db.database import Database
+from app.db.tables import event_run_bookings, event_runs, orphans
+from app.services.orphans import HeldForOrphan
 from app.services.transactions import nonces as nonces_module
 from app.services.transactions import unknown as unknown_module
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
+from test_named_id_rules import NAMING, chain_of
+from test_named_id_rules import World as Named
 from test_nonce_rules import A
 from test_nonce_rules import World as Nonces
 from test_spending_of_a_day import ACCOUNT, CHAIN, LANE, Process
@@ -75,3 +80,48 @@ def test_what_the_chain_proves_goes_into_the_statement(
     given.clear()
     world.sign()
     assert given == [(passed[0] + 2, 0), (passed[0] + 5, 0)]
+
+
+@pytest.mark.parametrize("kind", NAMING)
+def test_other_runs_and_bookings_do_not_matter(monkeypatch: pytest.MonkeyPatch, database: Database, kind: str) -> None:
+    world = Named(monkeypatch, database)
+    run, booking = uuid4(), uuid4()
+    with database.autocommit() as connection:
+        row = dict(connection.execute(select(event_runs)).mappings().one())
+        connection.execute(insert(event_runs).values(row | {"id": run, "blockchain_event_run_id": 99}))
+        row = dict(connection.execute(select(event_run_bookings)).mappings().one())
+        row |= {"id": booking, "event_run_id": run, "blockchain_booking_id": 99}
+        connection.execute(insert(event_run_bookings).values(row))
+    world.create("other run", run, 50, "0xdropped")
+    world.create("other booking", booking, 51, "0xdropped", "bookEventFor")
+    assert world.doubt(kind) is None
+    assert world.read == chain_of(kind)
+
+
+def test_entries_from_the_nonce_on_say_nothing_about_those_before(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process(connection, monkeypatch)
+    process.store(0, 10)
+    process.store(5, 7, since=5)
+    assert process.counted(1) == 10
+
+
+def test_after_lost_commits_the_old_nonce_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Nonces(monkeypatch, A)
+    world.next[A] = 7
+    world.sign()
+    world.next[A] = 5
+    unknown: Any = world.allocator.unknown
+    require_none = unknown.require_none
+
+    def hold(*asks: Any) -> None:
+        unknown.require_none = require_none
+        raise HeldForOrphan("an orphan")
+
+    unknown.require_none = hold
+    with pytest.raises(HeldForOrphan):
+        world.sign()
+    world.signed_with.clear()
+    assert world.sign().nonce == 5
+    assert world.signed_with == [5]
