@@ -125,3 +125,15 @@ def test_after_lost_commits_the_old_nonce_is_not_tried_again(monkeypatch: pytest
     world.signed_with.clear()
     assert world.sign().nonce == 5
     assert world.signed_with == [5]
+
+
+def test_only_unknown_transactions_make_it_forget_the_nonces(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Nonces(monkeypatch, A, "0xb")
+    world.next = {A: 4, "0xb": 8}
+    world.sign(A, "bookEventFor")
+    for reason, reads in ((None, 1), ("the database lost something", 2)):
+        world.reason = reason
+        world.log.clear()
+        assert world.allocator.find_unknown(5, FINAL) == reason
+        world.sign(A, "bookEventFor")
+        assert (world.reads_of_orders, "none of 0xa" in " ".join(world.log)) == (reads, reason is not None)
