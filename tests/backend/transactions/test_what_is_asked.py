@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from app.db.database import Database
 from app.db.tables import event_run_bookings, event_runs, orphans
+from app.services.codec import event_stake_codec
 from app.services.orphans import HeldForOrphan
 from app.services.transactions import nonces as nonces_module
 from app.services.transactions import unknown as unknown_module
 from sqlalchemy import Connection, insert, select
-from test_named_id_rules import NAMING, chain_of
+from test_named_id_rules import CONTRACT, NAMING, NUMBER, POLICY, chain_of
 from test_named_id_rules import World as Named
 from test_nonce_rules import A
 from test_nonce_rules import World as Nonces
@@ -137,3 +140,22 @@ def test_only_unknown_transactions_make_it_forget_the_nonces(monkeypatch: pytest
         assert world.allocator.find_unknown(5, FINAL) == reason
         world.sign(A, "bookEventFor")
         assert (world.reads_of_orders, "none of 0xa" in " ".join(world.log)) == (reads, reason is not None)
+
+
+def test_a_booking_that_moved_before_the_list_was_made_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    world = Named(monkeypatch, database)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    data = event_stake_codec().call(CONTRACT, "completeEvent", NUMBER, []).data  # type: ignore[arg-type]
+    asked: Any = SimpleNamespace(kind="completeEvent", subject=world.run, created_at=at, data=data)
+    for later_us, is_right in ((0, True), (1, False)):
+        world.change("booking", reorged=True, updated_at=at + timedelta(microseconds=later_us))
+        assert (world.named_ids.find_doubt(asked, POLICY) is None) == is_right
+
+
+def test_without_a_cursor_no_block_is_final(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
+    world = Named(monkeypatch, database)
+    world.change("run", block_number=1)
+    assert world.doubt("cancelEvent") is not None
+    assert world.read == [1]
