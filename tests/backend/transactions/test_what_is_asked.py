@@ -159,3 +159,14 @@ def test_without_a_cursor_no_block_is_final(monkeypatch: pytest.MonkeyPatch, dat
     world.change("run", block_number=1)
     assert world.doubt("cancelEvent") is not None
     assert world.read == [1]
+
+
+@pytest.mark.parametrize(("state", "is_final"), [("prepared", False), ("rejected", True)])
+def test_what_a_call_names_may_have_no_nonce(
+    monkeypatch: pytest.MonkeyPatch, database: Database, state: str, is_final: bool
+) -> None:
+    world = Named(monkeypatch, database)
+    world.change("run", state=state, nonce=None, attempts=[], tx_hash=None, block_number=None, block_hash=None)
+    doubt = world.doubt("cancelEvent")
+    assert doubt is not None
+    assert doubt[1] == is_final
