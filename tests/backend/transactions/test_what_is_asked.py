@@ -11,14 +11,17 @@ import pytest
 from app.db.database import Database
 from app.db.tables import event_run_bookings, event_runs, orphans
 from app.services.codec import event_stake_codec
+from app.services.operation_types import NoEffect, UsedNonce
 from app.services.orphans import HeldForOrphan
 from app.services.transactions import nonces as nonces_module
+from app.services.transactions import states
 from app.services.transactions import unknown as unknown_module
 from sqlalchemy import Connection, insert, select
 from test_named_id_rules import CONTRACT, NAMING, NUMBER, POLICY, chain_of
 from test_named_id_rules import World as Named
 from test_nonce_rules import A
 from test_nonce_rules import World as Nonces
+from test_operations import signed
 from test_spending_of_a_day import ACCOUNT, CHAIN, LANE, Process
 from test_unknown_rules import CONNECTION, FINAL, operation
 from test_unknown_rules import World as Unknown
@@ -170,3 +173,8 @@ def test_what_a_call_names_may_have_no_nonce(
     doubt = world.doubt("cancelEvent")
     assert doubt is not None
     assert doubt[1] == is_final
+
+
+def test_starting_over_counts_if_nothing_else_is_said(database: Database) -> None:
+    proof = NoEffect(signed(database, "k", 4), UsedNonce("0x9", 7))
+    assert states.requeue(database, proof, "why").requeued == 1
