@@ -1,0 +1,37 @@
+"""How much is done at once: threads that send, transactions that are looked up; and rows of other networks."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection
+from test_follower_rules import World, operation
+from test_spending_of_a_day import CHAIN, Process, attempt
+
+
+def test_so_many_threads_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    world.follower.send_and_follow(operation("prepared"))
+    senders = world.follower._senders
+    assert senders is not None
+    assert senders._max_workers == 4, "however many clients do not wait"
+    world.follower.stop()
+
+
+def test_so_many_transactions_are_looked_up_at_a_time(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(connection, monkeypatch)
+    for nonce in range(51):
+        process.store(nonce, 10, attempts=[attempt(f"0x{nonce}", nonce)])
+    process.counted(51)
+    process.spending.settle(connection, CHAIN, 5)
+    assert process.reads == [f"0x{nonce}" for nonce in range(50)]
+
+
+def test_operations_of_another_network_do_not_count(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(connection, monkeypatch)
+    process.store(0, 10, attempts=[attempt("0x0", 0)])
+    for nonce in range(2):
+        process.store(nonce, 1, key=f"there {nonce}", chain_id=CHAIN + 1, attempts=[attempt(f"0xthere{nonce}", nonce)])
+    process.store(1, 30, attempts=[attempt("0x1", 1)])
+    assert process.counted(2) == 40
+    process.spending.settle(connection, CHAIN, 5)
+    assert process.reads == ["0x0", "0x1"]
