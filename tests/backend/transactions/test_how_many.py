@@ -1,4 +1,4 @@
-"""How much is done at once: threads that send, transactions that are looked up; and rows of other networks."""
+"""How much is done at once: threads, transactions that are looked up; and which rows are counted."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def test_operations_of_another_network_do_not_count(connection: Connection, monk
     assert process.counted(2) == 40
     process.spending.settle(connection, CHAIN, 5)
     assert process.reads == ["0x0", "0x1"]
+
+
+def test_the_entry_of_the_nonce_itself_says_nothing_about_those_before(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after lost commits, when the nonce is given out again."""
+    process = Process(connection, monkeypatch)
+    process.store(0, 10)
+    process.store(1, 7, since=1)
+    assert process.counted(1) == 10
