@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from app.services.transactions import spending
 from sqlalchemy import Connection
 from test_follower_rules import World, operation
 from test_spending_of_a_day import CHAIN, Process, attempt
@@ -45,3 +46,8 @@ def test_the_entry_of_the_nonce_itself_says_nothing_about_those_before(
     process.store(0, 10)
     process.store(1, 7, since=1)
     assert process.counted(1) == 10
+
+
+def test_a_day_has_24_hours_and_an_entry_counts_for_it_within_the_clocks_tolerance() -> None:
+    assert spending.DAY_US == 24 * 60 * 60 * 1_000_000
+    assert spending.KEPT_US == spending.DAY_US + 10_000_000
