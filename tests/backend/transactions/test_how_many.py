@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from app.services.transactions import spending
 from sqlalchemy import Connection
-from test_follower_rules import World, operation
+from test_follower_rules import World, block, operation
 from test_spending_of_a_day import CHAIN, Process, attempt
 
 
@@ -15,6 +15,17 @@ def test_so_many_threads_send(monkeypatch: pytest.MonkeyPatch) -> None:
     senders = world.follower._senders
     assert senders is not None
     assert senders._max_workers == 4, "however many clients do not wait"
+    world.follower.stop()
+
+
+@pytest.mark.parametrize(("missed", "read"), [(32, 31), (33, 0)])
+def test_so_many_missed_blocks_are_read(monkeypatch: pytest.MonkeyPatch, missed: int, read: int) -> None:
+    world = World(monkeypatch)
+    world.follow(operation())
+    world.look()
+    world.blocks |= {number: block(number) for number in range(11, 11 + missed)}
+    world.look()
+    assert len(world.read) == read
     world.follower.stop()
 
 
