@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from app.services.transactions import spending
+from app.services.transactions.spending import AboveLimit
 from sqlalchemy import Connection
 from test_follower_rules import World, block, operation
-from test_spending_of_a_day import CHAIN, Process, attempt
+from test_spending_of_a_day import CHAIN, NOW_US, Process, attempt
 
 
 def test_so_many_threads_send(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +59,8 @@ def test_the_entry_of_the_nonce_itself_says_nothing_about_those_before(
     assert process.counted(1) == 10
 
 
-def test_a_day_has_24_hours_and_an_entry_counts_for_it_within_the_clocks_tolerance() -> None:
-    assert spending.DAY_US == 24 * 60 * 60 * 1_000_000
-    assert spending.KEPT_US == spending.DAY_US + 10_000_000
+def test_an_approval_is_for_24_hours(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, day_us = Process(connection, monkeypatch), 24 * 60 * 60 * 1_000_000
+    assert process.entry(0, 0, approved_at=NOW_US - day_us).wei == 0
+    with pytest.raises(AboveLimit, match="24 hours"):
+        process.entry(0, 0, approved_at=NOW_US - day_us - 1)
