@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Connection, Text, and_, bindparam, func, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import BigInteger, Connection, and_, bindparam, func, or_, select
 
 from app.db.database import Database
 from app.db.tables import in_states, operations
@@ -44,7 +43,7 @@ _QUEUES = (
     .where(
         ~in_states(CLOSED_STATES),
         _c.chain_id == bindparam("of_chain", type_=BigInteger),
-        _c.sender == func.any(bindparam("of_senders", type_=ARRAY(Text))),
+        _c.sender == func.any(bindparam("of_senders")),
     )
     .group_by(_c.sender)
 )
