@@ -48,6 +48,7 @@ def test_a_quote_is_paid_and_used_once(payments: PaymentsEnvironment) -> None:
     run = payments.open_run()
     payment = payments.quote(run.id, 2)
     assert (payment.amount_inr, payment.state) == (Decimal("48000.00"), "created")
+    assert (payment.frozen_wei, payment.stake_inr) == ((2 * 10**17, 4 * 10**16), Decimal("8000.00"))
     payments.backend.set_rate(400_000)  # the quote's rate is frozen
     payments.pay(payment)
     assert payments.get(payment).state == "captured"
@@ -67,6 +68,7 @@ def test_a_run_is_created_at_the_quotes_rate(payments: PaymentsEnvironment) -> N
     quote, payment = payments.services.runs.quote_stake(*arguments)
     assert payment is not None
     assert (payment.amount_inr, quote.stake_wei) == (Decimal("16000.00"), 8 * 10**16)
+    assert (payment.frozen_wei, payment.stake_inr) == ((10**17, 8 * 10**16), Decimal("16000.00"))
     payments.pay(payment)
     payments.backend.set_rate(250_000)
     run = payments.services.runs.create(*arguments, quote_id=payment.id)
