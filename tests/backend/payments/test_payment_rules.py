@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from app.core.errors import GatewayUnavailable, InvalidRequest, NotFound, PaymentTooSmall, PaymentUnusable
+from app.core.errors import GatewayUnavailable, InvalidRequest, NotFound, NotPaid, PaymentTooSmall, PaymentUnusable
 from app.db.database import Database
 from app.db.tables import PAYMENT_STATES, payments, refunds, users
 from app.services.payments import service as service_module
@@ -251,6 +251,22 @@ def test_in_which_states_a_quote_can_be_paid(
     else:
         with pytest.raises(PaymentUnusable, match=f"can't be paid any more: it is {state}"):
             service.order(payment.id)
+
+
+@pytest.mark.parametrize("state", PAYMENT_STATES)
+def test_only_a_captured_payment_pays_for_a_request(
+    service: PaymentService, user: UUID, database: Database, state: str
+) -> None:
+    payment = quote(service, user)
+    with_order(database, payment)
+    if state not in ("created", "failed", "expired"):
+        captured(service, payment)
+    set_row(database, payment, state=state, operation_key="key" if state == "used" else None)
+    if state == "captured":
+        assert service.payment_for(payment.id, user, "booking", {"seats": 1}) == service.get(payment.id)
+    else:
+        with pytest.raises(NotPaid if state in ("created", "failed") else PaymentUnusable):
+            service.payment_for(payment.id, user, "booking", {"seats": 1})
 
 
 def test_a_quote_can_be_paid_until_the_very_moment_at_which_it_expires(
