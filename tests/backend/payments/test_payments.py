@@ -26,6 +26,8 @@ from app.core.errors import (
 )
 from app.db.tables import event_run_bookings, operations
 from app.services import operations as operations_module
+from app.services.blockchain_service import BlockchainService
+from app.services.contract_types import BookingCost
 from app.services.operation_types import NewRow
 from app.services.payments import overview, refunds, store
 from app.services.payments.gateway import ManualGateway
@@ -63,7 +65,7 @@ def test_a_quote_is_paid_and_used_once(payments: PaymentsEnvironment) -> None:
     payments.check()
 
 
-def test_a_run_is_created_at_the_quotes_rate(payments: PaymentsEnvironment) -> None:
+def test_a_run_is_created_at_the_quotes_rate(payments: PaymentsEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = payments.run_arguments()
     quote, payment = payments.services.runs.quote_stake(*arguments)
     assert payment is not None
@@ -71,10 +73,37 @@ def test_a_run_is_created_at_the_quotes_rate(payments: PaymentsEnvironment) -> N
     assert (payment.frozen_wei, payment.stake_inr) == ((10**17, 8 * 10**16), Decimal("16000.00"))
     payments.pay(payment)
     payments.backend.set_rate(250_000)
+    monkeypatch.delattr(
+        BlockchainService, "calculate_required_stake"
+    )  # the quote's stake is sent, whatever it is by now
     run = payments.services.runs.create(*arguments, quote_id=payment.id)
+    assert payments.get(payment).to_custody is False
     assert (run.blockchain_price_per_seat_wei, run.inr_per_eth) == (10**17, 200_000)
     assert run.blockchain_stake_amount_wei == quote.stake_wei
     payments.check()
+
+
+@pytest.mark.parametrize("is_paid", [False, True])
+@pytest.mark.parametrize("wei", [0, 1, 10**17])
+def test_what_costs_no_wei_takes_no_payment_and_one_wei_does(
+    payments: PaymentsEnvironment, monkeypatch: pytest.MonkeyPatch, is_paid: bool, wei: int
+) -> None:
+    """Without payments nothing takes one."""
+    backend, run, arguments = payments.backend, payments.open_run(), payments.run_arguments()
+    services: Any = payments.services if is_paid else backend
+    monkeypatch.setattr(backend.chain, "calculate_booking_cost", lambda *_: BookingCost(wei, 0, wei))
+    monkeypatch.setattr(backend.chain, "calculate_required_stake", lambda *_: wei)
+    for quote, quoted in (
+        (services.bookings.quote_to_pay, (run.id, backend.ids["attendee"], 1)),
+        (services.runs.quote_stake, arguments),
+    ):
+        if is_paid and wei == 1:
+            with pytest.raises(PaymentTooSmall):
+                quote(*quoted)
+        else:
+            cost, payment = quote(*quoted)
+            assert wei in (cost.total_wei, cost.stake_wei)
+            assert (payment is not None) == (is_paid and wei > 0)
 
 
 def test_nothing_is_sent_for_what_is_not_paid(payments: PaymentsEnvironment) -> None:
