@@ -73,9 +73,7 @@ def test_a_run_is_created_at_the_quotes_rate(payments: PaymentsEnvironment, monk
     assert (payment.frozen_wei, payment.stake_inr) == ((10**17, 8 * 10**16), Decimal("16000.00"))
     payments.pay(payment)
     payments.backend.set_rate(250_000)
-    monkeypatch.delattr(
-        BlockchainService, "calculate_required_stake"
-    )  # the quote's stake is sent, whatever it is by now
+    monkeypatch.delattr(BlockchainService, "calculate_required_stake")  # that of the quote is sent
     run = payments.services.runs.create(*arguments, quote_id=payment.id)
     assert payments.get(payment).to_custody is False
     assert (run.blockchain_price_per_seat_wei, run.inr_per_eth) == (10**17, 200_000)
