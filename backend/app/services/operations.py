@@ -42,7 +42,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.core.errors import KeyReused, NotPaid, Paused, PaymentUnusable
@@ -191,8 +191,6 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         "person": person,
     }
     values["seal"] = seal and seal(values)
-    if table is not None:
-        del values["subject"]  # the statement takes it from the inserted row
     statement = _insert_statement(table, tuple(row), use and use.statement)
     try:
         defaults = connection.execute(statement, values | row | (use.parameters if use else {})).one_or_none()
@@ -259,7 +257,7 @@ ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attemp
 """Attempts are only ever added, so a copy with as many as the row has all of them."""
 _CHANGE = (
     update(operations)
-    .where(_o.key == bindparam("of_key"), _o.state.cast(Text) == func.any(bindparam("in_states", type_=ARRAY(Text))))
+    .where(_o.key == bindparam("of_key"), _o.state.cast(Text) == func.any(bindparam("in_states")))
     .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), ALL_ATTEMPTS_SEEN)
     .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at", type_=DateTime(timezone=True))))
     .returning(operations)

@@ -20,11 +20,12 @@ from app.core.errors import (
     KeyReused,
     NotFound,
     NotPaid,
+    Paused,
     PaymentRequired,
     PaymentTooSmall,
     PaymentUnusable,
 )
-from app.db.tables import event_run_bookings, operations
+from app.db.tables import event_run_bookings, operations, pauses
 from app.services import operations as operations_module
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import BookingCost
@@ -34,7 +35,7 @@ from app.services.payments.gateway import ManualGateway
 from app.services.payments.types import Payment, PaymentPolicy
 from backend_environment import BackendEnvironment
 from payments_environment import SLOW_TO_BOOK, SLOW_TO_PAY, PaymentsEnvironment, open_payments
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, Webhook
 
 HOUR = timedelta(hours=1)
@@ -662,6 +663,22 @@ def test_a_reverted_operation_gives_back_only_once_it_is_finalized(payments: Pay
     assert refund_of(payments, payment) is None
     payments.payments.run_round(1_000)
     assert refund_of(payments, payment) == ("no_effect", "done", payment.amount_inr)
+
+
+def test_a_payment_is_not_used_during_a_pause(payments: PaymentsEnvironment) -> None:
+    payment = payments.quote(payments.open_run().id)
+    payments.pay(payment)
+    before, operations_before = payments.get(payment), number_of_operations(payments)
+    with payments.backend.database.transaction() as connection:
+        connection.execute(insert(pauses).values(paused_by="operator", reason="to look"))
+    with pytest.raises(Paused):
+        payments.book(payment)
+    assert (payments.get(payment), payments.services.bookings.list_all()) == (before, [])
+    assert number_of_operations(payments) == operations_before
+    with payments.backend.database.transaction() as connection:
+        connection.execute(update(pauses).values(ended_at=func.clock_timestamp(), ended_by="operator"))
+    payments.book(payment)
+    assert payments.get(payment).state == "used"
 
 
 def test_two_rounds_at_once_ask_the_gateway_once(payments: PaymentsEnvironment) -> None:
