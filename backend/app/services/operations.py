@@ -31,7 +31,6 @@ from sqlalchemy import (
     BigInteger,
     ClauseElement,
     Connection,
-    DateTime,
     Table,
     Text,
     Update,
@@ -258,8 +257,8 @@ ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attemp
 _CHANGE = (
     update(operations)
     .where(_o.key == bindparam("of_key"), _o.state.cast(Text) == func.any(bindparam("in_states")))
-    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), ALL_ATTEMPTS_SEEN)
-    .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at", type_=DateTime(timezone=True))))
+    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce")), ALL_ATTEMPTS_SEEN)
+    .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at")))
     .returning(operations)
 )
 
