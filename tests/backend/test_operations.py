@@ -325,3 +325,26 @@ def test_what_is_signed_already_is_stored_unless_its_key_or_nonce_is_taken(datab
     assert (called, operation.data, operation.value_wei) == (("f", HERE, ALICE, CONTRACT), b"\1", 3)
     assert (create("k", 5), create("other", 4)) == (None, None)
     assert (find(database, "k"), find(database, "other")) == (operation, None)
+
+
+def test_a_change_by_an_expression_is_a_change_as_well(connection: Connection) -> None:
+    operation = operations.create(connection, "k", "", Draft(Call(CONTRACT, "f", b""), HERE, ALICE))
+    connection.execute(update(table).values(updated_at=NOW - timedelta(days=1)))
+    changed = operations.change(connection, operation, ("prepared",), held="why", held_at=func.clock_timestamp())
+    assert changed is not None
+    assert (changed.held, changed.held_at, changed.updated_at) == ("why", NOW, NOW)
+
+
+def test_operations_with_nonces_between_two_of_an_account(database: Database) -> None:
+    for nonce in (2, 3, 4):
+        signed(database, f"nonce {nonce}", nonce)
+    with database.transaction() as connection:  # the last one is stored first
+        connection.execute(update(table).where(table.c.nonce == 2).values(nonce=5))
+    signed(database, "last", 6)
+    signed(database, "elsewhere", 3, chain_id=THERE)
+    signed(database, "of another account", 3, sender=BOB)
+    last = find(database, "last")
+    assert last is not None
+    with database.autocommit() as connection:
+        assert [each.nonce for each in nonce_queries.with_nonces(connection, last, 4)] == [4, 5]
+        assert nonce_queries.with_nonces(connection, last, 6) == []

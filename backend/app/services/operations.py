@@ -284,8 +284,7 @@ _NONE_EARLIER = ~exists().where(
 
 def _set_columns(names: Sequence[str]) -> ReturningUpdate[Any]:
     """Changes an operation: sets the columns with these names, to parameters with the same names."""
-    values = {name: bindparam(name, type_=_o[name].type) for name in names}
-    return _CHANGE.values(updated_at=func.clock_timestamp(), **values)
+    return _CHANGE.values(updated_at=func.clock_timestamp(), **{name: bindparam(name) for name in names})
 
 
 @cache
