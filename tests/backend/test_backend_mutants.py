@@ -197,6 +197,7 @@ def test_equivalents_need_a_mutant_that_exists(project):
         ("log.info('%s', 1 + 2)", []),
         ("assert a < b", []),
         ("x = Literal['due', 1]", []),
+        ("x = TypeVar('x', A, B, bound=C)", []),
         ("def f(a: int) -> None:\n    g(a)", ["def f(a: int) -> None:\n    pass"]),
         (
             "def f() -> None:\n    x = a\n    b(x)",
