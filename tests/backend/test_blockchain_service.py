@@ -258,3 +258,27 @@ def test_a_function_missing_in_the_deployed_interface_is_named(minimal: BackendE
             attempt()
         why = f"{host.address} has to sign for itself"
         assert str(caught.value) == f"The contract at {chain.address} has no {function}: {why}."
+
+
+@pytest.mark.parametrize(("number", "is_zero", "is_known"), [(1, False, True), (2, False, False), (1, True, False)])
+def test_a_contract_that_answers_with_something_else_knows_nothing(
+    backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch, number: int, is_zero: bool, is_known: bool
+) -> None:
+    """Another run or booking than was asked for, or one of nobody."""
+    chain = backend.chain
+    run = backend.open_run()
+    backend.bookings.book(run.id, backend.ids["attendee"], 1)
+    for function, read, whose in (
+        ("getEventRun", chain.get_event_run_from_chain, 1),
+        ("getBooking", chain.get_booking_from_chain, 2),
+    ):
+        [answer] = chain._view(function, 1)
+        changed = [number, *answer[1:]]
+        changed[whose] = "0x" + "00" * 20 if is_zero else answer[whose]
+        with monkeypatch.context() as patch:
+            patch.setattr(chain, "_view", lambda *_, changed=tuple(changed), **__: (changed,))
+            if is_known:
+                assert read(1).status.name == "ACTIVE"
+            else:
+                with pytest.raises(ContractRejected, match=f"^{function}: the contract has nothing under the id 1"):
+                    read(1)
