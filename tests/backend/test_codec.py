@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from app.core.errors import InvalidRequest, UnsupportedByContract
 from app.services import codec as codec_module
-from app.services.codec import DECODING_ERRORS, PANIC_REASONS, Codec, Event, revert_data
+from app.services.codec import DECODING_ERRORS, Codec, Event, revert_data
 from app.services.rpc_types import Log
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import EncodingError
@@ -152,8 +152,24 @@ def test_a_revert_string_that_is_not_utf_8_is_decoded_with_replacements() -> Non
     assert CODEC.revert(data) == ("Error", ("\ufffd\ufffd",), "\ufffd\ufffd")
 
 
-def test_each_panic_of_solidity_has_a_reason() -> None:
-    assert set(PANIC_REASONS) == {0x01, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32, 0x41, 0x51}
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (0x01, "an assertion failed"),
+        (0x11, "arithmetic overflow or underflow"),
+        (0x12, "division by zero"),
+        (0x21, "no such value of an enum"),
+        (0x22, "badly encoded storage"),
+        (0x31, "pop of an empty array"),
+        (0x32, "array index out of bounds"),
+        (0x41, "out of memory"),
+        (0x51, "call of an uninitialised function"),
+        (0x99, "of an unknown kind"),
+    ],
+)
+def test_each_panic_of_solidity_has_a_reason(code: int, reason: str) -> None:
+    data = selector("Panic(uint256)") + code.to_bytes(32, "big")
+    assert CODEC.revert(data) == ("Panic", (code,), f"panic 0x{code:02x}, {reason}")
 
 
 @pytest.mark.parametrize(
