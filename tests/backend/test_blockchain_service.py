@@ -284,31 +284,22 @@ def test_a_contract_that_answers_with_something_else_knows_nothing(
                     read(1)
 
 
-@pytest.mark.parametrize(
-    ("party", "signer", "are_several", "for_party"),
-    [
+def test_for_whom_a_call_is(backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a lane the platform itself is named as well, as the lane's account may be another one."""
+    address = {role: account.address for role, account in backend.wallets.items()}
+    cases: list[tuple[str | None, str | None, bool, str | None]] = [
         (None, None, False, None),
         (None, "host", True, None),
         ("platform", None, False, None),
-        ("platform", None, True, "platform"),  # the account of a lane may be another one
+        ("platform", None, True, "platform"),
         ("host", None, False, "host"),
         ("host", None, True, "host"),
         ("host", "host", False, None),
         ("host", "host", True, None),
         ("platform", "host", False, "platform"),
-    ],
-)
-def test_for_whom_a_call_is(
-    backend: BackendEnvironment,
-    monkeypatch: pytest.MonkeyPatch,
-    party: str | None,
-    signer: str | None,
-    are_several: bool,
-    for_party: str | None,
-) -> None:
-    monkeypatch.setattr(type(backend.sender.lanes), "are_several", are_several)
-    address = {role: account.address for role, account in backend.wallets.items()}
-    account = backend.wallets[signer] if signer else None
-    function, arguments = backend.chain._for_party("bookEvent", party and address[party], account)
-    expected = ("bookEvent", ()) if for_party is None else ("bookEventFor", (address[for_party],))
-    assert (function, arguments) == expected
+    ]
+    for party, signer, are_several, for_party in cases:
+        monkeypatch.setattr(type(backend.sender.lanes), "are_several", are_several)
+        account = backend.wallets[signer] if signer else None
+        called = backend.chain._for_party("bookEvent", party and address[party], account)
+        assert called == (("bookEventFor", (address[for_party],)) if for_party else ("bookEvent", ()))
