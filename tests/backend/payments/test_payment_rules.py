@@ -177,11 +177,6 @@ def test_the_time_until_a_refund_is_asked_for_again_doubles(
         assert abs(wait - timedelta(minutes=expected)) < timedelta(seconds=30), tries
 
 
-def test_times_of_the_default_policy() -> None:
-    minutes = {"quote_for": 15, "use_within": 60, "look_every": 5, "ask_every": 1, "ask_at_most": 60}
-    assert PaymentPolicy() == PaymentPolicy(**{name: timedelta(minutes=each) for name, each in minutes.items()})
-
-
 def test_a_run_without_a_price_takes_no_payment(payments: PaymentsEnvironment) -> None:
     quote, payment = payments.services.runs.quote_stake(*payments.run_arguments(inr="0"))
     assert (quote.stake_wei, payment) == (0, None)
@@ -413,8 +408,10 @@ def test_an_order_of_which_there_is_none_is_not_asked_about(
     assert [service.get(payment.id).state for payment in (without, with_one)] == ["expired", "expired"]
 
 
-def test_a_service_has_the_default_policy_if_none_is_given(database: Database) -> None:
-    assert PaymentService(database, ManualGateway(), Sealer("0xA", [b"key"])).policy == PaymentPolicy()
+def test_times_of_the_default_policy(database: Database) -> None:
+    minutes = {"quote_for": 15, "use_within": 60, "look_every": 5, "ask_every": 1, "ask_at_most": 60}
+    expected = PaymentPolicy(**{name: timedelta(minutes=each) for name, each in minutes.items()})
+    assert PaymentService(database, ManualGateway(), Sealer("0xA", [b"key"])).policy == expected
 
 
 def test_the_manual_gateway_does_nothing() -> None:
