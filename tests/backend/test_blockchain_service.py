@@ -9,7 +9,7 @@ import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import DeferredPayout, EventRunCreated, TransactionResult
-from backend_environment import DAY, BackendEnvironment
+from backend_environment import DAY, BackendEnvironment, transact
 from web3 import HTTPProvider, Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint
@@ -184,6 +184,7 @@ def test_an_unreachable_node_is_reported_with_the_request(backend: BackendEnviro
     chain = BlockchainService(nowhere, backend.chain.address, backend.sender)
     for request_name, attempt in (
         ("block number", chain.block_number),
+        ("block", lambda: chain.block_header("latest")),
         ("events", lambda: chain.events_between(0, 1)),
         ("owner", chain.owner),
     ):
@@ -244,6 +245,7 @@ def test_a_function_missing_in_the_deployed_interface_is_named(minimal: BackendE
         ("cancelBooking", lambda: chain.cancel_booking_onchain(1)),
         ("expireEvent", lambda: chain.expire_event_onchain(1)),
         ("creditOf", lambda: chain.credit_of(host.address)),
+        ("isOperator", lambda: chain.is_operator(host.address)),
         ("platformBalance", chain.platform_balance),
         ("totalLiabilities", chain.total_liabilities),
     ):
@@ -303,3 +305,10 @@ def test_for_whom_a_call_is(backend: BackendEnvironment, monkeypatch: pytest.Mon
         account = backend.wallets[signer] if signer else None
         called = backend.chain._for_party("bookEvent", party and address[party], account)
         assert called == (("bookEventFor", (address[for_party],)) if for_party else ("bookEvent", ()))
+
+
+def test_who_acts_for_the_platform(backend: BackendEnvironment) -> None:
+    operator = backend.wallets["stranger"].address
+    transact(backend, "platform", "setOperator", operator, True)
+    assert backend.chain.owner() == backend.wallets["platform"].address
+    assert [backend.chain.is_operator(backend.wallets[role].address) for role in ("stranger", "host")] == [True, False]

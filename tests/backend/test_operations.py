@@ -11,14 +11,14 @@ from uuid import uuid4
 import pytest
 from app.core.errors import NotPaid, Paused
 from app.db.database import Database
-from app.db.tables import OPERATION_STATES, event_run_bookings, pauses, payments
+from app.db.tables import OPERATION_STATES, event_run_bookings, pauses, payments, users
 from app.db.tables import operations as table
 from app.services import nonce_queries, operations
 from app.services.codec import Call
 from app.services.operation_types import SENT_STATES, Attempt, Draft, NewRow, Operation, Use
 from app.services.rpc_answers import checksummed
 from fixed_clock import NOW
-from psycopg.errors import NotNullViolation
+from psycopg.errors import NotNullViolation, UniqueViolation
 from sqlalchemy import Connection, bindparam, func, insert, update
 
 HERE, THERE = 1, 11_155_111
@@ -348,3 +348,13 @@ def test_operations_with_nonces_between_two_of_an_account(database: Database) ->
     with database.autocommit() as connection:
         assert [each.nonce for each in nonce_queries.with_nonces(connection, last, 4)] == [4, 5]
         assert nonce_queries.with_nonces(connection, last, 6) == []
+
+
+def test_another_row_with_the_id_of_the_new_one_is_no_known_key(database: Database) -> None:
+    user = {"id": uuid4(), "name": "somebody"}
+    with database.transaction() as connection:
+        connection.execute(insert(users).values(user))
+    draft = Draft(Call(CONTRACT, "f", b""), HERE, ALICE, NewRow(users, user))
+    with database.autocommit() as connection, pytest.raises(UniqueViolation):
+        operations.create(connection, "k", "", draft)
+    assert find(database, "k") is None

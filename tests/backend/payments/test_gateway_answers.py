@@ -84,6 +84,7 @@ ERROR = json.dumps({"error": {"code": "BAD_REQUEST_ERROR", "description": "no su
     [
         *((status, ERROR, GatewayUnavailable) for status in (401, 403, 408, 409, 429, 500, 503, 599)),
         *((status, ERROR, GatewayRefused) for status in (400, 404, 422)),
+        *((400, ERROR.replace(b"BAD_REQUEST", code), GatewayUnavailable) for code in (b"GATEWAY", b"SERVER")),
         (200, b"<html>", GatewayUnavailable),
         (200, b"[]", GatewayUnavailable),
         (200, b"{}", GatewayUnavailable),
@@ -97,6 +98,12 @@ def test_only_a_clear_no_is_a_refusal(
     gateway, answer = answering
     answer |= {"status": status, "body": body}
     with pytest.raises(error):
+        gateway.captures("order_1")
+
+
+def test_a_gateway_that_nobody_reaches_is_unavailable() -> None:
+    gateway = RazorpayGateway("key", SecretStr("secret"), SecretStr("webhooks"), "http://127.0.0.1:9")
+    with pytest.raises(GatewayUnavailable, match=r"^The payment gateway does not answer: ConnectionError\.$"):
         gateway.captures("order_1")
 
 

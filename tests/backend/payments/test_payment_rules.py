@@ -19,7 +19,7 @@ from app.db.tables import PAYMENT_STATES, payments, refunds, users
 from app.services.payments import service as service_module
 from app.services.payments.gateway import Capture, DisputeNews, ManualGateway, Order, RefundNews
 from app.services.payments.service import PaymentService
-from app.services.payments.types import Amounts, Payment, PaymentPolicy
+from app.services.payments.types import Amounts, Payment, PaymentPolicy, paise
 from app.services.transactions.limits import Sealer
 from payments_environment import PaymentsEnvironment
 from sqlalchemy import Connection, insert, update
@@ -421,3 +421,14 @@ def test_the_manual_gateway_does_nothing() -> None:
     assert gateway.refund_outcome("refund") == "done"
     with pytest.raises(NotFound, match="There are no webhooks"):
         gateway.read_webhook(b"", {})
+
+
+@pytest.mark.parametrize(
+    ("inr", "expected"), [("1", 100), ("1.01", 101), ("1E+2", 10_000), ("1.010", 101), ("1.001", None)]
+)
+def test_an_amount_is_whole_paise(inr: str, expected: int | None) -> None:
+    if expected is not None:
+        assert paise(Decimal(inr)) == expected
+        return
+    with pytest.raises(ValueError, match=f"^{inr} INR are no whole paise"):
+        paise(Decimal(inr))
