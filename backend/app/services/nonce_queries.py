@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Boolean,
     Connection,
     Select,
@@ -78,7 +79,7 @@ def left_nonces(connection: Connection, chain_id: int, sender: str) -> set[int]:
 
 
 _TAKEN = bindparam("taken", type_=BigInteger)
-_USED = bindparam("used_on_chain")
+_USED: BindParameter[int] = bindparam("used_on_chain")
 _SIGNED_AT = bindparam("signed_at", type_=BigInteger)
 CLOCK_TOLERANCE_US = 5_000_000
 """Microseconds by which the time of an entry may differ from the database's, when it is stored."""
