@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from app.core.errors import NotPaid, Paused
@@ -19,7 +20,7 @@ from app.services.operation_types import SENT_STATES, Attempt, Draft, NewRow, Op
 from app.services.rpc_answers import checksummed
 from fixed_clock import NOW
 from psycopg.errors import NotNullViolation, UniqueViolation
-from sqlalchemy import Connection, bindparam, func, insert, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 HERE, THERE = 1, 11_155_111
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
@@ -197,6 +198,7 @@ def test_change_and_close_require_the_state_and_nonce_that_the_caller_saw(databa
     assert submitted is not None
     assert (submitted.state, submitted.held, submitted.nonce) == ("submitted", "why", 1)
     assert submitted.updated_at > operation.updated_at
+    assert change(replace(submitted, attempts=[]), "submitted", held="an attempt was not seen") is None
     requeued = change(submitted, "submitted", state="signed", nonce=2)
     assert requeued is not None
     assert change(submitted, "signed", held="too late") is None
@@ -300,6 +302,8 @@ def test_a_pause_is_said_before_what_is_not_paid(database: Database, is_paused: 
         raise NotPaid("It is not paid.")
 
     nothing = update(payments).where(payments.c.id == uuid4()).values(operation_key=bindparam("key"))
+    somebody = insert_user(database)
+    used = update(users).where(users.c.id == somebody).values(name=bindparam("key"))
     booking: dict[str, Any] = {"event_run_id": uuid4(), "user_id": uuid4(), "seats": 1, "total_inr": 1}
     row = NewRow(event_run_bookings, booking, Use(nothing, {}, check))
     if is_paused:
@@ -308,6 +312,21 @@ def test_a_pause_is_said_before_what_is_not_paid(database: Database, is_paused: 
     with database.autocommit() as connection, pytest.raises(Paused if is_paused else NotPaid):
         operations.create(connection, "k", "", Draft(Call(CONTRACT, "f", b"", 3), HERE, ALICE, row))
     assert find(database, "k") is None
+    for use in (None, Use(used, {}, check)):
+        new_user = NewRow(users, {"name": "new"}, use)
+        with database.autocommit() as connection, pytest.raises(Paused) if is_paused else nullcontext():
+            operations.create(
+                connection, f"k {use is None}", "", Draft(Call(CONTRACT, "f", b""), HERE, ALICE, new_user)
+            )
+    with database.autocommit() as connection:
+        names = set(connection.execute(select(users.c.name)).scalars())
+    assert names == ({"somebody"} if is_paused else {"new", "k False"}), "nothing is stored or used during a pause"
+
+
+def insert_user(database: Database) -> UUID:
+    with database.transaction() as connection:
+        user = connection.execute(insert(users).values(name="somebody").returning(users.c.id)).scalar_one()
+    return UUID(str(user))
 
 
 def test_what_is_signed_already_is_stored_unless_its_key_or_nonce_is_taken(database: Database) -> None:
