@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, case, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import Cancelled, ChainUnavailable
@@ -170,7 +170,7 @@ def _reopen(connection: Connection, chain_id: int, block_hashes: Sequence[str]) 
     """Sets operations back to submitted, and the rows that they created back to pending. Returns their keys."""
     none: dict[str, Any] = dict.fromkeys(("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei"), None)
     # what was cancelled stays so: its replacement is sent again
-    none["error"] = case((_o.error["code"].astext == Cancelled.code, _o.error), else_=null())
+    none["error"] = case((_o.error["code"].astext == Cancelled.code, _o.error))
     reopened = (
         update(operations)
         .where(_IN_BLOCK, _o.chain_id == chain_id, _o.block_hash.in_(block_hashes))
