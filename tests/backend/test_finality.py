@@ -234,6 +234,8 @@ def test_what_is_after_the_cursor_is_compared_each_time(database: Database, is_g
         for number in (9, 10):  # these are in the chain, as the cursor's block is
             add_operation(connection, f"in block {number}", block_number=number, block_hash="not compared")
         add_operation(connection, "in block 11", block_number=11, block_hash="old 11")
+        add_operation(connection, "open", state="mined", block_number=13, block_hash="its own trouble")
+        add_operation(connection, "elsewhere", chain_id=2, block_number=14, block_hash="of another chain")
     store(database, 10, "old 10")
     finality = finality_of(database, Chain(changed=11 if is_gone else 12))
     assert finality.undo_reorganised(HEAD) == (["in block 11"] if is_gone else None)
