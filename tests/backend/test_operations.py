@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -380,3 +382,24 @@ def test_another_row_with_the_id_of_the_new_one_is_no_known_key(database: Databa
     with database.autocommit() as connection, pytest.raises(UniqueViolation):
         operations.create(connection, "k", "", draft)
     assert find(database, "k") is None
+
+
+def test_what_is_closed_meanwhile_is_not_signed(database: Database) -> None:
+    """The statement that signs locks the row before it looks at the state."""
+    operation, found = prepared(database, "k"), list[Operation | None]()
+
+    def sign() -> None:
+        with database.autocommit() as connection:
+            found.append(nonce_queries.sign(connection, operation, attempt(0)))
+
+    worker = threading.Thread(target=sign)
+    with database.transaction() as connection:
+        connection.execute(update(table).where(table.c.key == "k").values(state="rejected"))
+        worker.start()
+        blocked = "SELECT count(*) FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        while worker.is_alive() and not connection.exec_driver_sql(blocked).scalar_one():
+            time.sleep(0.01)
+    worker.join()
+    stored = find(database, "k")
+    assert stored is not None
+    assert (found, stored.state, stored.nonce, next_nonce(database)) == ([None], "rejected", None, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from app.services.contract_types import (
     BookingCreated,
     BookingStatus,
     DeferredPayout,
+    OnchainEventRun,
     RunStatus,
     status_of,
     unix_seconds,
@@ -117,6 +119,11 @@ def test_a_time_is_whole_seconds_since_1970(zone: timezone) -> None:
     assert unix_seconds(moment) == int(moment.replace(microsecond=0).timestamp())
     with pytest.raises(InvalidRequest, match="has no time zone"):
         unix_seconds(moment.replace(tzinfo=None))
+
+
+def test_when_a_run_starts() -> None:
+    run: Any = SimpleNamespace(event_timestamp=1_900_000_000)
+    assert OnchainEventRun.starts_at.fget(run) == datetime.fromtimestamp(1_900_000_000, UTC)  # type: ignore[attr-defined]
 
 
 ATTEMPT = Attempt("0xab", "0xcd", 7, 21_000, 2, 1, 5)
