@@ -106,8 +106,6 @@ _PREPARED = (
     .with_for_update(of=operations)
     .cte("prepared")
 )
-_FOLLOWS = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
-"""The nonce is the next one, or the chain used all nonces between the next one and this: it leaves no gap."""
 _ORDERS = bindparam("orders", type_=BigInteger)
 _COUNT = (
     insert(order_counts)
@@ -128,12 +126,16 @@ _COUNT = (
 
 
 def _sign_statement(from_prepared: Select[Any]) -> ReturningUpdate[Any]:
-    """Takes the nonce for the operation that the query selects, if it is one that follows, and stores the attempt."""
+    """Takes the nonce for the operation that the query selects, if it is one that follows, and stores the attempt.
+
+    It follows if it is the next one, or if the chain used all nonces between the next one and this: it leaves no gap.
+    """
+    follows = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
     taken = (
         insert(nonces)
         .from_select(["chain_id", "sender", "next"], from_prepared)
         .on_conflict_do_update(
-            index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=_FOLLOWS
+            index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=follows
         )
         .returning(nonces.c.chain_id, nonces.c.sender)
         .cte("taken")
