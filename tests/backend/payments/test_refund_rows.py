@@ -161,13 +161,6 @@ def test_older_payments_of_which_nothing_is_owed_are_not_in_the_way(connection: 
     assert refund_of(connection, payment) is not None
 
 
-def test_payments_that_are_not_used_are_not_in_the_way_of_those_that_are(connection: Connection) -> None:
-    many(connection, "refunding", "look_at")
-    payment = add_used(connection, add_booking(connection, add_run(connection), "cancelled"), "booking")
-    refunds.owe_used(connection, 5, MINUTE)
-    assert refund_of(connection, payment) is not None
-
-
 def test_money_that_nobody_asked_for_is_unexpected_whenever_it_came(connection: Connection) -> None:
     """By the gateway's clock it may have been paid after it was captured."""
     payment = add(connection, "captured", purpose="unexpected", paid_at=NOW + SECOND, expires_at=NOW, usable_until=NOW)
