@@ -133,6 +133,11 @@ def test_a_command_starts_again_if_the_operation_changed_meanwhile(
     assert [given.requeued for given in seen] == [None, 1, 2, 3, 4][:times]
 
 
+def test_a_command_that_does_not_fit_does_nothing(sender: Sender) -> None:
+    with pytest.raises(InterventionRefused, match="can't be taken up: it is confirmed, which is final"):
+        commands(sender).intervene("retry", operation(state="confirmed"))
+
+
 def test_a_silent_node_is_said(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     it = commands(sender)
 
@@ -342,11 +347,12 @@ def test_fees_are_raised_once_by_a_retry(
     expected = [(before, sender.accounts[0], sender.policy, sender.limits)] if is_raised else []
     assert raised == expected
     assert described == [(before, ["0xad"] if is_raised else [], sender.policy.confirmations)]
-    sender.unmined.has_sent = lambda operation: True
     sender.unmined.raise_old_fees = lambda operation, *_: operation
-    described.clear()
-    commands(sender)._retry(before)
-    assert described[0][1] == [stepped.attempts[-1].tx_hash], "the last one was sent again"
+    for has_sent in (False, True):  # fees that are high enough stay, and the last attempt may be sent again
+        described.clear()
+        sender.unmined.has_sent = lambda operation, has_sent=has_sent: has_sent
+        commands(sender)._retry(before)
+        assert described[0][1] == ([stepped.attempts[-1].tx_hash] if has_sent else [])
 
 
 @pytest.mark.parametrize(("head", "final"), [(4, 4), (-5, 0)])

@@ -131,6 +131,8 @@ def test_what_is_counted_has_the_databases_time(connection: Connection, off: int
     [
         ({}, [], [], False),
         ({}, ["0x1"], [], False),
+        ({}, ["0x2"], [], False),
+        ({"tx_hash": "0x9"}, ["0x9"], [], True),
         ({}, ["0x1", "0x2"], [], True),
         ({}, ["0x1", "0x2", "0x3"], [], True),
         ({}, [], [BOB], True),
@@ -150,7 +152,7 @@ def test_orphans_are_compared_before_anything_is_signed(
     operation = prepared(connection)
     row: dict[str, Any] = {"chain_id": HERE, "sender": ALICE, "nonce": 3, "block_number": 5, "kind": "f", "data": b""}
     row |= {"value_wei": 0, "succeeded": True, "dismissed": False}
-    for tx_hash in ("0x1", "0x2"):
+    for tx_hash in ("0x1", "0x2") if "tx_hash" not in values else ("",):
         connection.execute(insert(orphans).values(row | {"tx_hash": tx_hash} | values))
     options: dict[str, Any] = {"compared_orphans": compared, "orphans_of": of}
     assert signs(connection, operation, used_on_chain=5, **options) == is_signed

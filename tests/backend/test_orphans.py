@@ -143,6 +143,7 @@ def test_an_orphan_is_stored_and_said_once(
     for succeeded in (True, False):
         with database.autocommit() as connection:
             orphans.record(connection, 1, found, succeeded=succeeded)
+        assert len(caplog.records) == 1
     with database.autocommit() as connection:
         values = connection.execute(select(orphans_table)).one()._asdict()
     del values["found_at"]

@@ -9,10 +9,8 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     BindParameter,
-    Boolean,
     Connection,
     Select,
-    Text,
     bindparam,
     cast,
     exists,
@@ -21,7 +19,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db.statements import Compiled
@@ -87,7 +85,7 @@ _DATABASE_TIME = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000,
 _PREPARED = (
     select(_o.chain_id, _o.sender, _TAKEN + 1)
     .where(_o.key == bindparam("of_key"), _o.state == "prepared", ALL_ATTEMPTS_SEEN)
-    .where(bindparam("is_exit", type_=Boolean) | ~IS_PAUSED)
+    .where(bindparam("is_exit") | ~IS_PAUSED)
     .where(_SIGNED_AT.is_(None) | (func.abs(_SIGNED_AT - _DATABASE_TIME) < CLOCK_TOLERANCE_US))
     .where(
         (_TAKEN == _USED)
@@ -97,9 +95,9 @@ _PREPARED = (
         ~exists()
         .where(
             orphans.c.chain_id == _o.chain_id,
-            orphans.c.sender == func.any(bindparam("orphans_of", type_=ARRAY(Text))),
+            orphans.c.sender == func.any(bindparam("orphans_of")),
             IS_OPEN_ORPHAN,
-            orphans.c.tx_hash != func.all(bindparam("compared_orphans", type_=ARRAY(Text))),
+            orphans.c.tx_hash != func.all(bindparam("compared_orphans")),
         )
         .correlate(operations)
     )
@@ -146,7 +144,7 @@ def _sign_statement(from_prepared: Select[Any]) -> ReturningUpdate[Any]:
         .values(
             state="signed",
             nonce=_TAKEN,
-            attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
+            attempts=_o.attempts.concat(bindparam("attempt")),
             spending=bindparam("spending", type_=JSONB(none_as_null=True)),
             updated_at=func.clock_timestamp(),
             **NOT_HELD,
