@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from app.bootstrap.check import NotReady
 from app.bootstrap.checks import read_settings
@@ -195,6 +196,20 @@ def test_an_answer_without_end_is_a_refusal_in_one_sentence() -> None:
 def test_nobody_listens() -> None:
     with pytest.raises(PriceError, match=r"^The price feed gecko can't be reached \(ConnectError\)\.$"):
         feed_of("http://127.0.0.1:9/").latest()
+
+
+def test_a_request_has_the_time_of_its_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where that is more than what the client takes by default."""
+    seen: list[dict[str, Any]] = []
+
+    def client(**options: Any) -> Any:
+        seen.append(options)
+        raise httpx.ConnectError("nobody")
+
+    monkeypatch.setattr(httpx, "AsyncClient", client)
+    with pytest.raises(PriceError, match="can't be reached"):
+        feed_of("http://a", timeout=30).latest()
+    assert seen == [{"timeout": 30}]
 
 
 def test_answers_and_failures_are_kept_until_the_next_request() -> None:
