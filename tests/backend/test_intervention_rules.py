@@ -138,6 +138,14 @@ def test_a_command_that_does_not_fit_does_nothing(sender: Sender) -> None:
         commands(sender).intervene("retry", operation(state="confirmed"))
 
 
+def test_only_an_operation_that_a_command_fits_is_returned(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"open": operation(), "closed": operation(state="confirmed")}
+    monkeypatch.setattr(module, "find_operation", lambda database, key: found[key])
+    assert commands(sender).require("retry", "open") == found["open"]
+    with pytest.raises(InterventionRefused, match="it is confirmed, which is final"):
+        commands(sender).require("retry", "closed")
+
+
 def test_a_silent_node_is_said(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     it = commands(sender)
 
