@@ -262,6 +262,38 @@ def test_what_has_no_nonce_is_rejected(
     assert [error.message for error in errors] == [f"bookEvent was {word} by an operator; nothing was sent."]
 
 
+@pytest.mark.parametrize("command", ["retry", "cancel", "abandon"])
+def test_each_command_is_carried_out_and_stored(
+    sender: Sender, database: Database, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    it, found = commands(sender, database), operation(sender=BOB if command == "abandon" else ALICE)
+    monkeypatch.setattr(module, "find_operation", lambda database, key: found)
+    monkeypatch.setattr(it, f"_{command}", lambda given: Outcome(f"{command} of {given.key}", done=given is not found))
+    assert getattr(it, command)("k") == Outcome(f"{command} of k", done=False)
+    [row] = history(database)
+    assert (row.operator, row.command, row.target, row.outcome) == ("alice", command, "k", f"{command} of k")
+
+
+def test_an_operator_approves_under_a_name(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(module, "approve_operation", lambda *arguments: asked.append(arguments) or operation())
+    outcome = commands(sender, "the database").approve("k")
+    assert outcome == Outcome("bookEvent k is approved: the service sends it from its next round on.")
+    assert asked == [("the database", sender.sealer, "k", "alice")]
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_an_abandoned_operation_is_carried_on_by_a_retry(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, is_resumed: bool
+) -> None:
+    it, stepped = commands(sender), list[Operation]()
+    resumed = operation(state="mined", block_number=9) if is_resumed else None
+    monkeypatch.setattr(it, "_set_abandoned", lambda given, at: resumed if at is None else given)
+    monkeypatch.setattr(module, "take_steps", lambda sender, given: stepped.append(given) or [])
+    outcome = it._retry(operation(abandoned_at=NOW))
+    assert (outcome is not None, stepped) == (is_resumed, [resumed] if is_resumed else [])
+
+
 # ------------------------------------------------------------------------------------------------- abandon, and resume
 
 

@@ -108,12 +108,12 @@ def test_who_signs_has_seen_all_attempts(connection: Connection, stored: int, se
     assert signs(connection, replace(operation, attempts=earlier[:seen]), used_on_chain=5) == is_signed
 
 
-@pytest.mark.parametrize("is_exit", [False, True])
-def test_only_exits_are_signed_during_a_pause(connection: Connection, is_exit: bool) -> None:
+@pytest.mark.parametrize("options", [{}, {"is_exit": False}, {"is_exit": True}])
+def test_only_exits_are_signed_during_a_pause(connection: Connection, options: dict[str, bool]) -> None:
     operation = prepared(connection)
     connection.execute(insert(pauses).values(paused_by="a", reason="b", ended_at=NOW, ended_by="a"))
     connection.execute(insert(pauses).values(paused_by="a", reason="b"))
-    assert signs(connection, operation, used_on_chain=5, is_exit=is_exit) == is_exit
+    assert signs(connection, operation, used_on_chain=5, **options) == options.get("is_exit", False)
 
 
 @pytest.mark.parametrize("off", [None, 0, 5 * SECONDS - 1, 5 * SECONDS, 1 - 5 * SECONDS, -5 * SECONDS])

@@ -12,7 +12,7 @@ from app.core.errors import DatabaseBusy, InvalidRequest, UnexpectedReceipt, Uns
 from app.db.database import Database
 from app.db.tables import pauses
 from app.services import pause as pause_module
-from app.services.codec import Event
+from app.services.codec import Call, Event
 from app.services.contract_receipts import read_event_completed, read_fees_withdrawn, read_result
 from app.services.contract_types import (
     BookingCreated,
@@ -119,6 +119,10 @@ def test_a_time_is_whole_seconds_since_1970(zone: timezone) -> None:
     assert unix_seconds(moment) == int(moment.replace(microsecond=0).timestamp())
     with pytest.raises(InvalidRequest, match="has no time zone"):
         unix_seconds(moment.replace(tzinfo=None))
+
+
+def test_a_call_sends_no_wei_unless_it_says_so() -> None:
+    assert Call(ALICE, "f", b"").value == 0
 
 
 def test_when_a_run_starts() -> None:
