@@ -53,8 +53,9 @@ def test_a_round_looks_at_everything(
 
 def test_nothing_is_behind_before_the_first_final_block(backend: BackendEnvironment, reconciler: Reconciler) -> None:
     backend.sender.policy = replace(backend.sender.policy, confirmations=10_000)
-    assert reconciler.run_once().failure is None
-    assert reconciler.health.cursor_lag == 0
+    report = reconciler.run_once()
+    assert (report.failure, report.block, reconciler.health.cursor_lag) == (None, 0, 0)
+    assert reconciler._max_block_range == 1_000, "as many blocks as public nodes return"
 
 
 @pytest.mark.parametrize(
