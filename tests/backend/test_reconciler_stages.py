@@ -66,12 +66,15 @@ def test_what_is_wrong_with_the_contract_blocks_and_a_lost_lane_does_not(
     backend: BackendEnvironment,
     reconciler: Reconciler,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     problem: str | None,
     lost: str | None,
     found: tuple[str, bool] | None,
 ) -> None:
     monkeypatch.setattr(backend.sender._signer.unsigned, "contract_watch", watch(lambda: problem, lost))
-    reconciler._look_at_contract()
+    for _ in range(2):
+        reconciler._look_at_contract()
+    assert [record.getMessage() for record in caplog.records] == ([] if found is None else [found[0]])  # said once
     problems = [each for each in reconciler.health.problems() if each.check == "contract"]
     assert [(each.message, each.blocks) for each in problems] == ([] if found is None else [found])
 
