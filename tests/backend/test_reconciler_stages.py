@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from app.core.errors import ChainUnavailable
+from app.core.errors import ChainUnavailable, ContractRejected
 from app.db.tables import event_runs, operations
 from app.services import reconciler as module
 from app.services.finality import FinalizedBlockChanged
@@ -180,3 +180,22 @@ def test_payments_have_their_round_as_of_the_finalized_block(
     report = reconciler.run_once()
     assert (report.failure, report.problems) == (None, ["a refund failed"])
     assert rounds == [backend.chain.block_number() - 1 if is_followed else 0]
+
+
+def test_a_booking_that_can_not_be_compared_hides_no_other(
+    backend: BackendEnvironment, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = backend.open_run()
+    first, second = (backend.bookings.book(run.id, backend.ids[role], 1) for role in ("attendee", "no_show"))
+    read = backend.chain.get_booking_from_chain
+
+    def booking(number: int, block: int) -> Any:
+        if number == first.blockchain_booking_id:
+            raise ContractRejected("Nothing", (), "The contract refuses.")
+        return replace(read(number, block), seat_count=9)
+
+    monkeypatch.setattr(backend.chain, "get_booking_from_chain", booking)
+    assert reconciler.dry_run().differences == [
+        f"booking {first.id} (1 on chain): The contract refuses.",
+        f"booking {second.id} (2 on chain): seats is 1 in the database, 9 on chain",
+    ]
