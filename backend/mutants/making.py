@@ -178,4 +178,6 @@ def _is_log(node: ast.AST) -> bool:
 
 
 def _is_type(node: ast.AST) -> bool:
-    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal"
+    """Whether it only says something to the type checker."""
+    named = node.value if isinstance(node, ast.Subscript) else node.func if isinstance(node, ast.Call) else None
+    return isinstance(named, ast.Name) and named.id in ("Literal", "TypeVar")

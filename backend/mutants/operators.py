@@ -41,6 +41,7 @@ COMPARISONS: Mapping[type[ast.cmpop], tuple[str, str]] = {
 }
 MISTAKEN = (
     ("min", "max"),
+    ("least", "greatest"),
     ("any", "all"),
     ("ROUND_FLOOR", "ROUND_CEILING"),
     ("ROUND_DOWN", "ROUND_UP"),
@@ -54,7 +55,7 @@ MISTAKEN = (
 OTHER_NAME = dict(MISTAKEN) | {new: old for old, new in MISTAKEN}
 CLAUSES = {"where", "with_for_update", "limit", "order_by", "on_conflict_do_nothing", "distinct", "having", "filter"}
 """Methods of a query without which it is still a query."""
-UNORDERED = {"where", "having", "filter", "and_", "or_", "min", "max"}
+UNORDERED = {"where", "having", "filter", "and_", "or_", "min", "max", "least", "greatest", "compare_digest"}
 """Functions whose arguments have no order."""
 SQL = re.compile(r"\b(SELECT|UPDATE|DELETE FROM|INSERT INTO)\b")
 SQL_EDGES = tuple(

@@ -196,10 +196,12 @@ def test_equivalents_need_a_mutant_that_exists(project):
         ("x = ~c.is_(None)", ["c.is_(None)", "~c.is_not(None)"]),
         ("x = f('SELECT 1 WHERE a < 2 AND b')", ["f('SELECT 1 WHERE a <= 2 AND b')", "f('SELECT 1 WHERE a < 2 OR b')"]),
         ("x = min(a, b)", ["max(a, b)"]),
+        ("x = func.greatest(a, b)", ["func.least(a, b)"]),
         ("x = Decimal('0.5')", ["Decimal('10.5')"]),
         ("log.info('%s', 1 + 2)", []),
         ("assert a < b", []),
         ("x = Literal['due', 1]", []),
+        ("x = TypeVar('x', A, B, bound=C)", []),
         ("def f(a: int) -> None:\n    g(a)", ["def f(a: int) -> None:\n    pass"]),
         (
             "def f() -> None:\n    x = a\n    b(x)",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from app.core.errors import ChainUnavailable, ContractRejected, InvalidRequest, UnexpectedReceipt, UnsupportedByContract
 from app.services.blockchain_service import BlockchainService
 from app.services.contract_types import DeferredPayout, EventRunCreated, TransactionResult
-from backend_environment import DAY, BackendEnvironment
+from backend_environment import DAY, BackendEnvironment, transact
 from web3 import HTTPProvider, Web3
 from web3.middleware import Web3Middleware
 from web3.types import RPCEndpoint
@@ -184,6 +184,7 @@ def test_an_unreachable_node_is_reported_with_the_request(backend: BackendEnviro
     chain = BlockchainService(nowhere, backend.chain.address, backend.sender)
     for request_name, attempt in (
         ("block number", chain.block_number),
+        ("block", lambda: chain.block_header("latest")),
         ("events", lambda: chain.events_between(0, 1)),
         ("owner", chain.owner),
     ):
@@ -198,13 +199,17 @@ def test_a_failed_view_is_reported_with_its_function(backend: BackendEnvironment
     ):
         backend.chain.get_booking_from_chain(9)
 
-    class Busy(Web3Middleware):
-        def response_processor(self, method: Any, response: Any) -> Any:
-            return {"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "message": "too many requests"}}
+    for data in (None, {}):  # some nodes have data where others have none
 
-    busy = BlockchainService(Web3(backend.engine.w3.provider, [Busy]), backend.chain.address, backend.sender)
-    with pytest.raises(ChainUnavailable, match=r"^owner: the node says: .*too many requests"):
-        busy.owner()
+        class Busy(Web3Middleware):
+            error: ClassVar[dict[str, Any]] = {"code": 3, "message": "too many requests", "data": data}
+
+            def response_processor(self, method: Any, response: Any) -> Any:
+                return {"jsonrpc": "2.0", "id": 1, "error": self.error}
+
+        busy = BlockchainService(Web3(backend.engine.w3.provider, [Busy]), backend.chain.address, backend.sender)
+        with pytest.raises(ChainUnavailable, match=r"^owner: the node says: .*too many requests"):
+            busy.owner()
 
 
 def test_an_invalid_address_is_quoted_in_the_error(backend: BackendEnvironment) -> None:
@@ -244,6 +249,7 @@ def test_a_function_missing_in_the_deployed_interface_is_named(minimal: BackendE
         ("cancelBooking", lambda: chain.cancel_booking_onchain(1)),
         ("expireEvent", lambda: chain.expire_event_onchain(1)),
         ("creditOf", lambda: chain.credit_of(host.address)),
+        ("isOperator", lambda: chain.is_operator(host.address)),
         ("platformBalance", chain.platform_balance),
         ("totalLiabilities", chain.total_liabilities),
     ):
@@ -258,3 +264,55 @@ def test_a_function_missing_in_the_deployed_interface_is_named(minimal: BackendE
             attempt()
         why = f"{host.address} has to sign for itself"
         assert str(caught.value) == f"The contract at {chain.address} has no {function}: {why}."
+
+
+@pytest.mark.parametrize(("number", "is_zero", "is_known"), [(1, False, True), (2, False, False), (1, True, False)])
+def test_a_contract_that_answers_with_something_else_knows_nothing(
+    backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch, number: int, is_zero: bool, is_known: bool
+) -> None:
+    """Another run or booking than was asked for, or one of nobody."""
+    chain = backend.chain
+    run = backend.open_run()
+    backend.bookings.book(run.id, backend.ids["attendee"], 1)
+    for function, read, whose in (
+        ("getEventRun", chain.get_event_run_from_chain, 1),
+        ("getBooking", chain.get_booking_from_chain, 2),
+    ):
+        [answer] = chain._view(function, 1)
+        changed = [number, *answer[1:]]
+        changed[whose] = "0x" + "00" * 20 if is_zero else answer[whose]
+        with monkeypatch.context() as patch:
+            patch.setattr(chain, "_view", lambda *_, changed=tuple(changed), **__: (changed,))
+            if is_known:
+                assert read(1).status.name == "ACTIVE"
+            else:
+                with pytest.raises(ContractRejected, match=f"^{function}: the contract has nothing under the id 1"):
+                    read(1)
+
+
+def test_for_whom_a_call_is(backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a lane the platform itself is named as well, as the lane's account may be another one."""
+    address = {role: account.address for role, account in backend.wallets.items()}
+    cases: list[tuple[str | None, str | None, bool, str | None]] = [
+        (None, None, False, None),
+        (None, "host", True, None),
+        ("platform", None, False, None),
+        ("platform", None, True, "platform"),
+        ("host", None, False, "host"),
+        ("host", None, True, "host"),
+        ("host", "host", False, None),
+        ("host", "host", True, None),
+        ("platform", "host", False, "platform"),
+    ]
+    for party, signer, are_several, for_party in cases:
+        monkeypatch.setattr(type(backend.sender.lanes), "are_several", are_several)
+        account = backend.wallets[signer] if signer else None
+        called = backend.chain._for_party("bookEvent", party and address[party], account)
+        assert called == (("bookEventFor", (address[for_party],)) if for_party else ("bookEvent", ()))
+
+
+def test_who_acts_for_the_platform(backend: BackendEnvironment) -> None:
+    operator = backend.wallets["stranger"].address
+    transact(backend, "platform", "setOperator", operator, True)
+    assert backend.chain.owner() == backend.wallets["platform"].address
+    assert [backend.chain.is_operator(backend.wallets[role].address) for role in ("stranger", "host")] == [True, False]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from app.core.errors import InvalidRequest, UnsupportedByContract
-from app.services.codec import DECODING_ERRORS, PANIC_REASONS, Codec, Event, revert_data
+from app.services import codec as codec_module
+from app.services.codec import DECODING_ERRORS, Codec, Event, revert_data
 from app.services.rpc_types import Log
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import EncodingError
@@ -151,8 +152,24 @@ def test_a_revert_string_that_is_not_utf_8_is_decoded_with_replacements() -> Non
     assert CODEC.revert(data) == ("Error", ("\ufffd\ufffd",), "\ufffd\ufffd")
 
 
-def test_each_panic_of_solidity_has_a_reason() -> None:
-    assert set(PANIC_REASONS) == {0x01, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32, 0x41, 0x51}
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (0x01, "an assertion failed"),
+        (0x11, "arithmetic overflow or underflow"),
+        (0x12, "division by zero"),
+        (0x21, "no such value of an enum"),
+        (0x22, "badly encoded storage"),
+        (0x31, "pop of an empty array"),
+        (0x32, "array index out of bounds"),
+        (0x41, "out of memory"),
+        (0x51, "call of an uninitialised function"),
+        (0x99, "of an unknown kind"),
+    ],
+)
+def test_each_panic_of_solidity_has_a_reason(code: int, reason: str) -> None:
+    data = selector("Panic(uint256)") + code.to_bytes(32, "big")
+    assert CODEC.revert(data) == ("Panic", (code,), f"panic 0x{code:02x}, {reason}")
 
 
 @pytest.mark.parametrize(
@@ -214,3 +231,24 @@ def test_words_are_decoded_and_refused_as_by_eth_abi(items: list[tuple[str, byte
         pairs = zip(types, expected, strict=True)
         expected = tuple(to_checksum_address(value) if kind == "address" else value for kind, value in pairs)
     assert outcome(lambda: one_function(types).result("f", data)) == expected
+
+
+def test_numbers_and_addresses_are_written_and_read_without_eth_abi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of all data, word by word: a view takes a fifteenth of the time that it takes with web3's contracts."""
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("eth_abi is not needed for this")
+
+    monkeypatch.setattr(codec_module, "encode", never)
+    monkeypatch.setattr(codec_module, "_decode", never)
+    types, values = ["uint256", "address", "uint256"], (1, CHECKSUMMED, 2**256 - 1)
+    codec = one_function(types)
+    for address in (LOWER, CHECKSUMMED):
+        data = codec.call(US, "f", 1, address, 2**256 - 1).data  # type: ignore[arg-type]
+        assert codec.result("f", data[4:]) == values
+    assert one_function([]).result("f", one_function([]).call(US, "f").data[4:]) == ()  # type: ignore[arg-type]
+    inputs = [field(f"n{number}", kind, number < 2) for number, kind in enumerate(types)]
+    events = Codec([{"type": "event", "name": "Moved", "inputs": inputs}])
+    words = [codec.call(US, "f", *values).data[4:][at : at + 32] for at in (0, 32, 64)]  # type: ignore[arg-type]
+    moved = log("Moved(uint256,address,uint256)", words[:2], words[2])
+    assert events.events([moved], US) == [Event("Moved", dict(zip(("n0", "n1", "n2"), values, strict=True)))]  # type: ignore[arg-type]

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from app.core.errors import NotPaid, Paused
 from app.db.database import Database
+from app.db.tables import OPERATION_STATES, event_run_bookings, pauses, payments, users
+from app.db.tables import operations as table
 from app.services import nonce_queries, operations
 from app.services.codec import Call
-from app.services.operation_types import SENT_STATES, Attempt, Draft, Operation
+from app.services.operation_types import SENT_STATES, Attempt, Draft, NewRow, Operation, Use
 from app.services.rpc_answers import checksummed
-from psycopg.errors import NotNullViolation
+from fixed_clock import NOW
+from psycopg.errors import NotNullViolation, UniqueViolation
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 HERE, THERE = 1, 11_155_111
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
@@ -188,6 +200,7 @@ def test_change_and_close_require_the_state_and_nonce_that_the_caller_saw(databa
     assert submitted is not None
     assert (submitted.state, submitted.held, submitted.nonce) == ("submitted", "why", 1)
     assert submitted.updated_at > operation.updated_at
+    assert change(replace(submitted, attempts=[]), "submitted", held="an attempt was not seen") is None
     requeued = change(submitted, "submitted", state="signed", nonce=2)
     assert requeued is not None
     assert change(submitted, "signed", held="too late") is None
@@ -202,3 +215,191 @@ def test_lock_returns_the_current_row(database: Database) -> None:
     operation, _ = signed(database, "k", 1), prepared(database, "other")
     with database.transaction() as connection:
         assert operations.lock(connection, "k") == operation
+
+
+def test_nobody_else_takes_a_locked_row(database: Database) -> None:
+    for key in ("k", "other"):
+        prepared(database, key)
+    free = "SELECT key FROM operations FOR UPDATE SKIP LOCKED"
+    with database.transaction() as connection:
+        operations.lock(connection, "k")
+        with database.transaction() as another:
+            assert another.exec_driver_sql(free).scalars().all() == ["other"]
+
+
+def test_wei_that_are_under_way_are_those_of_signed_operations_in_no_block(database: Database) -> None:
+    wei = dict(zip(OPERATION_STATES, (2**number for number in range(70, 77)), strict=True))
+    with database.transaction() as connection:
+        assert operations.unmined_wei(connection, HERE, ALICE) == 0
+        for number, (state, value) in enumerate(wei.items()):
+            for chain_id, sender in ((HERE, ALICE), (THERE, ALICE), (HERE, BOB)):
+                row = {"key": f"{number} {chain_id} {sender}", "request": "", "kind": "f", "chain_id": chain_id}
+                row |= {"sender": sender, "to_address": CONTRACT, "data": b"", "value_wei": value, "state": state}
+                row |= {} if state in ("prepared", "rejected") else {"nonce": number}
+                row |= MINED if state in ("mined", "confirmed", "failed") else {}
+                connection.execute(insert(table).values(row))
+        assert operations.unmined_wei(connection, HERE, ALICE) == wei["signed"] + wei["submitted"]
+
+
+def test_operations_without_a_nonce_are_ordered_by_age(database: Database) -> None:
+    for key in ("third", "first", "second"):
+        prepared(database, key)
+    with database.transaction() as connection:
+        for age, key in enumerate(("third", "second", "first")):
+            at = func.clock_timestamp() - timedelta(minutes=age)
+            connection.execute(update(table).where(table.c.key == key).values(created_at=at))
+        assert [each.key for each in operations.open_operations(connection, HERE)] == ["first", "second", "third"]
+        assert operations.open_operations(connection, THERE) == []
+
+
+def test_an_abandoned_operation_is_changed_by_who_has_seen_that_it_is(database: Database) -> None:
+    """Whatever the time zone of the session; also in the hour that comes twice in a year."""
+    operation = signed(database, "k", 1)
+    with database.transaction() as connection:
+        connection.exec_driver_sql("SET LOCAL TIME ZONE 'Europe/Berlin'")
+        for hour in (0, 1):
+            at = datetime(2029, 10, 28, hour, 30, tzinfo=UTC)
+            abandoned = operations.change(connection, operation, ("signed",), abandoned_at=at)
+            assert abandoned is not None
+            assert abandoned.abandoned_at is not None
+            assert abandoned.abandoned_at.timestamp() == at.timestamp()
+            assert operations.change(connection, operation, ("signed",), held="seen too early") is None
+            other = replace(abandoned, abandoned_at=at + timedelta(hours=1))
+            assert operations.change(connection, other, ("signed",), held="another time") is None
+            held = operations.change(connection, abandoned, ("signed",), held="seen", abandoned_at=None)
+            assert held is not None
+            operation = held
+
+
+@pytest.mark.parametrize("wei", [3.0, Decimal(3), True])
+def test_only_ints_are_stored_as_wei(database: Database, wei: Any) -> None:
+    """In the operation, with a new row or without, and in the row."""
+    call, run = Call(CONTRACT, "f", b"", wei), uuid4()
+    booking: dict[str, Any] = {"event_run_id": run, "user_id": run, "seats": 1, "total_inr": 1}
+    subjects = (run, NewRow(event_run_bookings, booking), NewRow(event_run_bookings, booking | {WEI: wei}))
+    for subject, sent in zip(subjects, (call, call, call._replace(value=3)), strict=True):
+        with database.autocommit() as connection, pytest.raises(TypeError, match="wei are ints, not"):
+            operations.create(connection, "k", "", Draft(sent, HERE, ALICE, subject))
+    assert find(database, "k") is None
+
+
+WEI = "blockchain_payment_wei"
+
+
+def test_for_how_long_an_operation_is_held(connection: Connection) -> None:
+    """The clock of the database stands still."""
+    draft = Draft(Call(CONTRACT, "f", b""), HERE, ALICE)
+    operation, other = (operations.create(connection, key, "", draft) for key in ("k", "other"))
+    operations.change(connection, other, ("prepared",), held="why", held_at=NOW - timedelta(days=1))
+    assert operations.held_seconds(connection, "k") == 0
+    operations.change(connection, operation, ("prepared",), held="why", held_at=NOW - timedelta(seconds=90))
+    assert operations.held_seconds(connection, "k") == 90
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_pause_is_said_before_what_is_not_paid(database: Database, is_paused: bool) -> None:
+    """Nobody shall pay for what is not taken at present."""
+
+    def check(connection: Connection) -> None:
+        raise NotPaid("It is not paid.")
+
+    nothing = update(payments).where(payments.c.id == uuid4()).values(operation_key=bindparam("key"))
+    somebody = insert_user(database)
+    used = update(users).where(users.c.id == somebody).values(name=bindparam("key"))
+    booking: dict[str, Any] = {"event_run_id": uuid4(), "user_id": uuid4(), "seats": 1, "total_inr": 1}
+    row = NewRow(event_run_bookings, booking, Use(nothing, {}, check))
+    if is_paused:
+        with database.transaction() as connection:
+            connection.execute(insert(pauses).values(paused_by="operator", reason="to look"))
+    with database.autocommit() as connection, pytest.raises(Paused if is_paused else NotPaid):
+        operations.create(connection, "k", "", Draft(Call(CONTRACT, "f", b"", 3), HERE, ALICE, row))
+    assert find(database, "k") is None
+    for use in (None, Use(used, {}, check)):
+        new_user = NewRow(users, {"name": "new"}, use)
+        with database.autocommit() as connection, pytest.raises(Paused) if is_paused else nullcontext():
+            operations.create(
+                connection, f"k {use is None}", "", Draft(Call(CONTRACT, "f", b""), HERE, ALICE, new_user)
+            )
+    with database.autocommit() as connection:
+        names = set(connection.execute(select(users.c.name)).scalars())
+    assert names == ({"somebody"} if is_paused else {"new", "k False"}), "nothing is stored or used during a pause"
+
+
+def insert_user(database: Database) -> UUID:
+    with database.transaction() as connection:
+        user = connection.execute(insert(users).values(name="somebody").returning(users.c.id)).scalar_one()
+    return UUID(str(user))
+
+
+def test_what_is_signed_already_is_stored_unless_its_key_or_nonce_is_taken(database: Database) -> None:
+    draft = Draft(Call(CONTRACT, "f", b"\1", 3), HERE, ALICE)
+
+    def create(key: str, nonce: int) -> Operation | None:
+        with database.autocommit() as connection:
+            return operations.create_signed(connection, key, draft, attempt(nonce))
+
+    operation = create("k", 4)
+    assert operation is not None
+    assert operation == find(database, "k")
+    assert (operation.state, operation.nonce, operation.attempts) == ("signed", 4, [attempt(4)])
+    called = (operation.kind, operation.chain_id, operation.sender, operation.to_address)
+    assert (called, operation.data, operation.value_wei) == (("f", HERE, ALICE, CONTRACT), b"\1", 3)
+    assert (create("k", 5), create("other", 4)) == (None, None)
+    assert (find(database, "k"), find(database, "other")) == (operation, None)
+
+
+def test_a_change_by_an_expression_is_a_change_as_well(connection: Connection) -> None:
+    operation = operations.create(connection, "k", "", Draft(Call(CONTRACT, "f", b""), HERE, ALICE))
+    connection.execute(update(table).values(updated_at=NOW - timedelta(days=1)))
+    changed = operations.change(connection, operation, ("prepared",), held="why", held_at=func.clock_timestamp())
+    assert changed is not None
+    assert (changed.held, changed.held_at, changed.updated_at) == ("why", NOW, NOW)
+
+
+def test_operations_with_nonces_between_two_of_an_account(database: Database) -> None:
+    for nonce in (2, 3, 4):
+        signed(database, f"nonce {nonce}", nonce)
+    with database.transaction() as connection:  # the last one is stored first
+        connection.execute(update(table).where(table.c.nonce == 2).values(nonce=5))
+        connection.execute(update(table).where(table.c.nonce == 4).values(held="stored anew"))
+    signed(database, "last", 6)
+    signed(database, "elsewhere", 3, chain_id=THERE)
+    signed(database, "of another account", 3, sender=BOB)
+    last = find(database, "last")
+    assert last is not None
+    with database.transaction() as connection:
+        for method in ("indexscan", "bitmapscan"):  # which give rows in an order that nobody asked for
+            connection.exec_driver_sql(f"SET LOCAL enable_{method} = off")
+        assert [each.nonce for each in nonce_queries.with_nonces(connection, last, 4)] == [4, 5]
+        assert nonce_queries.with_nonces(connection, last, 6) == []
+
+
+def test_another_row_with_the_id_of_the_new_one_is_no_known_key(database: Database) -> None:
+    user = {"id": uuid4(), "name": "somebody"}
+    with database.transaction() as connection:
+        connection.execute(insert(users).values(user))
+    draft = Draft(Call(CONTRACT, "f", b""), HERE, ALICE, NewRow(users, user))
+    with database.autocommit() as connection, pytest.raises(UniqueViolation):
+        operations.create(connection, "k", "", draft)
+    assert find(database, "k") is None
+
+
+def test_what_is_closed_meanwhile_is_not_signed(database: Database) -> None:
+    """The statement that signs locks the row before it looks at the state."""
+    operation, found = prepared(database, "k"), list[Operation | None]()
+
+    def sign() -> None:
+        with database.autocommit() as connection:
+            found.append(nonce_queries.sign(connection, operation, attempt(0)))
+
+    worker = threading.Thread(target=sign)
+    with database.transaction() as connection:
+        connection.execute(update(table).where(table.c.key == "k").values(state="rejected"))
+        worker.start()
+        blocked = "SELECT count(*) FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        while worker.is_alive() and not connection.exec_driver_sql(blocked).scalar_one():
+            time.sleep(0.01)
+    worker.join()
+    stored = find(database, "k")
+    assert stored is not None
+    assert (found, stored.state, stored.nonce, next_nonce(database)) == ([None], "rejected", None, 0)

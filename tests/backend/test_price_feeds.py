@@ -7,15 +7,19 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
 from app.bootstrap.check import NotReady
 from app.bootstrap.checks import read_settings
 from app.core.config import PriceFeedSettings
 from app.core.errors import PriceError
-from app.services.price_feeds import MAX_ANSWER_BYTES, HttpPriceFeed
+from app.services import price_feeds
+from app.services.price_feeds import MAX_ANSWER_BYTES, MAX_BRACKETS, HttpPriceFeed, ManualPriceFeed
 from app.services.pricing import Rate
 
 KEY = "key-in-the-url"
@@ -58,7 +62,8 @@ def void(_: object) -> None:
 def feed_of(
     url: str, rate: str = "ethereum.inr", as_of: str = "ethereum.last_updated_at", **options: object
 ) -> HttpPriceFeed:
-    settings = PriceFeedSettings.model_validate({"name": "gecko", "url": url, "rate": rate, "as_of": as_of})
+    values = {"name": "gecko", "url": url, "rate": rate, "as_of": as_of, "headers": {"X-Key": KEY}}
+    settings = PriceFeedSettings.model_validate(values)
     return HttpPriceFeed(settings, **options)  # type: ignore[arg-type]
 
 
@@ -76,6 +81,64 @@ def test_rate_and_time_are_exact(body: bytes, rate: str, as_of: str) -> None:
         latest = feed_of(url, rate, as_of).latest()
     assert latest == Rate(Decimal("263581.123456789012345678"), datetime.fromtimestamp(1_750_000_000, UTC), "gecko")
     assert f"x_key={KEY}" in requests[0]
+    assert {f"X-Key: {KEY}", "Accept-Encoding: identity"} <= set(requests[0].splitlines())
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("0", 0),  # seconds up to 10^11, milliseconds below 10^14
+        ("-1", None),
+        ("1750000000.9", 1_750_000_000),
+        ("100000000000", 100_000_000_000),
+        ("100000000999", 100_000_000),
+        ("99999999999999", 99_999_999_999),
+        ("100000000000000", None),
+        ('"2025-06-15"', None),
+        ('""', None),
+    ],
+)
+def test_a_time_is_seconds_or_milliseconds(time: str, seconds: int | None) -> None:
+    body = GOOD.replace(b"1750000000", time.encode())
+    if seconds is not None:
+        assert feed_of("http://a")._parse(body).as_of.timestamp() == seconds
+        return
+    with pytest.raises(PriceError, match="or without a time") as refused:
+        feed_of("http://a")._parse(body)
+    assert refused.value.cause == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("0", 5), ("1.p", 6), ("2", None), ("-1", None), ("p", None), ("1.0", None), ("0.0", None), ("1.p.0", None)],
+)
+def test_where_the_rate_is(path: str, found: int | None) -> None:
+    feed, body = feed_of("http://a", path, "1.t"), b'[5, {"p": 6, "t": 1750000000}]'
+    if found is not None:
+        assert feed._parse(body).inr_per_eth == found
+        return
+    with pytest.raises(PriceError, match=f"without a number at {path}") as refused:
+        feed._parse(body)
+    assert refused.value.cause == "malformed"
+
+
+@pytest.mark.parametrize("bracket", ["[", "{"])
+def test_the_maximum_of_brackets(bracket: str) -> None:
+    feed = feed_of("http://a", "p", "t")
+    brackets = bracket * (MAX_BRACKETS - 1)  # and the one that opens the answer
+    assert feed._parse(f'{{"p": 6, "t": 1750000000, "text": "{brackets}"}}'.encode())
+    with pytest.raises(PriceError, match="more than 1000 brackets") as refused:
+        feed._parse(f'{{"p": 6, "t": 1750000000, "text": "{brackets}["}}'.encode())
+    assert refused.value.cause == "malformed"
+
+
+def test_a_rate_set_by_hand_needs_its_time() -> None:
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    assert ManualPriceFeed(None, now, hour).latest() is None
+    assert ManualPriceFeed(Decimal(7), now, hour).latest() == Rate(Decimal(7), now, "ETH_PRICE_INR", hour)
+    with pytest.raises(PriceError, match=r"^ETH_PRICE_INR has no time: set ETH_PRICE_INR_AS_OF") as refused:
+        ManualPriceFeed(Decimal(7), None, hour).latest()
+    assert refused.value.cause == "missing"
 
 
 def drip(handler: socketserver.StreamRequestHandler) -> None:
@@ -102,7 +165,8 @@ def flood(handler: socketserver.StreamRequestHandler) -> None:
         (answer(b"<html>"), "does not respond with JSON"),
         (answer(b"\xff\xfe"), "does not respond with JSON"),
         (answer(b"[" * 60_000), "more than 1000 brackets"),
-        (answer(b" " * (MAX_ANSWER_BYTES + 1)), f"more than {MAX_ANSWER_BYTES} bytes"),
+        (answer(b" " * 65_536), "does not respond with JSON"),
+        (answer(b" " * 65_537), f"more than {MAX_ANSWER_BYTES} bytes"),
         (answer(b"x", headers="Content-Encoding: gzip\r\n"), "compressed"),
         (answer(b"{}"), "without a number at ethereum.inr"),
         (answer(GOOD.replace(b"263581.123456789012345678", b"null")), "without a number"),
@@ -122,6 +186,7 @@ def test_a_bad_answer_is_a_refusal_in_one_sentence(
     with api(respond) as (url, _), pytest.raises(PriceError, match=rf"^The price feed gecko .*{says}.*\.$") as refused:
         feed_of(url).latest()
     assert KEY not in str(refused.value) + caplog.text
+    assert refused.value.cause == ("missing" if says.startswith(("responds with HTTP", "can't")) else "malformed")
 
 
 def test_an_answer_without_end_is_a_refusal_in_one_sentence() -> None:
@@ -132,6 +197,20 @@ def test_an_answer_without_end_is_a_refusal_in_one_sentence() -> None:
 def test_nobody_listens() -> None:
     with pytest.raises(PriceError, match=r"^The price feed gecko can't be reached \(ConnectError\)\.$"):
         feed_of("http://127.0.0.1:9/").latest()
+
+
+def test_a_request_has_the_time_of_its_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where that is more than what the client takes by default."""
+    seen: list[dict[str, Any]] = []
+
+    def client(**options: Any) -> Any:
+        seen.append(options)
+        raise httpx.ConnectError("nobody")
+
+    monkeypatch.setattr(httpx, "AsyncClient", client)
+    with pytest.raises(PriceError, match="can't be reached"):
+        feed_of("http://a", timeout=30).latest()
+    assert seen == [{"timeout": 30}]
 
 
 @pytest.mark.slow
@@ -162,6 +241,59 @@ def test_callers_do_not_wait_for_a_request_while_the_last_answer_is_new() -> Non
             assert answers == [first] * 8
         assert len(requests) <= 2
         may_answer.set()
+
+
+def test_when_a_feed_is_asked_and_who_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Any] = []
+
+    class Request:
+        """A thread that does its work when somebody waits for it."""
+
+        def __init__(self, target: Callable[[], None], name: str, daemon: bool) -> None:
+            assert (name, daemon) == ("price gecko", True)
+            self._work, self.waits, self.alive = target, list[float](), False
+            requests.append(self)
+
+        def start(self) -> None:
+            self.alive = True
+
+        def is_alive(self) -> bool:
+            return self.alive
+
+        def join(self, timeout: float) -> None:
+            self.waits.append(timeout)
+            self._work()
+            self.alive = False
+
+    async def fetch() -> bytes:
+        if now[0] > 200:
+            raise RuntimeError(KEY)
+        return GOOD
+
+    now = [0.0]
+    monkeypatch.setattr(price_feeds, "threading", SimpleNamespace(Thread=Request, Lock=threading.Lock))
+    feed = feed_of("http://a", clock=lambda: now[0])
+    monkeypatch.setattr(feed, "_fetch", fetch)
+    assert isinstance(feed._answer, PriceError)
+    assert (str(feed._answer), feed._answer.cause) == ("The price feed gecko has not answered yet.", "missing")
+    for moment, waits in (
+        (0.0, [[6]]),  # the first caller waits for the answer
+        (59.9, [[6]]),
+        (60.0, [[6], []]),  # a minute after: asked, but the last answer is new enough
+        (120.0, [[6], []]),  # still under way
+        (179.9, [[6], []]),
+        (180.0, [[6], [6]]),
+        (240.0, [[6], [6], []]),
+    ):
+        now[0] = moment
+        assert feed.latest().inr_per_eth == Decimal("263581.123456789012345678")
+        assert [request.waits for request in requests] == waits, moment
+    requests[-1].alive = False
+    assert feed._start_request(299.9) is requests[-1]  # somebody else has asked meanwhile
+    requests[-1].alive, now[0] = True, 360.0
+    with pytest.raises(PriceError, match=r"^The price feed gecko can't be asked \(RuntimeError\)\.$") as refused:
+        feed.latest()
+    assert refused.value.cause == "missing"
 
 
 class ThreadPoolOf:

@@ -10,7 +10,6 @@ from fractions import Fraction
 import pytest
 from app.core.errors import InvalidRequest, PriceError
 from app.services.pricing import (
-    MAX_AHEAD,
     WEI_PER_ETH,
     Pricing,
     Quote,
@@ -156,16 +155,18 @@ def test_jumps_are_measured_from_the_last_accepted_rate() -> None:
 
 
 def test_a_feed_without_a_rate_or_without_a_time_zone_is_refused() -> None:
-    with pytest.raises(PriceError, match=r"^There is no ETH price: the feed has none\.$"):
+    with pytest.raises(PriceError, match=r"^There is no ETH price: the feed has none\.$") as refused:
         Pricing(Feed(None), lambda: NOW).rate()
+    assert refused.value.cause == "missing"
     with pytest.raises(PriceError, match="no time zone"):
         Pricing(Feed(Rate(Decimal(1), NOW.replace(tzinfo=None))), lambda: NOW).rate()
 
 
 def test_a_rate_of_the_future_is_refused() -> None:
-    assert pricing("200000", age=-MAX_AHEAD).rate().inr_per_eth == 200_000
+    ahead = timedelta(minutes=5)
+    assert pricing("200000", age=-ahead).rate().inr_per_eth == 200_000
     with pytest.raises(PriceError, match="in the future") as refused:
-        pricing("200000", age=-MAX_AHEAD - timedelta(seconds=1)).rate()
+        pricing("200000", age=-ahead - timedelta(seconds=1)).rate()
     assert refused.value.cause == "future"
 
 
@@ -173,6 +174,18 @@ def test_a_rate_of_the_future_is_refused() -> None:
 def test_a_rate_with_which_arithmetic_never_ends_is_refused(rate: str) -> None:
     with pytest.raises(PriceError, match=r"^The ETH price is \S{8,20} INR, which is out of range"):
         pricing(rate).rate()
+
+
+@pytest.mark.parametrize("rate", ["1E-9", "1E+15", "1." + "1" * 59])
+def test_rates_at_the_bounds_are_accepted(rate: str) -> None:
+    assert pricing(rate).rate().inr_per_eth == Decimal(rate)
+
+
+def test_without_a_history_there_is_nothing_to_confirm() -> None:
+    book = Pricing(Feed(None), lambda: NOW)
+    assert book.problem() is None
+    with pytest.raises(TypeError, match="only be confirmed for a history"):
+        book.confirm()
 
 
 def test_a_rate_with_an_age_limit_of_its_own() -> None:

@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from app.core.errors import ContractRejected
+from app.core.errors import ChainUnavailable, ContractRejected, DatabaseUnavailable
 from app.db.tables import chain_cursors, event_run_bookings, event_runs, operations
+from app.services import reconciler as reconciler_module
 from app.services.reconciler import Reconciler, ReconcileReport
 from backend_environment import BackendEnvironment, before_request, too_many_requests, transact
 from sqlalchemy import delete, func, select, update
@@ -328,3 +329,151 @@ def test_a_run_unknown_to_the_contract_is_reported(backend: BackendEnvironment, 
         f"event run {run.id} (9 on chain): getEventRun was refused by the contract: UnknownEventRun"
     )
     assert backend.runs.get(run.id) == replace(run, blockchain_event_run_id=9)
+
+
+def test_how_far_the_rows_are_behind_the_chain(backend: BackendEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks: at the start of each look at events, and at the end of the round."""
+    reconciler = Reconciler(backend.database, backend.chain, backend.runs, quiet_for=3_600, max_block_range=2)
+    run, events_between, lags = backend.open_run(), backend.chain.events_between, list[int]()
+
+    def record(first: int, last: int) -> Any:
+        lags.append(reconciler.health.cursor_lag)
+        return events_between(first, last)
+
+    def looks() -> tuple[list[int], int]:
+        lags.clear()
+        assert reconciler.run_once().failure is None
+        return [*lags], reconciler.health.cursor_lag
+
+    monkeypatch.setattr(backend.chain, "events_between", record)
+    assert looks() == ([1], 0)  # the first round begins at the last block
+    assert looks() == ([], 0)
+    for _ in range(5):
+        backend.engine.mine()
+    assert looks() == ([5, 3, 1], 0)
+    operation = backend.sender.step(backend.bookings.prepare_book(run.id, backend.ids["attendee"], 1))
+    mined_in = {"state": "mined", "tx_hash": "0xab", "block_number": backend.chain.block_number()}
+    with backend.database.transaction() as connection:
+        connection.execute(update(operations).where(operations.c.key == operation.key).values(**mined_in))
+    for _ in range(3):
+        backend.engine.mine()
+    assert looks() == ([], 3)  # the events of a block count once the service's own operations in it are closed
+    with backend.database.transaction() as connection:
+        connection.execute(update(chain_cursors).values(block_number=1_000, block_hash=None))
+    monkeypatch.setattr(reconciler._finality, "undo_reorganised", lambda head: None)
+    assert looks() == ([], 0)  # a node that is behind
+
+
+class Unforeseen(Exception):
+    """An error that nobody expects."""
+
+
+@pytest.mark.parametrize(
+    ("error", "problem", "is_logged"),
+    [
+        (Unforeseen("details"), "event run {}: unexpected Unforeseen", True),
+        (ContractRejected("Nothing", (), "The contract refuses."), "event run {}: The contract refuses.", False),
+        (ChainUnavailable("The node is silent."), "The node is silent.", False),
+    ],
+    ids=["unforeseen", "refused", "silent"],
+)
+def test_the_trouble_of_one_run_does_not_stop_the_others(
+    backend: BackendEnvironment,
+    reconciler: Reconciler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    problem: str,
+    is_logged: bool,
+) -> None:
+    first, second = backend.open_run(), backend.open_run()
+    with backend.database.transaction() as connection:
+        connection.execute(update(event_runs).values(refresh_due=True))
+    refresh = backend.runs.refresh
+
+    def fails_once(run_id: Any, block: int | None = None) -> Any:
+        if run_id == first.id:
+            raise error
+        return refresh(run_id, block)
+
+    monkeypatch.setattr(backend.runs, "refresh", fails_once)
+    report = reconciler.run_once()
+    assert (report.refreshed, report.failure) == ([second.id], None)
+    assert report.problems == [problem.format(first.id)]
+    assert any(record.exc_info for record in caplog.records) == is_logged
+    assert (backend.runs.get(first.id).refresh_due, backend.runs.get(second.id).refresh_due) == (True, False)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_the_trouble_of_one_operation_does_not_stop_the_others(
+    backend: BackendEnvironment,
+    reconciler: Reconciler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    silent: bool,
+) -> None:
+    """A node that answers nothing any more ends the round."""
+    run = backend.open_run()
+    first, second = (backend.bookings.prepare_book(run.id, backend.ids[role], 1) for role in ("attendee", "no_show"))
+    stepped = reconciler_module.take_steps
+    error = ChainUnavailable("The node is silent.") if silent else Unforeseen("details")
+
+    def fails_once(sender: Any, operation: Any) -> Any:
+        if operation.key == first.key:
+            raise error
+        return stepped(sender, operation)
+
+    monkeypatch.setattr(reconciler_module, "take_steps", fails_once)
+    report = reconciler.run_full()
+    assert [operation.key for _, operation in report.advanced] == [second.key]
+    assert report.problems == ["The node is silent." if silent else f"bookEventFor {first.key}: unexpected Unforeseen"]
+    assert any(record.exc_info for record in caplog.records) == (not silent)
+    if silent:
+        monkeypatch.setattr(backend.chain, "block_number", raising(ChainUnavailable("No block.")))
+        assert reconciler.run_once(timedelta(0)).failure == "No block."
+
+
+def raising(error: Exception) -> Any:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fails
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (DatabaseUnavailable("The database is away."), "The database is away."),
+        (Unforeseen("details"), "the round was broken off by an unexpected error"),
+    ],
+    ids=["database", "unforeseen"],
+)
+@pytest.mark.parametrize("where", ["stages", "refresh", "operation"])
+def test_a_round_that_is_broken_off_says_why(
+    backend: BackendEnvironment,
+    reconciler: Reconciler,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: Exception,
+    failure: str,
+) -> None:
+    """Without a database nothing goes on, whichever part finds that out."""
+    backend.bookings.prepare_book(backend.open_run().id, backend.ids["attendee"], 1)
+    with backend.database.transaction() as connection:
+        connection.execute(update(event_runs).values(refresh_due=True))
+    if where == "stages":
+        monkeypatch.setattr(reconciler, "_run_stages", raising(error))
+    elif where == "refresh":
+        monkeypatch.setattr(backend.runs, "refresh", raising(error))
+    else:
+        monkeypatch.setattr(reconciler_module, "take_steps", raising(error))
+    ended: list[Any] = []
+    monkeypatch.setattr(reconciler.health, "round_ended", lambda *arguments: ended.append(arguments) or [])
+    if where == "stages" or isinstance(error, DatabaseUnavailable):
+        with pytest.raises(type(error)):
+            reconciler.run_once(timedelta(0))
+        assert ended == [([], failure)]
+    else:
+        report = reconciler.run_once(timedelta(0))
+        assert ended == [(report.problems, None)]
+        assert len(report.problems) == 1

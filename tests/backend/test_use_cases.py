@@ -255,3 +255,22 @@ def test_fractions_of_a_second_are_dropped_in_database_and_chain(backend: Backen
     starts_at = backend.now() + DAY + timedelta(microseconds=999_999)
     row = backend.runs.create(backend.ids["host"], run.experience_id, starts_at, 1, Decimal(1))
     assert row.starts_at == backend.chain.get_event_run_from_chain(2).starts_at == starts_at.replace(microsecond=0)
+
+
+def test_a_run_starts_in_a_whole_second(backend: BackendEnvironment) -> None:
+    """As the contract stores it."""
+    experience, start = backend.open_run().experience_id, (backend.now() + DAY).replace(microsecond=0)
+    for microsecond in (1, 999_999):
+        starts_at = start.replace(microsecond=microsecond)
+        run = backend.runs.create(backend.ids["host"], experience, starts_at, 4, Decimal(2_500))
+        assert run.starts_at == start
+        assert run.blockchain_event_run_id is not None
+        assert backend.chain.get_event_run_from_chain(run.blockchain_event_run_id).starts_at == start
+
+
+def test_the_host_of_an_experience(backend: BackendEnvironment) -> None:
+    for host in ("host", "walletless"):
+        run = backend.open_run(host=host)
+        assert backend.runs.host_of_experience(run.experience_id) == backend.ids[host]
+    with pytest.raises(NotFound, match="There is no experience"):
+        backend.runs.host_of_experience(uuid4())

@@ -60,13 +60,11 @@ class _AnyStringDecoder(StringDecoder):
         super().__init__("replace")  # type: ignore[no-untyped-call]
 
 
-_IS_STRING = BaseEquals("string", with_sub=False)  # type: ignore[no-untyped-call]
-
-
 def _decoder() -> ABIDecoder:
+    is_string = BaseEquals("string", with_sub=False)  # type: ignore[no-untyped-call]
     lenient = registry.copy()  # type: ignore[no-untyped-call]
     lenient.unregister_decoder("string")
-    lenient.register_decoder(_IS_STRING, _AnyStringDecoder, label="string")
+    lenient.register_decoder(is_string, _AnyStringDecoder, label="string")
     return ABIDecoder(lenient)
 
 

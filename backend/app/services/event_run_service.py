@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import ARRAY, Uuid, bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
 from app.core.errors import NotFound
 from app.db.database import Database
@@ -38,7 +38,7 @@ _SELECT_HOST_OF_EXPERIENCE = Compiled(select(experiences.c.host_id).where(experi
 _SELECT_RUN = Compiled(select(event_runs).where(event_runs.c.id == bindparam("row_id")))
 _SELECT_ATTENDED = Compiled(
     select(_bookings.id, _bookings.blockchain_booking_id, _bookings.blockchain_status).where(
-        _bookings.id == func.any(bindparam("row_ids", type_=ARRAY(Uuid)))
+        _bookings.id == func.any(bindparam("row_ids"))
     )
 )
 _SELECT_ALL = select(event_runs).order_by(event_runs.c.created_at)

@@ -1,8 +1,8 @@
 """Finds reorganisations that went deeper than the confirmations, and reopens the operations that they undid.
 
 A block's hash stands for all blocks before it. So one header tells whether anything changed up to the block that the
-reconciler followed last. Only if it did are the blocks of operations compared, newest first, down to the network's
-finalized block, which cannot change.
+reconciler followed last. Only if it did are the blocks of operations compared, down to the network's finalized block,
+which cannot change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, case, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.core.errors import Cancelled, ChainUnavailable
@@ -115,14 +115,15 @@ class Finality:
         if cursor is None or cursor.block_hash is None:
             cursor = self._start(head)
         is_followed = self._chain.block_header(cursor.block_number).hash == cursor.block_hash
-        gone, kept = self._compare(cursor, is_followed)
+        kept = cursor.block_number if is_followed else cursor.finalized_block
+        gone = self._gone(kept)
         if is_followed and not gone:
             return None
         finalized = cursor.finalized_block
         if cursor.finalized_hash not in (None, self._chain.block_header(finalized).hash):
             message = f"block {finalized} was final and is another one now: the node is on another chain than the rows."
             raise FinalizedBlockChanged(message)
-        header = self._chain.block_header(cursor.block_number if is_followed else kept)
+        header = self._chain.block_header(kept)
         with self._database.transaction() as connection:
             reopened = _reopen(connection, self._chain.sender.chain_id, gone)
             _read_runs_again(connection, header.number)
@@ -142,28 +143,18 @@ class Finality:
         header = self._finalized_header(head) or self._chain.block_header(0)
         return Cursor(header.number, header.hash, header.number, None)
 
-    def _compare(self, cursor: Cursor, is_followed: bool) -> tuple[list[str], int]:
-        """Returns the hashes of operations' blocks that are gone, and the latest block that is certainly still there.
+    def _gone(self, after: int) -> list[str]:
+        """Returns the hashes of blocks of closed operations after a block that are not in the chain.
 
-        A block after the cursor says nothing about earlier ones, as their operations were confirmed at other times. All
-        blocks up to the cursor were in one chain, so the first one that is still there ends the search.
+        One that is still there says nothing about earlier ones: its operations may have been closed since the chain
+        changed.
         """
-        gone = list[str]()
-        for block, block_hash in self._operation_blocks(cursor.block_number if is_followed else cursor.finalized_block):
-            if self._chain.block_header(block).hash != block_hash:
-                gone.append(block_hash)
-            elif block <= cursor.block_number:
-                return gone, block
-        return gone, cursor.finalized_block
-
-    def _operation_blocks(self, after: int) -> Sequence[Any]:
-        """Returns number and hash of the blocks of closed operations after a block, newest first."""
-        is_known = _o.block_hash.is_not(None)
-        statement = select(_o.block_number, _o.block_hash).where(_IN_BLOCK, _o.block_number > after, is_known)
+        statement = select(_o.block_number, _o.block_hash).where(
+            _IN_BLOCK, _o.chain_id == self._chain.sender.chain_id, _o.block_number > after, _o.block_hash.is_not(None)
+        )
         with self._database.autocommit() as connection:
-            return connection.execute(
-                statement.where(_o.chain_id == self._chain.sender.chain_id).distinct().order_by(_o.block_number.desc())
-            ).all()
+            blocks = connection.execute(statement.distinct()).all()
+        return [block_hash for number, block_hash in blocks if self._chain.block_header(number).hash != block_hash]
 
     def _finalized_header(self, head: int) -> BlockHeader | None:
         if self._finality_blocks is None:
@@ -179,7 +170,7 @@ def _reopen(connection: Connection, chain_id: int, block_hashes: Sequence[str]) 
     """Sets operations back to submitted, and the rows that they created back to pending. Returns their keys."""
     none: dict[str, Any] = dict.fromkeys(("tx_hash", "block_number", "block_hash", "gas_used", "gas_price_wei"), None)
     # what was cancelled stays so: its replacement is sent again
-    none["error"] = case((_o.error["code"].astext == Cancelled.code, _o.error), else_=null())
+    none["error"] = case((_o.error["code"].astext == Cancelled.code, _o.error))
     reopened = (
         update(operations)
         .where(_IN_BLOCK, _o.chain_id == chain_id, _o.block_hash.in_(block_hashes))

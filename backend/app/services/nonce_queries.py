@@ -8,10 +8,9 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
+    BindParameter,
     Connection,
     Select,
-    Text,
     bindparam,
     cast,
     exists,
@@ -20,7 +19,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db.statements import Compiled
@@ -78,7 +77,7 @@ def left_nonces(connection: Connection, chain_id: int, sender: str) -> set[int]:
 
 
 _TAKEN = bindparam("taken", type_=BigInteger)
-_USED = bindparam("used_on_chain", type_=BigInteger)
+_USED: BindParameter[int] = bindparam("used_on_chain")
 _SIGNED_AT = bindparam("signed_at", type_=BigInteger)
 CLOCK_TOLERANCE_US = 5_000_000
 """Microseconds by which the time of an entry may differ from the database's, when it is stored."""
@@ -86,7 +85,7 @@ _DATABASE_TIME = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000,
 _PREPARED = (
     select(_o.chain_id, _o.sender, _TAKEN + 1)
     .where(_o.key == bindparam("of_key"), _o.state == "prepared", ALL_ATTEMPTS_SEEN)
-    .where(bindparam("is_exit", type_=Boolean) | ~IS_PAUSED)
+    .where(bindparam("is_exit") | ~IS_PAUSED)
     .where(_SIGNED_AT.is_(None) | (func.abs(_SIGNED_AT - _DATABASE_TIME) < CLOCK_TOLERANCE_US))
     .where(
         (_TAKEN == _USED)
@@ -96,17 +95,15 @@ _PREPARED = (
         ~exists()
         .where(
             orphans.c.chain_id == _o.chain_id,
-            orphans.c.sender == func.any(bindparam("orphans_of", type_=ARRAY(Text))),
+            orphans.c.sender == func.any(bindparam("orphans_of")),
             IS_OPEN_ORPHAN,
-            orphans.c.tx_hash != func.all(bindparam("compared_orphans", type_=ARRAY(Text))),
+            orphans.c.tx_hash != func.all(bindparam("compared_orphans")),
         )
         .correlate(operations)
     )
     .with_for_update(of=operations)
     .cte("prepared")
 )
-_FOLLOWS = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
-"""The nonce is the next one, or the chain used all nonces between the next one and this: it leaves no gap."""
 _ORDERS = bindparam("orders", type_=BigInteger)
 _COUNT = (
     insert(order_counts)
@@ -127,12 +124,16 @@ _COUNT = (
 
 
 def _sign_statement(from_prepared: Select[Any]) -> ReturningUpdate[Any]:
-    """Takes the nonce for the operation that the query selects, if it is one that follows, and stores the attempt."""
+    """Takes the nonce for the operation that the query selects, if it is one that follows, and stores the attempt.
+
+    It follows if it is the next one, or if the chain used all nonces between the next one and this: it leaves no gap.
+    """
+    follows = (nonces.c.next == _TAKEN) | ((nonces.c.next < _TAKEN) & (_TAKEN == _USED))
     taken = (
         insert(nonces)
         .from_select(["chain_id", "sender", "next"], from_prepared)
         .on_conflict_do_update(
-            index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=_FOLLOWS
+            index_elements=[nonces.c.chain_id, nonces.c.sender], set_={"next": _TAKEN + 1}, where=follows
         )
         .returning(nonces.c.chain_id, nonces.c.sender)
         .cte("taken")
@@ -143,7 +144,7 @@ def _sign_statement(from_prepared: Select[Any]) -> ReturningUpdate[Any]:
         .values(
             state="signed",
             nonce=_TAKEN,
-            attempts=_o.attempts.concat(bindparam("attempt", type_=JSONB)),
+            attempts=_o.attempts.concat(bindparam("attempt")),
             spending=bindparam("spending", type_=JSONB(none_as_null=True)),
             updated_at=func.clock_timestamp(),
             **NOT_HELD,

@@ -31,7 +31,6 @@ from sqlalchemy import (
     BigInteger,
     ClauseElement,
     Connection,
-    DateTime,
     Table,
     Text,
     Update,
@@ -42,7 +41,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.core.errors import KeyReused, NotPaid, Paused, PaymentUnusable
@@ -191,8 +190,6 @@ def create(connection: Connection, key: str, request: str, draft: Draft) -> Oper
         "person": person,
     }
     values["seal"] = seal and seal(values)
-    if table is not None:
-        del values["subject"]  # the statement takes it from the inserted row
     statement = _insert_statement(table, tuple(row), use and use.statement)
     try:
         defaults = connection.execute(statement, values | row | (use.parameters if use else {})).one_or_none()
@@ -259,9 +256,9 @@ ALL_ATTEMPTS_SEEN = func.jsonb_array_length(_o.attempts) == bindparam("of_attemp
 """Attempts are only ever added, so a copy with as many as the row has all of them."""
 _CHANGE = (
     update(operations)
-    .where(_o.key == bindparam("of_key"), _o.state.cast(Text) == func.any(bindparam("in_states", type_=ARRAY(Text))))
-    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce", type_=BigInteger)), ALL_ATTEMPTS_SEEN)
-    .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at", type_=DateTime(timezone=True))))
+    .where(_o.key == bindparam("of_key"), _o.state.cast(Text) == func.any(bindparam("in_states")))
+    .where(_o.nonce.is_not_distinct_from(bindparam("of_nonce")), ALL_ATTEMPTS_SEEN)
+    .where(_o.abandoned_at.is_not_distinct_from(bindparam("of_abandoned_at")))
     .returning(operations)
 )
 
@@ -287,8 +284,7 @@ _NONE_EARLIER = ~exists().where(
 
 def _set_columns(names: Sequence[str]) -> ReturningUpdate[Any]:
     """Changes an operation: sets the columns with these names, to parameters with the same names."""
-    values = {name: bindparam(name, type_=_o[name].type) for name in names}
-    return _CHANGE.values(updated_at=func.clock_timestamp(), **values)
+    return _CHANGE.values(updated_at=func.clock_timestamp(), **{name: bindparam(name) for name in names})
 
 
 @cache

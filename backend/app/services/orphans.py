@@ -71,7 +71,7 @@ def effect_of(sender: str, to: str | None, data: bytes) -> str | None:
     if name.endswith("For"):  # the plain function acts for its sender
         name, party = name.removesuffix("For"), args.pop("host", None) or args.pop("attendee")
     args.pop("price_per_seat", None)
-    return json.dumps([to, name, party, args], default=str, sort_keys=True)
+    return json.dumps([to, name, party, args], sort_keys=True)
 
 
 def is_known(connection: Connection, chain_id: int, transaction: Transaction) -> bool:
@@ -104,7 +104,7 @@ def record(connection: Connection, chain_id: int, transaction: Transaction, *, s
         "block_number": transaction.block_number,
         "to_address": transaction.to,
         "kind": call.name if call and call.name in ORDERS else None,
-        "args": call and json.loads(json.dumps(call.args, default=str)),
+        "args": call and call.args,
         "subject": effect_of(transaction.sender, transaction.to, call_data(transaction)),
         "data": call_data(transaction),
         "value_wei": value(transaction),

@@ -170,7 +170,7 @@ class Pricing:
         failures: dict[str, PriceError] = {}
         try:
             rate = self._agreed_rate(self.clock(), failures)
-            if self.last is None or rate != self.last:
+            if rate != self.last:
                 self._accept(rate)
         except PriceError as error:
             self._report({**failures, "rate": error})

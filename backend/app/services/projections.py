@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, CTE, BigInteger, ColumnElement, Update, bindparam, case, exists, func, select, update
+from sqlalchemy import CTE, BigInteger, ColumnElement, Update, bindparam, case, exists, func, select, update
 
 from app.db.tables import event_run_bookings, event_runs, in_states
 from app.services.codec import Event
@@ -21,7 +21,6 @@ from app.services.operation_types import Effect, EffectStatement, Operation
 _runs, _bookings = event_runs.c, event_run_bookings.c
 _IS_OPEN = in_states(("active", "full"), _runs.status)
 _EVENT_BLOCK = bindparam("event_block", type_=BigInteger)
-_IDS = ARRAY(_bookings.blockchain_booking_id.type)
 _LATEST_BLOCK = func.greatest(_runs.blockchain_block, _EVENT_BLOCK)
 
 
@@ -107,12 +106,12 @@ def _refund_run(closed: CTE) -> Update:
 
 
 def _set_bookings_completed(closed: CTE) -> Update:
-    attended = _bookings.blockchain_booking_id == func.any(bindparam("attended_ids", type_=_IDS))
+    attended = _bookings.blockchain_booking_id == func.any(bindparam("attended_ids"))
     return update(event_run_bookings).where(attended, exists().select_from(closed)).values(status="completed")
 
 
 def _set_bookings_no_show(closed: CTE) -> Update:
-    no_show = _bookings.blockchain_booking_id == func.any(bindparam("no_show_ids", type_=_IDS))
+    no_show = _bookings.blockchain_booking_id == func.any(bindparam("no_show_ids"))
     return update(event_run_bookings).where(no_show, exists().select_from(closed)).values(status="no_show")
 
 

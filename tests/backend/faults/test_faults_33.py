@@ -137,7 +137,7 @@ def test_33_a_reverted_operation_may_succeed_on_the_other_chain(environment: Fau
 
 
 def test_33_only_what_was_dropped_is_reopened(environment: FaultEnvironment) -> None:
-    """Blocks are compared newest first, one header each, until one is still in the chain."""
+    """The blocks of all operations after the finalized block are compared, one header each."""
     reconciler, services = reconciler_of(environment), environment.services
     run = environment.open_run()
     kept = environment.settle(services.bookings.prepare_book(run, environment.ids["attendee"], 1))
@@ -150,6 +150,28 @@ def test_33_only_what_was_dropped_is_reopened(environment: FaultEnvironment) -> 
     assert services.runs.get(run).seats_booked == 1
     settle_all(environment, reconciler)
     environment.check(runs=1, bookings=2)
+
+
+def test_33_what_was_closed_in_the_other_chain_hides_nothing(environment: FaultEnvironment) -> None:
+    """The round that finds the reorganisation has closed an operation before, in a block of the chain that is new."""
+    reconciler, services = reconciler_of(environment), environment.services
+    run = environment.open_run()
+    environment.mine(DEEP)
+    reconciler.run_once()
+    first = environment.settle(services.bookings.prepare_book(run, environment.ids["attendee"], 1))
+    environment.mine(5)  # the second one comes into a later block than the first one was in
+    reconciler.run_once()
+    second = environment.step(services.bookings.prepare_book(run, environment.ids["attendee"], 1))
+    cancelled = environment.sign_as(1, "cancelEvent", 1)
+    transactions = [cancelled, *(booking.attempts[-1].raw_transaction for booking in (first, second))]
+    environment.reorg(DEEP, *((raw, index) for index, raw in enumerate(transactions)))
+    assert environment.created() == {"runs": 1, "bookings": 0}
+    reconciler.run_once()
+    assert (environment.find(second).state, environment.find(first).state) == ("failed", "submitted")
+    settle_all(environment, reconciler)
+    assert [environment.status(booking) for booking in (first, second)] == ["failed", "failed"]
+    assert services.runs.get(run).status == "cancelled"
+    environment.check(runs=1)
 
 
 def test_33_another_chain_reopens_nothing(environment: FaultEnvironment) -> None:

@@ -136,6 +136,38 @@ def test_50_a_confirmed_rate_begins_anew(backend: Backend) -> None:
         process.rate()
 
 
+@pytest.mark.parametrize(("max_use", "window"), [(timedelta(minutes=1), 65), (2 * HOUR, 125)])
+def test_50_how_long_an_accepted_rate_counts(backend: Backend, max_use: timedelta, window: int) -> None:
+    """For five minutes longer than any process may use it, and an hour at least. The newest one counts for ever."""
+    history = StoredRates(backend.database, Decimal(3), max_use, lambda: literal(backend.now))
+
+    def accept(inr_per_eth: int) -> None:
+        history.accept(Rate(Decimal(inr_per_eth), NOW))
+
+    for inr_per_eth in (100, 300, 300, 100, 300):  # the same one again is no new row
+        accept(inr_per_eth)
+        backend.now += timedelta(microseconds=1)
+    assert backend.rows() == [(each, "feed") for each in (100, 300, 100, 300)]
+    last_of_100 = NOW + timedelta(microseconds=3)
+    backend.now = last_of_100 + timedelta(minutes=window, microseconds=-1)
+    with pytest.raises(PriceError, match=r"from 100 to 901 INR, .* run `stakesim confirm-rate`\.$") as refused:
+        accept(901)  # of both that it is too far from, the lower one is named
+    assert refused.value.cause == "jump"
+    with pytest.raises(PriceError, match="from 100 to 301 INR"):
+        accept(301)
+    backend.now += timedelta(microseconds=1)
+    accept(301)
+
+
+def test_50_only_what_came_after_the_last_confirmation_counts(backend: Backend) -> None:
+    history = StoredRates(backend.database, Decimal(3), HOUR, lambda: literal(backend.now))
+    for inr_per_eth in (100, 1000):
+        history.confirm(Rate(Decimal(inr_per_eth), NOW))
+    with pytest.raises(PriceError, match="from 1000 to 100 INR"):
+        history.accept(Rate(Decimal(100), NOW))
+    history.accept(Rate(Decimal(1001), NOW))
+
+
 def test_50_a_rate_set_by_hand_ages_until_it_is_confirmed(backend: Backend) -> None:
     by_hand = ManualPriceFeed(Decimal(200_000), NOW, DAY)
     backend.now += DAY

@@ -20,19 +20,22 @@ from app.core.errors import (
     KeyReused,
     NotFound,
     NotPaid,
+    Paused,
     PaymentRequired,
     PaymentTooSmall,
     PaymentUnusable,
 )
-from app.db.tables import event_run_bookings, operations
+from app.db.tables import event_run_bookings, operations, pauses
 from app.services import operations as operations_module
+from app.services.blockchain_service import BlockchainService
+from app.services.contract_types import BookingCost
 from app.services.operation_types import NewRow
 from app.services.payments import overview, refunds, store
 from app.services.payments.gateway import ManualGateway
 from app.services.payments.types import Payment, PaymentPolicy
 from backend_environment import BackendEnvironment
 from payments_environment import SLOW_TO_BOOK, SLOW_TO_PAY, PaymentsEnvironment, open_payments
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, Webhook
 
 pytestmark = pytest.mark.slow
@@ -50,6 +53,7 @@ def test_a_quote_is_paid_and_used_once(payments: PaymentsEnvironment) -> None:
     run = payments.open_run()
     payment = payments.quote(run.id, 2)
     assert (payment.amount_inr, payment.state) == (Decimal("48000.00"), "created")
+    assert (payment.frozen_wei, payment.stake_inr) == ((2 * 10**17, 4 * 10**16), Decimal("8000.00"))
     payments.backend.set_rate(400_000)  # the quote's rate is frozen
     payments.pay(payment)
     assert payments.get(payment).state == "captured"
@@ -64,17 +68,43 @@ def test_a_quote_is_paid_and_used_once(payments: PaymentsEnvironment) -> None:
     payments.check()
 
 
-def test_a_run_is_created_at_the_quotes_rate(payments: PaymentsEnvironment) -> None:
+def test_a_run_is_created_at_the_quotes_rate(payments: PaymentsEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = payments.run_arguments()
     quote, payment = payments.services.runs.quote_stake(*arguments)
     assert payment is not None
     assert (payment.amount_inr, quote.stake_wei) == (Decimal("16000.00"), 8 * 10**16)
+    assert (payment.frozen_wei, payment.stake_inr) == ((10**17, 8 * 10**16), Decimal("16000.00"))
     payments.pay(payment)
     payments.backend.set_rate(250_000)
+    monkeypatch.delattr(BlockchainService, "calculate_required_stake")  # that of the quote is sent
     run = payments.services.runs.create(*arguments, quote_id=payment.id)
+    assert payments.get(payment).to_custody is False
     assert (run.blockchain_price_per_seat_wei, run.inr_per_eth) == (10**17, 200_000)
     assert run.blockchain_stake_amount_wei == quote.stake_wei
     payments.check()
+
+
+@pytest.mark.parametrize("is_paid", [False, True])
+@pytest.mark.parametrize("wei", [0, 1, 10**17])
+def test_what_costs_no_wei_takes_no_payment_and_one_wei_does(
+    payments: PaymentsEnvironment, monkeypatch: pytest.MonkeyPatch, is_paid: bool, wei: int
+) -> None:
+    """Without payments nothing takes one."""
+    backend, run, arguments = payments.backend, payments.open_run(), payments.run_arguments()
+    services: Any = payments.services if is_paid else backend
+    monkeypatch.setattr(backend.chain, "calculate_booking_cost", lambda *_: BookingCost(wei, 0, wei))
+    monkeypatch.setattr(backend.chain, "calculate_required_stake", lambda *_: wei)
+    for quote, quoted in (
+        (services.bookings.quote_to_pay, (run.id, backend.ids["attendee"], 1)),
+        (services.runs.quote_stake, arguments),
+    ):
+        if is_paid and wei == 1:
+            with pytest.raises(PaymentTooSmall):
+                quote(*quoted)
+        else:
+            cost, payment = quote(*quoted)
+            assert wei in (cost.total_wei, cost.stake_wei)
+            assert (payment is not None) == (is_paid and wei > 0)
 
 
 def test_nothing_is_sent_for_what_is_not_paid(payments: PaymentsEnvironment) -> None:
@@ -634,6 +664,22 @@ def test_a_reverted_operation_gives_back_only_once_it_is_finalized(payments: Pay
     assert refund_of(payments, payment) is None
     payments.payments.run_round(1_000)
     assert refund_of(payments, payment) == ("no_effect", "done", payment.amount_inr)
+
+
+def test_a_payment_is_not_used_during_a_pause(payments: PaymentsEnvironment) -> None:
+    payment = payments.quote(payments.open_run().id)
+    payments.pay(payment)
+    before, operations_before = payments.get(payment), number_of_operations(payments)
+    with payments.backend.database.transaction() as connection:
+        connection.execute(insert(pauses).values(paused_by="operator", reason="to look"))
+    with pytest.raises(Paused):
+        payments.book(payment)
+    assert (payments.get(payment), payments.services.bookings.list_all()) == (before, [])
+    assert number_of_operations(payments) == operations_before
+    with payments.backend.database.transaction() as connection:
+        connection.execute(update(pauses).values(ended_at=func.clock_timestamp(), ended_by="operator"))
+    payments.book(payment)
+    assert payments.get(payment).state == "used"
 
 
 def test_two_rounds_at_once_ask_the_gateway_once(payments: PaymentsEnvironment) -> None:

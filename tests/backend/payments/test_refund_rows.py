@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -157,6 +158,27 @@ def test_older_payments_of_which_nothing_is_owed_are_not_in_the_way(connection: 
     many(connection, "refunded", "usable_until")
     payment = add(connection, "captured", usable_until=NOW)
     refunds.owe_unused(connection)
+    assert refund_of(connection, payment) is not None
+
+
+def test_money_that_nobody_asked_for_is_unexpected_whenever_it_came(connection: Connection) -> None:
+    """By the gateway's clock it may have been paid after it was captured."""
+    payment = add(connection, "captured", purpose="unexpected", paid_at=NOW + SECOND, expires_at=NOW, usable_until=NOW)
+    refunds.owe_unused(connection)
+    refund = refund_of(connection, payment)
+    assert refund is not None
+    assert refund.cause == "unexpected"
+
+
+def test_the_last_of_two_cancellations_decides(connection: Connection) -> None:
+    """As after a reorganisation, which brought the booking back."""
+    booking = add_booking(connection, add_run(connection), "cancelled")
+    payment = add_used(connection, booking, "booking")
+    for block in (4, 6):
+        add_operation(connection, booking, "cancelBooking", "confirmed", block)
+    refunds.owe_used(connection, 5, timedelta(0))
+    assert refund_of(connection, payment) is None
+    refunds.owe_used(connection, 6, MINUTE)
     assert refund_of(connection, payment) is not None
 
 

@@ -234,7 +234,7 @@ _USE = (
     .where(_p.id == bindparam("of_id", type_=Uuid), in_state("captured"), _IN_TIME, IS_UNDISPUTED)
     .values(
         state="used",
-        operation_key=bindparam("key", type_=Text),
+        operation_key=bindparam("key"),
         to_custody=bindparam("new_to_custody"),
         look_at=NOW,
         updated_at=NOW,
