@@ -81,7 +81,11 @@ class OldBug(NamedTuple):
 
 
 _TWO = (worker(1), worker(1, raises_fees=True))
-_FEWER_ATTEMPTS_ALLOWED: Change = ("operations", 'bindparam("of_nonce")), ALL_ATTEMPTS_SEEN)', 'bindparam("of_nonce")))')
+_FEWER_ATTEMPTS_ALLOWED: Change = (
+    "operations",
+    'bindparam("of_nonce")), ALL_ATTEMPTS_SEEN)',
+    'bindparam("of_nonce")))',
+)
 
 OLD_BUGS = {
     "a copy with fewer attempts takes the newer one for foreign": OldBug(
