@@ -244,27 +244,25 @@ def _stateful(gate: GateResult, part: GatePart) -> None:
 
 
 def _calls(gate: GateResult, part: GatePart) -> None:
-    from stakesim.search.contract_search import confirm, open_search
+    from stakesim.search.side_by_side import search_contract
 
-    part.seeds, calls = [gate.seed], gate.effort.calls
+    calls, seconds = gate.effort.calls, part.seconds_left
     try:
-        search = open_search(gate.artifact, gate.seed, terms=gate.given_terms)
+        searched = search_contract(
+            gate.artifact, gate.seed, calls, jobs=gate.jobs, terms=gate.given_terms, seconds=seconds
+        )
     except (EngineError, NotInstalled) as error:
         part.not_tried(f"Not searched: {error}")
         return
-    search.run(watch=lambda: bool(search.moves < calls and len(search.findings) < _MOST_FOUND and part.seconds_left))
-    part.findings = [finding for found in confirm(search) for finding in found.findings]
+    part.seeds = searched.seeds
+    part.findings = [finding for found in searched.findings.values() for finding in found]
     part.passes_if(not part.findings)
-    for reason in dict.fromkeys(search.skipped.values()):
-        skipped = [what for what, why in search.skipped.items() if why == reason]
+    for reason in dict.fromkeys(searched.skipped.values()):
+        skipped = [what for what, why in searched.skipped.items() if why == reason]
         part.left_out.append(f"calls: {', '.join(skipped)} ({reason})")
-    part.figures = {"calls": search.moves, "sequences": search.sequences}
-    if len(search.findings) < _MOST_FOUND:
-        part.played(search.moves, calls, "calls")
-
-
-_MOST_FOUND = 20
-"""Findings after which the guided search ends: each is made short, and told."""
+    part.figures = {"calls": searched.calls, "sequences": searched.sequences}
+    if searched.cut:
+        part.played(searched.calls, calls, "calls")
 
 
 # ------------------------------------------------------------------------------------------------ gas and source code

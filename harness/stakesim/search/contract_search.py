@@ -87,12 +87,22 @@ def open_search(contract: Artifact, seed: int, corpus: Path | None = None, *, te
         EngineError: The contract can't be judged by the lane.
         NotInstalled: revm is not installed.
     """
-    require("The search of a contract", "revm", "pyrevm")
-    check_supported(contract.abi, contract.name)
+    check_searchable(contract)
     search = LaneSearch(contract, seed, traits=_traits(contract, terms))
     if corpus is not None:
         search.begin_with(load_sequences(corpus))
     return search
+
+
+def check_searchable(contract: Artifact) -> None:
+    """Checks what each search needs.
+
+    Raises:
+        EngineError: The contract can't be judged by the lane.
+        NotInstalled: revm is not installed.
+    """
+    require("The search of a contract", "revm", "pyrevm")
+    check_supported(contract.abi, contract.name)
 
 
 def _traits(contract: Artifact, terms: Terms | None) -> ContractTraits:
