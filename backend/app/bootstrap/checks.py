@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 from pydantic import ValidationError
 from sqlalchemy import URL, BigInteger, Engine, literal, select, tuple_
 from web3 import Web3

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import Connection, NestedTransaction, select
 from web3 import Web3

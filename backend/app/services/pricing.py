@@ -50,9 +50,9 @@ def convert_wei_to_inr(wei: int, rate: Decimal) -> Decimal:
     Raises:
         PriceError: The rate is not positive.
     """
-    paise = round(
-        wei * Fraction(_positive_rate(rate)) * 100 / WEI_PER_ETH
-    )  # round() of a Fraction is exact, and half to even
+    rate_numerator, rate_denominator = _positive_rate(rate).as_integer_ratio()
+    # round() of a Fraction is exact, and half to even
+    paise = round(Fraction(100 * wei * rate_numerator, WEI_PER_ETH * rate_denominator))
     rupees, remainder = divmod(abs(paise), 100)
     return Decimal(f"{'-' if paise < 0 else ''}{rupees}.{remainder:02d}")
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from eth_hash.auto import keccak
 from eth_typing import ChecksumAddress
-from eth_utils.crypto import keccak
 from web3 import Web3
 
 from app.services.rpc_types import BlockHeader, Log, MalformedAnswer, NodeError, Receipt, Transaction

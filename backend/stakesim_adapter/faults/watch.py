@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from app.db.database import Database
 from app.db.tables import operations
 from app.services.operation_types import CLOSED_STATES
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import func, select
 from stakesim.faults.protocol import Violation

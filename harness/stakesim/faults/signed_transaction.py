@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import rlp
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 from hexbytes import HexBytes
 
 _LAST_TYPE = 0x7F

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Iterator
 from struct import unpack
 from typing import NamedTuple
 
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word

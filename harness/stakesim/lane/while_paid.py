@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word

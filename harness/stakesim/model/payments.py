@@ -46,7 +46,8 @@ def to_paise(wei: int, rate: Decimal) -> int:
         wei: The amount.
         rate: INR per ETH.
     """
-    return round(wei * Fraction(rate) * 100 / WEI_PER_ETH)
+    inr, eth = rate.as_integer_ratio()
+    return round(Fraction(100 * wei * inr, WEI_PER_ETH * eth))
 
 
 def is_paid_in_inr(state: State, action: CreateRun | Book, call: Call) -> bool:

@@ -25,7 +25,6 @@ from eth_utils.crypto import keccak
 from sqlalchemy import CursorResult
 from sqlalchemy.exc import OperationalError
 from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
@@ -179,7 +178,7 @@ _SIGNED: dict[str, Any] = {}
 _ACCOUNT = _Account(PLATFORM._key_obj, Account)
 _OTHER_ACCOUNT = _Account(Account.from_key(keccak(text="another platform"))._key_obj, Account)
 _PROVIDER = _Provider()
-_W3 = Web3(_PROVIDER, [AttributeDictMiddleware])
+_W3 = Web3(_PROVIDER, [])
 
 
 def code(module: str) -> ModuleType:

@@ -31,7 +31,6 @@ from sqlalchemy import insert, select, text
 from stakesim.evm.anvil import AnvilEngine
 from web3 import HTTPProvider, Web3
 from web3.exceptions import TransactionNotFound
-from web3.middleware import AttributeDictMiddleware
 from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 
@@ -120,7 +119,7 @@ class FaultEnvironment:
     ) -> FaultEnvironment:
         """Returns the service of another process, which shares node and database only."""
         connection = NodeConnection(provider or http(self.engine), self.database)
-        w3 = Web3(connection, [AttributeDictMiddleware])
+        w3 = Web3(connection, [])
         sender = TransactionSender(w3, self.platform, self.database, replace(POLICY, **policy), clock=clock)
         chain = BlockchainService(w3, self.address, sender)
         services = build_services(w3, self.database, chain, self.services.pricing)
@@ -432,7 +431,7 @@ def open_environment(engine: AnvilEngine, address: str, database: Database) -> F
 
     feed = Feed(Rate(Decimal(200_000), clock()))
     node_connection = NodeConnection(http(engine), database)
-    w3 = Web3(node_connection, [AttributeDictMiddleware])
+    w3 = Web3(node_connection, [])
     sender = TransactionSender(w3, engine.accounts[0], database, POLICY)
     chain = BlockchainService(w3, Web3.to_checksum_address(address), sender)
     environment = FaultEnvironment(

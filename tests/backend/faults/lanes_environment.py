@@ -29,7 +29,6 @@ from fault_environment import (
 )
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 
 SEAL_KEY = b"0123456789abcdefghijklmnopqrstuv"
 OPERATORS = [Account.from_key(f"0x{number:064x}") for number in (0x9C0883A6, 0xAC0883A6, 0xBC0883A6)]
@@ -68,7 +67,7 @@ def with_lanes(
 ) -> FaultEnvironment:
     """Returns a process with the platform's key and these operators' ones."""
     connection = NodeConnection(http(environment.engine), environment.database)
-    w3 = Web3(connection, [AttributeDictMiddleware])
+    w3 = Web3(connection, [])
     sealer = Sealer(environment.platform.address, [SEAL_KEY])
     options = {} if clock is None else {"clock": clock}
     sender = TransactionSender(

@@ -26,7 +26,6 @@ from eth_account.signers.local import LocalAccount
 from fault_environment import POLICY, FaultEnvironment, NodeConnection, all_operations, effects, http
 from sqlalchemy import update
 from web3 import Web3
-from web3.middleware import AttributeDictMiddleware
 
 pytestmark = pytest.mark.slow
 NEW = Account.from_key("0x" + "8c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362319")
@@ -39,7 +38,7 @@ def with_keys(environment: FaultEnvironment, *accounts: LocalAccount, **policy: 
     """Returns a process with these keys, of which the first is the platform's."""
     platform, *previous = accounts
     connection = NodeConnection(http(environment.engine), environment.database)
-    w3 = Web3(connection, [AttributeDictMiddleware])
+    w3 = Web3(connection, [])
     keys = {account.address: derived_seal_key(account) for account in previous}
     sealer = Sealer(platform.address, [derived_seal_key(platform)], keys)
     policy_of_process = replace(POLICY, **policy)

@@ -24,7 +24,6 @@ from pydantic import SecretStr
 from remote_signer import RemoteSigner, remote_signer
 from stakesim.evm.anvil import start_anvil
 from web3 import HTTPProvider, Web3
-from web3.middleware import AttributeDictMiddleware
 
 pytestmark = pytest.mark.slow
 TIMEOUT_S = 2
@@ -54,7 +53,7 @@ def signer(environment: FaultEnvironment) -> Iterator[RemoteSigner]:
 def with_signer(environment: FaultEnvironment, signer: RemoteSigner, **policy: Any) -> FaultEnvironment:
     """Returns a process whose key is at the signer."""
     connection = NodeConnection(http(environment.engine), environment.database)
-    w3 = Web3(connection, [AttributeDictMiddleware])
+    w3 = Web3(connection, [])
     account = RemoteAccount(
         signer.url, environment.platform.address, timeout=TIMEOUT_S, clock=count(step=TIMEOUT_S).__next__
     )

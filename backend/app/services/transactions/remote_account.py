@@ -19,8 +19,8 @@ import requests
 from eth_account import Account
 from eth_account.datastructures import SignedTransaction
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_hash.auto import keccak
 from eth_typing import ChecksumAddress
-from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from pydantic import SecretStr
 from web3 import Web3

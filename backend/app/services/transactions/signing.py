@@ -9,7 +9,7 @@ from coincurve import PrivateKey
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 from hexbytes import HexBytes
 
 from app.services.operation_types import Attempt, Operation

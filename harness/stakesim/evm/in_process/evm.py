@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import rlp
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 Header: TypeAlias = Any
 """A block header: py-evm's, or a `revm.Header` with the same attributes. py-evm's own types only have the attributes of

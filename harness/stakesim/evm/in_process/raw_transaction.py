@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import rlp
 from coincurve import PublicKey
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 from stakesim.evm.in_process.evm import Transaction
 from stakesim.evm.in_process.gas import intrinsic_gas

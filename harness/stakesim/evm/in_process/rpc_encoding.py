@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TypeAlias, TypedDict
 
 from eth_bloom.bloom import BloomFilter
@@ -198,11 +199,18 @@ def _log(source: Block, index: int, log_index: int, log: RpcLog) -> JsonObject:
 
 
 def _bloom(receipts: Iterable[Receipt]) -> str:
-    bits = BloomFilter()
+    bits = 0
     for result in receipts:
         for log in result.logs:
-            bits.extend(bytes.fromhex(entry[2:]) for entry in (log.address, *log.topics))
-    return f"0x{int(bits):0512x}"
+            for entry in (log.address, *log.topics):
+                bits |= _bloom_bits(entry)
+    return f"0x{bits:0512x}"
+
+
+@lru_cache(4096)
+def _bloom_bits(entry: str) -> int:
+    """Returns the bits that stand for an address or a topic. Cached, as addresses and kinds of events recur."""
+    return int(BloomFilter.from_iterable([bytes.fromhex(entry[2:])]))
 
 
 def _type(tx: Transaction) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias, TypedDict
 
 from eth_utils.address import to_canonical_address
@@ -26,8 +27,9 @@ Overrides: TypeAlias = Mapping[str, Mapping[str, Any]]
 """What a call finds other than it is on chain: `balance`, `nonce`, `code`, and `state` or `stateDiff`, by address."""
 
 
+@lru_cache(1024)
 def address(value: Data) -> bytes:
-    """Reads an address."""
+    """Reads an address. Cached, as addresses recur."""
     return to_canonical_address(value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from fractions import Fraction
 
 from stakesim.backend import NOT_STORED, BookingRow, Rows, RunRow
 from stakesim.model.state import Booking, Run
@@ -85,5 +84,5 @@ def _wrong_booking_quote(s: Step, row: BookingRow) -> Iterator[Violation]:
 
 def _to_inr(wei: int, rate: Decimal) -> Decimal:
     """INR of wei at a rate in INR per ETH, not rounded to the paisa."""
-    inr = Fraction(wei) * Fraction(rate) / WEI_PER_ETH
-    return Decimal(inr.numerator) / Decimal(inr.denominator)
+    inr, eth = rate.as_integer_ratio()
+    return Decimal(wei * inr) / Decimal(WEI_PER_ETH * eth)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 from stakesim.evm.abi import checksummed
 from stakesim.evm.in_process import rpc_encoding
