@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_canonical_address
-from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 from web3.middleware import Web3Middleware
@@ -190,7 +189,7 @@ class RpcClient:
         except Web3RPCError as error:
             rpc_error: Any = (error.rpc_response or {}).get("error") or {}
             raise CallReverted(str(rpc_error.get("message", error)), _revert_data(rpc_error.get("data"))) from error
-        return bytes(HexBytes(result))
+        return _bytes(result)
 
     def take_receipts(self) -> list[TransactionReceipt]:
         """See `ChainClient.take_receipts`."""
@@ -293,18 +292,22 @@ class InProcessClient:
 
 def _decode_receipt(receipt: Mapping[str, Any]) -> TransactionReceipt:
     return TransactionReceipt(
-        hash=HexBytes(receipt["transactionHash"]).to_0x_hex(),
+        hash=receipt["transactionHash"].lower(),
         sender=checksummed(receipt["from"]),
         block_number=int(receipt["blockNumber"], 16),
         ok=int(receipt["status"], 16) == 1,
         gas_used=int(receipt["gasUsed"], 16),
         gas_price=int(receipt["effectiveGasPrice"], 16),
         logs=tuple(
-            Log(checksummed(log["address"]), [bytes(HexBytes(t)) for t in log["topics"]], bytes(HexBytes(log["data"])))
+            Log(checksummed(log["address"]), [_bytes(topic) for topic in log["topics"]], _bytes(log["data"]))
             for log in receipt["logs"]
         ),
         contract_address=checksummed(receipt["contractAddress"]) if receipt.get("contractAddress") else None,
     )
+
+
+def _bytes(digits: str) -> bytes:
+    return bytes.fromhex(digits.removeprefix("0x"))
 
 
 def _revert_data(data: Any) -> bytes:
@@ -313,7 +316,7 @@ def _revert_data(data: Any) -> bytes:
         inner = next((value for value in data.values() if isinstance(value, Mapping)), None)
         data = data.get("data") or data.get("result") or inner
     text = str(data).removeprefix("Reverted ").strip()
-    return bytes(HexBytes(text)) if text.startswith("0x") else b""
+    return _bytes(text) if text.startswith("0x") else b""
 
 
 def _receipt_recorder(receipts: dict[str, Any]) -> type[Web3Middleware]:

@@ -69,8 +69,12 @@ def has_specified_errors(abi: Abi) -> bool:
 
 def own_functions(abi: Abi) -> list[AbiItem]:
     """Returns the functions of this ABI that are neither required nor in the extension."""
-    known = {_key(item) for item in (*deployed_abi(), *extension_abi())}
-    return [item for item in abi if item["type"] == "function" and _key(item) not in known]
+    return [item for item in abi if item["type"] == "function" and _key(item) not in _known_keys()]
+
+
+@cache
+def _known_keys() -> frozenset[tuple[str, str, str]]:
+    return frozenset(_key(item) for item in (*deployed_abi(), *extension_abi()))
 
 
 def own_transactions(abi: Abi) -> list[AbiItem]:
