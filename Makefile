@@ -74,6 +74,7 @@ test: setup-dev lint
 	@$(BIN)/pytest --profile $(CI_PROFILE) -n 4 --dist worksteal --stakesim-engine revm
 	@$(BIN)/pytest -q --profile $(CI_PROFILE) -n 2 scenarios tests/contracts/test_max_seats.py tests/contracts/test_receivers.py
 	@STAKESIM_SMALL=1 $(BIN)/pytest -q -p nbmake --nbmake -n 2 notebooks
+	@$(BIN)/stakesim bench --calls --check benchmarks
 
 # Saves outputs and plots in the notebooks
 run-notebooks: setup-dev

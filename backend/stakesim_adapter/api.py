@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from http import HTTPStatus
 from itertools import count
 from typing import Any
 from uuid import UUID
 
-import httpx
 from anyio.from_thread import start_blocking_portal
 from app.bootstrap.container import Services
 from app.core.errors import (
@@ -39,6 +39,7 @@ from pydantic import SecretStr
 from stakesim.backend import BookingRow, Rows, RunRow
 from stakesim.scenario.base_action import PaymentBehaviour
 
+from stakesim_adapter.asgi_client import AsgiClient, Response
 from stakesim_adapter.razorpay_stand_in import Webhook
 from stakesim_adapter.services import ServicesSession, as_refused, local_time
 
@@ -62,20 +63,21 @@ class ApiClient:
 
     Attributes:
         app: The ASGI app.
-        client: Calls the app in this process. Replace it to call a server that runs the app.
+        client: Calls the app in this process. Replace it with a `httpx.AsyncClient` to call a server that runs the app.
     """
 
     def __init__(self, services: Services) -> None:
         self.app = create_app(services, JWT_SECRET, services.sender.chain_id)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://api")
+        self.client = AsgiClient(self.app)
         stack = ExitStack()
         # the event loop runs in a separate thread, since a notebook's thread already has a running one
         self._event_loop = stack.enter_context(start_blocking_portal())
         self.close = stack.close
 
     def use_services(self, services: Services) -> None:
-        """Makes the app serve a new scenario, with new generated keys."""
+        """Makes the app serve a new scenario, with new generated keys and tokens."""
         self.app.state.services = services
+        self._tokens: dict[tuple[UUID, Role], str] = {}
         self._generated_keys = map("of-the-adapter-{}".format, count(1))
 
     def request_twice(self, method: str, path: str, body: Any, caller_id: UUID, role: Role, key: str | None) -> Any:
@@ -93,11 +95,15 @@ class ApiClient:
             AppError: The error of the problem details, or `UnexpectedResponse`.
         """
         headers = {
-            "Authorization": f"Bearer {issue_token(JWT_SECRET, caller_id, role)}",
+            "Authorization": self._authorization(caller_id, role),
             "Idempotency-Key": key or next(self._generated_keys),
         }
-        send = partial(self.client.request, method, path, json=body, headers=headers)
-        first, second = self._event_loop.call(send), self._event_loop.call(send)
+
+        async def send_twice() -> tuple[Response, Response]:
+            send = partial(self.client.request, method, path, json=body, headers=headers)
+            return await send(), await send()
+
+        first, second = self._event_loop.call(send_twice)
         if (first.status_code, first.content) != (second.status_code, second.content):
             message = f"{method} {path} responds with {first.text}, and with the same key again with {second.text}"
             raise UnexpectedResponse("another_answer", message)
@@ -112,10 +118,10 @@ class ApiClient:
             AppError: The error of the problem details.
         """
         query: dict[str, Any] = {"limit": PAGE}
-        headers = {"Authorization": f"Bearer {issue_token(JWT_SECRET, caller_id, PLATFORM)}"}
+        headers = {"Authorization": self._authorization(caller_id, PLATFORM)}
         while True:
-            response = self._event_loop.call(partial(self.client.get, path, params=query, headers=headers))
-            if response.status_code != httpx.codes.OK:
+            response = self._event_loop.call(partial(self.client.request, "GET", path, params=query, headers=headers))
+            if response.status_code != HTTPStatus.OK:
                 raise _error_from_problem(response)
             page = response.json()
             yield from page["items"]
@@ -125,8 +131,15 @@ class ApiClient:
 
     def deliver(self, webhook: Webhook) -> None:
         """Sends a webhook of the payment gateway. A gateway does nothing about the response."""
-        send = partial(self.client.post, "/webhooks/razorpay", content=webhook.body, headers=webhook.headers)
-        self._event_loop.call(send)
+        request = partial(self.client.request, "POST", "/webhooks/razorpay")
+        self._event_loop.call(partial(request, content=webhook.body, headers=webhook.headers))
+
+    def _authorization(self, caller_id: UUID, role: Role) -> str:
+        """Returns the header with a user's token, which lives longer than a scenario takes."""
+        caller = (caller_id, role)
+        if caller not in self._tokens:
+            self._tokens[caller] = issue_token(JWT_SECRET, caller_id, role)
+        return f"Bearer {self._tokens[caller]}"
 
 
 class ApiSession:
@@ -319,7 +332,7 @@ def _services_key(key: str | None) -> str | None:
     return key and f"{key}-services"
 
 
-def _error_from_problem(response: httpx.Response) -> AppError:
+def _error_from_problem(response: Response) -> AppError:
     """Returns the error that the problem details describe, as the services would raise it."""
     problem = response.json()
     code, detail = problem.get("code", f"status_{response.status_code}"), problem.get("detail", response.text)

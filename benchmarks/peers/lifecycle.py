@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -32,15 +34,22 @@ def options(*more: tuple[str, dict[str, Any]]) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def timed(lifecycle: Callable[[], None], count: int, *packages: str) -> None:
-    """Runs the lifecycle once unmeasured, then `count` times, and prints the figures as a line of JSON."""
+def timed(lifecycle: Callable[[], None], count: int, *packages: str, calls: bool = False) -> None:
+    """Runs the lifecycle once unmeasured, then `count` times, and prints the figures as a line of JSON.
+
+    Function calls, of Python and of C, are counted instead of seconds if `calls` is set.
+    """
+    counted: Counter[str] = Counter()
     lifecycle()
     started = time.perf_counter()
+    if calls:
+        sys.setprofile(lambda frame, event, argument: counted.update([event]))
     for _ in range(count):
         lifecycle()
-    seconds = time.perf_counter() - started
-    figures = {"transactions": TRANSACTIONS * count, "seconds": seconds}
-    print(json.dumps(figures | {"versions": {name: version(name) for name in packages}}))  # noqa: T201
+    sys.setprofile(None)
+    spent = {"calls": counted["call"] + counted["c_call"]} if calls else {"seconds": time.perf_counter() - started}
+    versions = {name: version(name) for name in packages}
+    print(json.dumps({"transactions": TRANSACTIONS * count, **spent, "versions": versions}))  # noqa: T201
 
 
 def check(attended: list[int], no_shows: list[int], host: int, platform: int) -> None:

@@ -10,7 +10,9 @@ from lifecycle import ARTIFACT, ATTENDED, ETH, HOST_STAKE, LEAD, PRICE, SEATS, S
 from web3 import HTTPProvider, Web3
 from web3.types import RPCEndpoint
 
-chosen = options(("--chain", {"choices": ("eth-tester", "anvil"), "default": "eth-tester"}))
+chosen = options(
+    ("--chain", {"choices": ("eth-tester", "anvil"), "default": "eth-tester"}), ("--calls", {"action": "store_true"})
+)
 platform, host, *attendees = (Account.from_key(bytes([7]) * 31 + bytes([n + 1])) for n in range(SEATS + 2))
 everybody = [platform, host, *attendees]
 
@@ -100,7 +102,7 @@ def run_lifecycle() -> None:
 
 
 try:
-    timed(run_lifecycle, chosen.lifecycles, "web3", "eth-tester", "py-evm")
+    timed(run_lifecycle, chosen.lifecycles, "web3", "eth-tester", "py-evm", calls=chosen.calls)
 finally:
     if chosen.chain == "anvil":
         stop()

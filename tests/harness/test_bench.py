@@ -1,9 +1,11 @@
 """`stakesim bench`: figures of real lifecycles, and reasons for what can't be measured."""
 
 import json
+import sys
+import threading
 
 import pytest
-from stakesim.bench import contenders, full_path, guided_search, ratios, results_page, sweeps
+from stakesim.bench import call_count, contenders, full_path, guided_search, ratios, results_page, sweeps
 from stakesim.bench.contenders import BASE, FAST_BASE, Contender
 from stakesim.commands.cli import cli
 from stakesim.population import outcomes
@@ -66,13 +68,51 @@ def test_a_loss_of_speed_is_found_and_a_slow_machine_is_none(rates, code, says, 
         return CliRunner().invoke(cli, ["bench", "--no-growth", *options])
 
     chosen = [contender(BASE, [10.0, 5.0]), contender("stakesim", [30.0, 15.0]), contender("a peer", [9.0, 9.0])]
-    ratios.write(chosen, tmp_path)
-    assert ratios.read(tmp_path) == {"stakesim": 3.0}
+    ratios.write(chosen, tmp_path / ratios.FILE)
+    assert ratios.read(tmp_path / ratios.FILE) == {"stakesim": 3.0}
     base = [10.0, 20.0] if rates == [25.4, 25.4] else [10.0, 5.0]
     now = [contender(BASE, base), contender("stakesim", rates), contender("a peer", [1.0, 1.0])]
     monkeypatch.setattr(contenders, "all_contenders", lambda: now)
     result = run("--check", str(tmp_path))
     assert (result.exit_code, says in result.output) == (code, True), result.output
+
+
+def test_calls_of_this_thread_and_of_new_ones_are_counted():
+    with call_count.count_calls() as so_far:
+        begin = so_far()
+        sorted([abs(-1)])
+        here = so_far() - begin
+        thread = threading.Thread(target=lambda: [abs(number) for number in range(100)])
+        thread.start()
+        thread.join()
+        assert here in (3, 4)  # and the call that asks for it
+        assert so_far() - begin > 100
+    assert sys.getprofile() is None
+
+
+def test_a_loss_of_calls_is_found(monkeypatch, tmp_path):
+    def contender(name, calls, *, counts=True):
+        one = Contender(name, "", [], 1, counts_calls=counts)
+        monkeypatch.setattr(one, "_run", lambda *options: {"transactions": 2, "calls": 2 * calls})
+        return one
+
+    def run(calls, *options):
+        chosen = [contender(BASE, 1_000), contender("stakesim", calls), contender("on a node", 1, counts=False)]
+        monkeypatch.setattr(contenders, "all_contenders", lambda: chosen)
+        return CliRunner().invoke(cli, ["bench", "--calls", *options])
+
+    assert run(100, "--out", str(tmp_path)).exit_code == 0
+    assert ratios.read(tmp_path / ratios.CALLS_FILE) == {"stakesim": 10.0}
+    assert run(115, "--check", str(tmp_path)).exit_code == 0
+    lost = run(120, "--check", str(tmp_path))
+    assert "120 calls a transaction,  8.33 to the bare loop: stakesim" in lost.output
+    assert (lost.exit_code, "stakesim is slower: 8.33 times the bare loop" in lost.output) == (1, True)
+
+
+@pytest.mark.slow
+def test_a_lifecycle_takes_the_same_calls_each_time():
+    one, other = (full_path.lifecycles("revm", 1, calls=True)["calls"] for _ in range(2))
+    assert abs(one - other) < 0.01 * one
 
 
 @pytest.mark.parametrize("text", [None, "[]", '{"stakesim": "fast"}', '{"stakesim": 0}', "{"])

@@ -78,15 +78,15 @@ def narratives(result):
 def requests_of(environment):
     """Method, path and key of all requests that change something, which users send from now on."""
     requests = []
-    inner = environment.backend.api.client._transport
+    client = environment.backend.api.client
+    send = client.request
 
-    class RecordingTransport(httpx.AsyncBaseTransport):
-        async def handle_async_request(self, request):
-            if request.method != "GET" and not request.url.path.startswith("/webhooks/"):
-                requests.append((request.method, request.url.path, request.headers["idempotency-key"]))
-            return await inner.handle_async_request(request)
+    async def record(method, path, **options):
+        if method != "GET" and not path.startswith("/webhooks/"):
+            requests.append((method, path, options["headers"]["Idempotency-Key"]))
+        return await send(method, path, **options)
 
-    environment.backend.api.client._transport = RecordingTransport()
+    client.request = record
     return requests
 
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from stakesim.paths import checkout
 from stakesim.population.outcomes import SWITCH
@@ -32,7 +33,8 @@ class Contender:
         command: Program and arguments, to which `--lifecycles COUNT` is added.
         lifecycles: How many in a round, at scale 1.
         environment: Environment variables.
-        rates: Transactions per second, by round.
+        counts_calls: Whether it can count its function calls: it runs in one process, and waits for nothing.
+        rates: Transactions per second, by round; or per million function calls.
         versions: Of the packages that it measured, by name.
         trouble: Why it can't be measured; empty if it can.
     """
@@ -42,6 +44,7 @@ class Contender:
     command: list[str | Path]
     lifecycles: int
     environment: dict[str, str] = field(default_factory=dict)
+    counts_calls: bool = False
     rates: list[float] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
@@ -61,16 +64,27 @@ class Contender:
         return median(self.rates)
 
     def run_round(self, scale: float) -> None:
-        """Adds one more rate, or says in `trouble` why there is none.
+        """Adds one more rate, in transactions per second, or says in `trouble` why there is none.
 
         Args:
             scale: Multiple of the usual number of lifecycles.
         """
-        count = max(1, round(self.lifecycles * scale))
+        figures = self._run("--lifecycles", str(max(1, round(self.lifecycles * scale))))
+        if figures:
+            self.rates.append(figures["transactions"] / figures["seconds"])
+
+    def count_calls(self) -> None:
+        """Adds a rate in transactions per million function calls, or says in `trouble` why there is none."""
+        figures = self._run("--calls", "--lifecycles", "2")
+        if figures:
+            self.rates.append(1e6 * figures["transactions"] / figures["calls"])
+
+    def _run(self, *options: str) -> dict[str, Any]:
+        """Runs the program, and returns its figures; none if there is trouble."""
         path = os.pathsep.join([str(ROOT), str(ROOT / "harness"), str(ROOT / "backend")])
         try:
             process = subprocess.run(
-                [*map(str, self.command), "--lifecycles", str(count)],
+                [*map(str, self.command), *options],
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": path} | self.environment,
                 capture_output=True,
@@ -79,17 +93,18 @@ class Contender:
             )
         except FileNotFoundError:
             self.trouble = "not installed: make -C benchmarks/peers"
-            return
+            return {}
         except subprocess.TimeoutExpired:
             self.trouble = f"no end after {TIMEOUT_S} s"
-            return
+            return {}
         try:
-            figures = json.loads(process.stdout.strip().splitlines()[-1])
-            self.rates.append(figures["transactions"] / figures["seconds"])
+            figures: dict[str, Any] = json.loads(process.stdout.strip().splitlines()[-1])
             self.versions = figures["versions"]
         except (ValueError, IndexError, KeyError):
             errors = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
             self.trouble = errors[-1][:160]
+            return {}
+        return figures
 
 
 def all_contenders() -> list[Contender]:
@@ -101,17 +116,18 @@ def all_contenders() -> list[Contender]:
     bare: list[str | Path] = [python, PEERS / "web3_bare.py"]
     slow_keccak, fast_keccak = {"ETH_HASH_BACKEND": "pycryptodome"}, {"ETH_HASH_BACKEND": "pysha3"}
     return [
-        Contender(BASE, "contract alone; keccak of a plain install", bare, 20, slow_keccak),
+        Contender(BASE, "contract alone; keccak of a plain install", bare, 20, slow_keccak, counts_calls=True),
         Contender(FAST_BASE, "contract alone", bare, 20, fast_keccak),
         Contender("bare web3.py loop on anvil", "contract alone", [*bare, "--chain", "anvil"], 30, slow_keccak),
-        Contender("stakesim on py-evm", everything, [python, *full_path, "py-evm"], 12),
-        Contender("stakesim on revm", everything, [python, *full_path, "revm"], 40),
+        Contender("stakesim on py-evm", everything, [python, *full_path, "py-evm"], 12, counts_calls=True),
+        Contender("stakesim on revm", everything, [python, *full_path, "revm"], 40, counts_calls=True),
         Contender("stakesim on anvil", everything, [python, *full_path, "anvil"], 20),
         Contender(
             "stakesim on revm, over HTTP in process",
             f"API, each request twice, {everything}",
             [python, *full_path, "revm", "--driver", "api"],
             20,
+            counts_calls=True,
         ),
         Contender(
             "the API served by uvicorn, on anvil",

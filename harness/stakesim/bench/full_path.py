@@ -3,6 +3,8 @@
 As a program it is a contender of `stakesim bench`, and prints its figures as a line of JSON:
 
     python -m stakesim.bench.full_path revm --lifecycles 50
+
+With `--calls` it counts function calls instead of seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 
 from web3.middleware import Web3Middleware
 
+from stakesim.bench.call_count import count_calls
 from stakesim.evm.client import RpcClient
 from stakesim.evm.engines import open_engine
 from stakesim.model.reference import apply
@@ -90,22 +93,27 @@ def warm_up(environment: Environment, scenario: Scenario) -> None:
     gc.freeze()
 
 
-def lifecycles(engine: str, count: int, driver: str | None = None) -> dict[str, Any]:
+def lifecycles(engine: str, count: int, driver: str | None = None, *, calls: bool = False) -> dict[str, Any]:
     """Runs lifecycles one after another.
 
     Args:
         engine: Engine to run on.
         count: Number of lifecycles.
         driver: By default the backend's first.
+        calls: Whether function calls are counted, which takes longer.
 
     Returns:
-        `transactions`, `seconds` and `versions`, as `stakesim.bench.contenders` reads them.
+        `transactions`, `versions`, and `seconds` or `calls`, as `stakesim.bench.contenders` reads them.
     """
     scenario = load(LIFECYCLE)
-    with closing(open_environment(engine, driver=driver)) as environment:
+    with ExitStack() as stack:
+        calls_so_far = stack.enter_context(count_calls()) if calls else lambda: 0
+        environment = stack.enter_context(closing(open_environment(engine, driver=driver)))
         warm_up(environment, scenario)
-        timing = run_timed(environment, scenario, count)
-    return {**timing._asdict(), "versions": {"stakesim": version("stakesim")}}
+        before = calls_so_far()
+        transactions, seconds = run_timed(environment, scenario, count)
+        spent = {"calls": calls_so_far() - before} if calls else {"seconds": seconds}
+    return {"transactions": transactions, **spent, "versions": {"stakesim": version("stakesim")}}
 
 
 # --------------------------------------------------------------------------------------------------------- growth
@@ -290,8 +298,10 @@ def main() -> None:
     parser.add_argument("engine")
     parser.add_argument("--lifecycles", type=int, default=20)
     parser.add_argument("--driver")
+    parser.add_argument("--calls", action="store_true")
     options = parser.parse_args()
-    print(json.dumps(lifecycles(options.engine, options.lifecycles, options.driver)))  # noqa: T201
+    figures = lifecycles(options.engine, options.lifecycles, options.driver, calls=options.calls)
+    print(json.dumps(figures))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Ratios of speeds to that of the bare loop: kept in a file, and compared with those of a later run.
 
 Ratios of one run on one machine are compared, as rates of two machines, or of a busy and an idle one, tell nothing.
-Ratios differ between processors, too, though less: write the file anew on the machine that checks.
+Ratios of times differ between processors, too, though less: write the file anew on the machine that checks. Ratios of
+function calls are the same on each machine, with one version of Python and of the packages.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from statistics import median
 from stakesim.bench.contenders import Contender
 from stakesim.errors import StakesimError
 
-FILE = "ratios.json"
-"""Name of the file, beside RESULTS.md."""
+FILE, CALLS_FILE = "ratios.json", "call_ratios.json"
+"""Names of the files with ratios of times, beside RESULTS.md, and of function calls."""
 ALLOWED_LOSS = 0.15
 """Share of a ratio that may be lost: more than rounds of an idle machine differ by."""
 
@@ -37,29 +38,27 @@ def ratios(contenders: Sequence[Contender]) -> dict[str, float]:
     }
 
 
-def write(contenders: Sequence[Contender], folder: Path) -> None:
-    """Writes the ratios into a folder."""
+def write(contenders: Sequence[Contender], file: Path) -> None:
+    """Writes the ratios into a file."""
     rounded = {name: float(f"{ratio:.3g}") for name, ratio in ratios(contenders).items()}
-    (folder / FILE).write_text(json.dumps(rounded, indent=2) + "\n")
+    file.write_text(json.dumps(rounded, indent=2) + "\n")
 
 
-def read(folder: Path) -> dict[str, float]:
-    """Reads the ratios of a folder.
+def read(file: Path) -> dict[str, float]:
+    """Reads the ratios of a file.
 
     Raises:
         StakesimError: They are not there, or are not what `write` writes.
     """
-    file = folder / FILE
+    command = f"stakesim bench{' --calls' if file.name == CALLS_FILE else ''} --out {file.parent}"
     try:
         kept: dict[str, float] = json.loads(file.read_text())
         if not all(isinstance(ratio, float | int) and ratio > 0 for ratio in kept.values()):
             raise ValueError("a ratio is not a positive number")
     except FileNotFoundError:
-        raise StakesimError(
-            f"There is no {file} to compare with: write it with stakesim bench --out {folder}."
-        ) from None
+        raise StakesimError(f"There is no {file} to compare with: write it with {command}.") from None
     except (ValueError, AttributeError):
-        raise StakesimError(f"{file} has no ratios: write it anew with stakesim bench --out {folder}.") from None
+        raise StakesimError(f"{file} has no ratios: write it anew with {command}.") from None
     return kept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,10 +26,18 @@ def bench(
         bool,
         typer.Option(help="Also measure growth with length, attendees, height and processes, and profile a booking."),
     ] = True,
-    out: Annotated[Path | None, typer.Option(help="Folder for RESULTS.md, its plots and ratios.json.")] = None,
+    calls: Annotated[
+        bool,
+        typer.Option(
+            "--calls",
+            help="Count function calls instead of seconds, once: they are the same on a busy machine. Only of those "
+            "that run in one process, without growth.",
+        ),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for RESULTS.md, its plots and the ratios.")] = None,
     check: Annotated[
         Path | None,
-        typer.Option(help="Folder with a ratios.json: fail if a ratio to the bare loop is smaller by more than 15%."),
+        typer.Option(help="Folder with earlier ratios: fail if a ratio to the bare loop is smaller by more than 15%."),
     ] = None,
 ) -> None:
     """Compare the speed of a lifecycle through all layers with bare loops and other tools, on this machine."""
@@ -39,28 +48,44 @@ def bench(
 
     if checkout() is None:
         raise StakesimError("The benchmark's peers are in a checkout of stakesim, and not in its wheel: run it there.")
-    kept = ratios.read(check) if check else {}
+    file = ratios.CALLS_FILE if calls else ratios.FILE
+    kept = ratios.read(check / file) if check else {}
     output = console()
     chosen = [
         contender
         for contender in contenders.all_contenders()
-        if not only or contender.name == contenders.BASE or any(text in contender.name for text in only)
+        if (not only or contender.name == contenders.BASE or any(text in contender.name for text in only))
+        and (contender.counts_calls or not calls)
     ]
     with output.status("") as status:
-        for number in range(rounds):
+        for number in range(1 if calls else rounds):
             for contender in chosen:
                 status.update(f"round {number + 1} of {rounds}: {contender.name}")
-                if not contender.trouble:
+                if calls:
+                    contender.count_calls()
+                elif not contender.trouble:
                     contender.run_round(scale)
         if not chosen[0].rates:
             fail(f"the bare loop can't be measured: {chosen[0].trouble}")
-        figures = measure_growth(scale, status.update) if growth else None
-    output.print(results_page.page(chosen, rounds, figures), markup=False)
+        figures = measure_growth(scale, status.update) if growth and not calls else None
+    output.print("\n".join(_calls(chosen)) if calls else results_page.page(chosen, rounds, figures), markup=False)
     if out:
-        output.print(f"written: {results_page.write(chosen, rounds, figures, out)}")
-        ratios.write(chosen, out)
+        if not calls:
+            output.print(f"written: {results_page.write(chosen, rounds, figures, out)}")
+        ratios.write(chosen, out / file)
     if check:
         _compare(chosen, kept)
+
+
+def _calls(chosen: list[Contender]) -> Iterator[str]:
+    """A line for each contender whose calls were counted, the base first."""
+    base = chosen[0].rate
+    for contender in chosen:
+        if contender.trouble:
+            yield f"{contender.name}: {contender.trouble}"
+        else:
+            calls, ratio = 1e6 / contender.rate, contender.rate / base
+            yield f"{calls:9,.0f} calls a transaction, {ratio:5.2f} to the bare loop: {contender.name}"
 
 
 def _compare(chosen: list[Contender], kept: dict[str, float]) -> None:
