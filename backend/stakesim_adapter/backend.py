@@ -8,6 +8,7 @@ import os
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -28,6 +29,8 @@ from app.services.transactions.sender import TransactionSender
 from sqlalchemy import Connection, func, insert, null, select, union_all
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
+from web3 import Web3
+from web3.middleware import AttributeDictMiddleware
 
 from stakesim_adapter.errors import as_backend_error
 from stakesim_adapter.payments import AT_ONCE, InProcessGateway, ScenarioPayments
@@ -155,13 +158,14 @@ class EventStakeBackend:
         """
         user_ids = {user.name: _user_id(user.name) for user in setup.users} | {PLATFORM: _user_id(PLATFORM)}
         self._insert_rows(setup)
-        sender = TransactionSender(setup.w3, setup.platform, self.database, POLICY)
-        chain = BlockchainService(setup.w3, setup.contract_address, sender)
+        w3 = _with_plain_answers(setup.w3, tuple(setup.w3.middleware_onion.middleware))
+        sender = TransactionSender(w3, setup.platform, self.database, POLICY)
+        chain = BlockchainService(w3, setup.contract_address, sender)
         pricing = Pricing(_PriceFeed(setup), lambda: _utc(setup.clock()))
         stand_in = RazorpayStandIn()
         payments = self._payment_service(self.database, InProcessGateway(stand_in), sender.sealer, AT_ONCE)
         self.services = replace(
-            build_services(setup.w3, self.database, chain, pricing, payments=payments, finality_blocks=FINALITY_BLOCKS),
+            build_services(w3, self.database, chain, pricing, payments=payments, finality_blocks=FINALITY_BLOCKS),
             runs=self._event_run_service(self.database, chain, pricing, payments),
             bookings=self._booking_service(self.database, chain, pricing, payments),
         )
@@ -210,6 +214,17 @@ class EventStakeBackend:
 
     def _booking_row(self, row: Any) -> BookingRow:
         return BookingRow(*(*row[:9], self._user_names[row.user_id]))
+
+
+@lru_cache(maxsize=1)
+def _with_plain_answers(w3: Web3, middleware: tuple[tuple[Any, str], ...]) -> Web3:
+    """Returns a client on the same connection that makes no `AttributeDict`s, like `app.bootstrap.container`'s.
+
+    Args:
+        w3: The client.
+        middleware: Its middleware, with their names.
+    """
+    return Web3(w3.provider, [(each, name) for each, name in middleware if each is not AttributeDictMiddleware])
 
 
 class _PriceFeed:

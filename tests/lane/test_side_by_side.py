@@ -23,6 +23,7 @@ def test_a_cause_that_two_searches_find_is_told_once() -> None:
     assert searched == Searched([1, 2], 15, 3, {both: [], once: []}, {"world": "no function"}, cut=True)
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(monkeypatch: pytest.MonkeyPatch, campaign_seed: int) -> None:
     """Otherwise a finding of the gate could not be repeated on another machine."""
     monkeypatch.setattr(side_by_side, "_LONGEST", 4_000)
