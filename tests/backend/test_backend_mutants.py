@@ -293,6 +293,7 @@ def test_only_what_reached_changed_code_or_has_changed_is_observed_again(tmp_pat
         assert Reach.read(tmp_path / "reach.json", helpers).seconds == {}
 
 
+@pytest.mark.slow
 def test_functions_and_caches_are_found_also_when_they_are_frozen():
     """`conftest.py` freezes all that is there when the tests are collected."""
     gc.freeze()

@@ -88,6 +88,7 @@ def payments_check(backend: BackendEnvironment, **overrides: Any) -> Check:
     return by_name(iter([check_payments(settings, payments)]))["payments"]
 
 
+@pytest.mark.slow
 def test_payments_are_checked_at_the_gateway(backend: BackendEnvironment) -> None:
     with serve_stand_in(RazorpayStandIn()) as url:
         at_razorpay = PAYMENTS | {"razorpay_url": url}
@@ -351,6 +352,7 @@ def fresh() -> Iterator[DatabaseEngine]:
     drop_database(server, name)
 
 
+@pytest.mark.slow
 def test_missing_migrations_are_named(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
     checks = by_name(check_database(settings_of(backend), fresh))
     assert list(checks) == ["database", "migrations"]
@@ -382,6 +384,7 @@ def test_the_embedded_database_is_not_for_production(
     require_checks(checks.values())
 
 
+@pytest.mark.slow
 def test_a_database_of_another_contract_is_refused(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
     migrate(fresh)
     row = {"chain_id": backend.engine.w3.eth.chain_id, "to_address": backend.chain.address, "value_wei": 0, "data": b""}
@@ -396,6 +399,7 @@ def test_a_database_of_another_contract_is_refused(backend: BackendEnvironment, 
         require_checks(check_database(settings_of(backend, chain_id=1), fresh))
 
 
+@pytest.mark.slow
 def test_what_filled_a_gap_of_nonces_is_no_other_contract(backend: BackendEnvironment, fresh: DatabaseEngine) -> None:
     """It goes from the platform to itself."""
     migrate(fresh)

@@ -189,6 +189,7 @@ def test_a_bad_answer_is_a_refusal_in_one_sentence(
     assert refused.value.cause == ("missing" if says.startswith(("responds with HTTP", "can't")) else "malformed")
 
 
+@pytest.mark.slow
 def test_an_answer_without_end_is_a_refusal_in_one_sentence() -> None:
     with api(drip) as (url, _), pytest.raises(PriceError, match=r"^The price feed gecko .*respond within 0.3 s\.$"):
         feed_of(url, timeout=0.3).latest()

@@ -142,6 +142,7 @@ def test_fault_03_a_node_that_is_gone_or_silent(start: Start, over: Callable[...
     assert len(silent.bodies) == len(good.bodies) == 1
 
 
+@pytest.mark.slow
 def test_a_working_endpoint_is_kept(start: Start, over: Callable[..., FailoverProvider], clock: Time) -> None:
     first, second = start((503, b""), CHAIN_ID), start(CHAIN_ID)
     w3 = Web3(over(first, second), [])
@@ -253,6 +254,7 @@ def test_urls_do_not_appear_in_errors_and_logs(
     assert "url-secret" not in texts
 
 
+@pytest.mark.slow
 def test_threads_share_a_provider(start: Start, over: Callable[..., FailoverProvider]) -> None:
     w3 = Web3(over(DEAD, start(CHAIN_ID)), [])
     got: list[int] = []

@@ -49,6 +49,7 @@ class Says(BaseProvider):
         return {"jsonrpc": "2.0", "id": 1, "error": self.error}  # type: ignore[typeddict-item]
 
 
+@pytest.mark.slow
 def test_34_each_clients_words_are_known(subtests: pytest.Subtests) -> None:
     for refusal in known_refusals():
         with subtests.test(refusal.client, words=refusal.example):

@@ -353,6 +353,7 @@ def looked_at(first: int, low: int, high: int) -> list[int]:
     return requested_blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("high", [1, 2, 33, 34, 100])
 def test_first_block_finds_the_lowest_block(high: int) -> None:
     for first in range(1, high + 1):

@@ -157,6 +157,7 @@ def test_nothing_is_owed_while_an_operation_may_have_an_effect(state: str) -> No
     assert what_is_owed(row, 10) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["accept", "confirm"])
 def test_rates_are_accepted_one_at_a_time(database: Database, name: str) -> None:
     """Else two processes could each accept a rate that is too far from the other one's."""

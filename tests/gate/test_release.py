@@ -100,6 +100,7 @@ def test_an_unreachable_node_is_reported() -> None:
     sentence(raised)
 
 
+@pytest.mark.slow
 def test_a_silent_node_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_module, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:

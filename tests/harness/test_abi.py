@@ -57,6 +57,7 @@ def plain(value):
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
+@pytest.mark.slow
 @ABIS
 @given(data=st.data())
 def test_calls_are_encoded_as_by_the_backend(abi, data):
@@ -66,6 +67,7 @@ def test_calls_are_encoded_as_by_the_backend(abi, data):
     assert ours.encode(function["name"], *args) == theirs.call(ADDRESS, function["name"], *args).data
 
 
+@pytest.mark.slow
 @ABIS
 @given(data=st.data())
 def test_return_values_are_decoded_as_by_the_backend(abi, data):

@@ -150,6 +150,7 @@ def check_error(done: Done, words: str) -> None:
     assert words in last
 
 
+@pytest.mark.slow
 def test_the_command_line_imports_no_heavy_libraries():
     asked = (
         "import sys, stakesim.commands.cli; "

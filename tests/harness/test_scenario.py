@@ -68,6 +68,7 @@ class TestScenarioFile:
         assert loads(dump(scenario)) == scenario
 
 
+@pytest.mark.slow
 def test_the_files_reach_every_status_and_error() -> None:
     """Together they end runs in each way and see every error.
 

@@ -75,6 +75,7 @@ def test_a_connection_is_refused(server_port: int) -> None:
         assert proxy.counts == {WireFault.REFUSE.value: 1}
 
 
+@pytest.mark.slow
 def test_nothing_comes_out_of_a_black_hole(server_port: int) -> None:
     with (
         closing(TcpProxy(("127.0.0.1", server_port), lambda: WireFault.BLACK_HOLE)) as proxy,

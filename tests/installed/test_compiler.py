@@ -135,6 +135,7 @@ def test_incomplete_cache_file_is_written_again(monkeypatch, tmp_path, text):
     assert file.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_several_that_ask_for_the_same_contract_compile_it_once(monkeypatch, tmp_path):
     """Each opens the lock's file by itself, as a process does."""
     monkeypatch.setenv("STAKESIM_HOME", str(tmp_path))

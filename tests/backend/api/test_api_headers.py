@@ -105,6 +105,7 @@ def test_https_is_asked_for_where_it_is_used_or_set(
     assert client.get("/health").headers.get("strict-transport-security") == expected
 
 
+@pytest.mark.slow
 def test_the_documentation_has_a_policy_of_its_own(api: ApiEnvironment) -> None:
     """It allows files of the service and one script of the page, by its digest."""
     response = api.client.get("/docs")

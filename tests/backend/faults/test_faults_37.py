@@ -173,6 +173,7 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.slow
 def test_37_malformed_answers_are_the_nodes_trouble(subtests: pytest.Subtests) -> None:
     for case in MALFORMED:
         with subtests.test(str(case.id)):
@@ -253,6 +254,7 @@ REQUESTS: list[Callable[[Web3], Any]] = [
 ]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(REQUESTS), RESPONSES)
 def test_37_any_response_is_a_value_or_a_nodes_error(request_: Callable[[Web3], Any], response: Any) -> None:
     try:

@@ -39,6 +39,7 @@ def test_requests_are_counted_and_timed_by_route_and_status(client: TestClient, 
     assert bounds == {*map(float, BUCKETS), float("inf")}
 
 
+@pytest.mark.slow
 @pytest.mark.in_turn
 def test_unknown_paths_and_methods_make_no_new_series(client: TestClient) -> None:
     def use(number: int) -> None:

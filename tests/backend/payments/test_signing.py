@@ -72,6 +72,7 @@ def test_an_order_whose_payment_does_not_hold_is_not_signed(payments: PaymentsEn
     assert reason in held.held
 
 
+@pytest.mark.slow
 def test_a_paid_order_is_signed(payments: PaymentsEnvironment) -> None:
     payment, operation = prepare(payments, payments.open_run().id)
     payments.services.sender.finish(operation)
