@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from stakesim.evm.contract_file import production_contract
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as fault_campaign
 from stakesim.faults.protocol import EpisodeResult
-from stakesim.gate import budget, mutation_run, pipeline, proofs, report
+from stakesim.gate import budget, mutation_run, pipeline, proofs, report, source_parts
 from stakesim.gate.budget import Budget
 from stakesim.gate.mutation_result import MutantStatus, Verdict
 from stakesim.gate.mutation_run import mutate
@@ -24,6 +25,7 @@ from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import Terms
+from stakesim.workers.pool import worker_pool
 from typer.testing import CliRunner
 
 
@@ -203,6 +205,29 @@ def test_a_bug_in_one_part_does_not_lose_the_report_of_the_others(monkeypatch):
     ]
     assert "ValueError: a bug" in gate.parts[1].problems[0]
     assert gate.not_tried == ["the rest of calls"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", [pipeline._calls, pipeline._faults, source_parts.mutants_part])
+def test_a_part_whose_worker_dies_fails_and_the_others_go_on(check, monkeypatch):
+    """As for want of memory, after hours: it was tried, and the report of all other parts is not lost."""
+
+    def dies(*_, **__):
+        with worker_pool(1) as submit:
+            submit(os._exit, 1).result()
+
+    for target in (
+        "stakesim.search.side_by_side.search_contract",
+        "stakesim.faults.campaign.run",
+        "stakesim.gate.source_parts.mutate",
+    ):
+        monkeypatch.setattr(target, dies)
+    checks = [pipeline._Check("dies", "", check), pipeline._Check("interface", "", pipeline._interface)]
+    monkeypatch.setattr(pipeline, "_checks", lambda _: checks)
+    gate = pipeline.run_gate(profile="nightly")
+    assert [(part.name, part.verdict) for part in gate.parts] == [("dies", "fail"), ("interface", "pass")]
+    assert gate.parts[0].problems[0].startswith("A worker process ended in the middle of its work")
+    assert gate.not_tried == ["the rest of dies"]
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from stakesim.paths import checkout, state_dir
 from stakesim.project import current_project
 from stakesim.scenario.scenario import load
 from stakesim.workers.pool import worker_pool
+from stakesim.workers.processes import WorkerDied
 
 ROOT = checkout()
 
@@ -288,7 +289,7 @@ def test_missing_dask_is_one_sentence(monkeypatch):
 
 
 def test_dead_process_is_one_sentence():
-    with pytest.raises(EngineError, match="ended in the middle of its work"), worker_pool(1) as submit:
+    with pytest.raises(WorkerDied, match="ended in the middle of its work"), worker_pool(1) as submit:
         submit(os._exit, 1).result()
 
 

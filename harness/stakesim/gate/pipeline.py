@@ -28,6 +28,7 @@ from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
 from stakesim.search.diagnosis import shortest_findings
+from stakesim.workers.processes import WorkerDied
 
 
 def run_gate(
@@ -81,6 +82,8 @@ def run_gate(
             except KeyboardInterrupt:
                 gate.interrupted = True
                 part.interrupted()
+            except WorkerDied as error:
+                part.lost(str(error))
             except StakesimError:
                 raise
             except Exception:  # noqa: BLE001 - a bug of one part would lose the report of all others
@@ -340,6 +343,8 @@ def _faults(gate: GateResult, part: GatePart) -> None:
     try:
         names = fault_campaign.plan(gate.effort.faults)
         result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
+    except WorkerDied:
+        raise
     except StakesimError as error:
         part.not_tried(f"Not run: {error}")
         return

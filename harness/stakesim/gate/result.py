@@ -131,11 +131,13 @@ class GatePart:
 
     def crashed(self, trace: str) -> None:
         """Says that a bug of stakesim ended it, which is no pass. What it has found stays."""
+        self.lost(f"stakesim itself failed here, which says nothing of the contract. Please report this:\n{trace}")
+
+    def lost(self, reason: str) -> None:
+        """Says that it ended before it had a result, which is no pass. What it has found stays."""
         self.verdict = PartVerdict.FAIL
         self.left_out.append(f"the rest of {self.name}")
-        self.problems.append(
-            f"stakesim itself failed here, which says nothing of the contract. Please report this:\n{trace}"
-        )
+        self.problems.append(reason)
 
     def interrupted(self) -> None:
         """Says that Ctrl-C ended it, so that nobody takes it for a part that passed. What it has found stays."""

@@ -33,7 +33,8 @@ def worker_pool(jobs: int, *, dask: str | None = None, open_resource: OpenResour
         A function that schedules a call and returns its future. The future raises what the call raises.
 
     Raises:
-        EngineError: There are no workers, or they are lost; also raised while the pool is in use.
+        EngineError: There are no workers, or a cluster's are lost; also raised while the pool is in use.
+        WorkerDied: A process of this machine has ended in the middle of its work.
         NotInstalled: `dask` is given and Dask is not installed.
     """
     if dask:

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stakesim.errors import StakesimError
 from stakesim.evm.errors import EngineError
 from stakesim.workers.worker import OpenResource, Submit, WorkerResource
 
@@ -28,13 +29,28 @@ def process_pool(jobs: int, open_resource: OpenResource | None) -> Iterator[Subm
         try:
             yield partial(_submit, executor)
         except BrokenProcessPool:
-            raise EngineError(
+            raise WorkerDied(
                 "A worker process ended in the middle of its work: look for its output, and whether memory ran out "
                 "(then take fewer jobs); a script must ask for jobs below "
                 '`if __name__ == "__main__":`.'
             ) from None
+        except KeyboardInterrupt:
+            _interrupt_workers()
+            raise
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+class WorkerDied(StakesimError):
+    """A worker process ended in the middle of its work."""
+
+
+def _interrupt_workers() -> None:
+    """Ends the workers. Ctrl-C in a terminal reaches them too, but a signal to this process alone does not."""
+    for worker in multiprocessing.active_children():
+        if worker.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGINT)
 
 
 def _submit(executor: ProcessPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -65,9 +81,20 @@ def _initialize(open_resource: OpenResource | None) -> None:
     global _resource
     _resource = WorkerResource(open_resource)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C reaches all processes of a terminal: a worker closes its resource and leaves, without a traceback
-    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(130))
+    signal.signal(signal.SIGINT, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+_is_leaving = False
+"""Whether this process, a worker, was interrupted."""
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Ends the call of an interrupted worker, without a traceback; the worker ends once nobody asks for another."""
+    global _is_leaving
+    _is_leaving = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing interrupts it while it closes its resource
+    sys.exit(130)
 
 
 def _end_with_parent() -> None:
@@ -82,4 +109,6 @@ def _end_with_parent() -> None:
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
+    if _is_leaving:  # the executor takes the end of a call for its result, and goes on to the next call
+        sys.exit(130)
     return _resource.call(function, *args)
