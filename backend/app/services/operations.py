@@ -151,10 +151,11 @@ def _insert_statement(table: Table | None, columns: tuple[str, ...], use: Update
     values: dict[str, Any] = {name: bindparam(name, type_=_o[name].type) for name in _DRAFT_COLUMNS}
     if table is None:
         return Compiled(insert(operations).values(**values).returning(*_DEFAULTS))
-    row = select(*(bindparam(name, type_=table.c[name].type) for name in columns)).where(~IS_PAUSED)
-    if use is not None:
-        used = use.where(~IS_PAUSED).returning(literal(1)).cte("used")
-        row = row.where(exists().select_from(used))
+    row = select(*(bindparam(name, type_=table.c[name].type) for name in columns))
+    if use is None:
+        row = row.where(~IS_PAUSED)
+    else:
+        row = row.select_from(use.where(~IS_PAUSED).returning(literal(1)).cte("used"))
     inserted = insert(table).from_select(list(columns), row).returning(table.c.id).cte("inserted")
     values["subject"] = inserted.c.id
     return Compiled(insert(operations).from_select(list(values), select(*values.values())).returning(*_DEFAULTS))
