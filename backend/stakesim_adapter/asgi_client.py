@@ -1,11 +1,12 @@
 """Calls an ASGI app in this process, without a socket.
 
 `httpx.AsyncClient` with its `ASGITransport` does the same, and takes as long for a request as the app itself: it parses
-a URL, and makes headers, a cookie jar and an event of each.
+a URL, and makes headers and a cookie jar of each.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json as json_module
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -62,8 +63,9 @@ class AsgiClient:
         """
         sent = {"host": "api", **{name.lower(): value for name, value in (headers or {}).items()}}
         if json is not None:
-            content, sent["content-type"] = json_module.dumps(json).encode(), "application/json"
-        if content:
+            content = json_module.dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
+            sent["content-type"] = "application/json"
+        if content or method != "GET":
             sent["content-length"] = str(len(content))
         scope = {
             "type": "http",
@@ -80,17 +82,22 @@ class AsgiClient:
             "server": ("api", 80),
         }
         waiting: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
-        status, body = 0, bytearray()
+        status, body, is_complete = 0, bytearray(), asyncio.Event()
 
         async def receive() -> Message:
-            return waiting.pop() if waiting else {"type": "http.disconnect"}
+            if waiting:
+                return waiting.pop()
+            await is_complete.wait()  # a client that has sent its request stays until it has the response
+            return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            else:
-                body.extend(message.get("body", b""))
+                return
+            body.extend(message.get("body", b""))
+            if not message.get("more_body", False):
+                is_complete.set()
 
         await self._app(scope, receive, send)
         return Response(status, bytes(body))
