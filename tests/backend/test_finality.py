@@ -229,17 +229,42 @@ def test_exactly_the_operations_whose_blocks_are_gone_are_reopened(database: Dat
 
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_what_is_after_the_cursor_is_compared_each_time(database: Database, is_gone: bool) -> None:
-    """Its block may be dropped before a round has followed the chain up to it."""
+    """Its block may be dropped before a round has followed the chain up to it; for the others, the cursor's stands."""
     with database.transaction() as connection:
-        for number in (9, 10):  # these are in the chain, as the cursor's block is
-            add_operation(connection, f"in block {number}", block_number=number, block_hash="not compared")
-        add_operation(connection, "in block 11", block_number=11, block_hash="old 11")
+        for number in (9, 10, 11):
+            add_operation(connection, f"in block {number}", block_number=number, block_hash=f"old {number}")
         add_operation(connection, "open", state="mined", block_number=13, block_hash="its own trouble")
         add_operation(connection, "elsewhere", chain_id=2, block_number=14, block_hash="of another chain")
+        add_operation(connection, "final", block_number=3, block_hash="not compared")
     store(database, 10, "old 10")
-    finality = finality_of(database, Chain(changed=11 if is_gone else 12))
+    chain = Chain()
+    finality = finality_of(database, chain)
+    assert finality.undo_reorganised(HEAD) is None
+    assert chain.asked == [10, 9, 10, 11]
+    chain.changed, chain.asked = 11 if is_gone else 12, []
     assert finality.undo_reorganised(HEAD) == (["in block 11"] if is_gone else None)
+    assert chain.asked[:2] == [10, 11]
     assert finality.cursor() == Cursor(10, "old 10", 3, None)
+
+
+@pytest.mark.parametrize("starts_anew", [False, True])
+def test_what_was_closed_while_the_chain_was_another_one_is_reopened(database: Database, starts_anew: bool) -> None:
+    """The chain is as before in the next round, so that the cursor's block tells nothing of it."""
+    with database.transaction() as connection:
+        run, _ = add_rows(connection)
+        add_operation(connection, "before", block_number=8, block_hash="old 8")
+    store(database, 10, "old 10")
+    finality = finality_of(database, Chain())
+    assert finality.undo_reorganised(HEAD) is None
+    with database.transaction() as connection:
+        add_operation(connection, "meanwhile", kind="createEventRunFor", subject=run, block_hash="new 9")
+        add_operation(connection, "and later", block_number=10, block_hash="new 10")
+    if starts_anew:
+        finality = finality_of(database, Chain())
+    assert sorted(finality.undo_reorganised(HEAD) or []) == ["and later", "meanwhile"]
+    assert contents(database, event_runs)[run]["blockchain_status"] == "pending"
+    assert finality.cursor() == Cursor(8, "old 8", 3, None)
+    assert finality.undo_reorganised(HEAD) is None
 
 
 @pytest.mark.parametrize("hash_of_finalized", ["old 3", None, "of another chain"])

@@ -1,8 +1,9 @@
 """Finds reorganisations that went deeper than the confirmations, and reopens the operations that they undid.
 
 A block's hash stands for all blocks before it. So one header tells whether anything changed up to the block that the
-reconciler followed last. Only if it did are the blocks of operations compared, down to the network's finalized block,
-which cannot change.
+reconciler followed last. If it did, the blocks of all closed operations are compared, down to the network's finalized
+block, which cannot change. If not, those that were not compared yet are: a request may have closed an operation while
+the chain was another one for a moment.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Finality:
 
     def __init__(self, database: Database, chain: BlockchainService, finality_blocks: int | None = None) -> None:
         self._database, self._chain, self._finality_blocks = database, chain, finality_blocks
+        self._in_chain: set[tuple[int, str]] = set()  # of closed operations' blocks, those that were compared
 
     @property
     def _row(self) -> dict[str, Any]:
@@ -115,17 +117,19 @@ class Finality:
         if cursor is None or cursor.block_hash is None:
             cursor = self._start(head)
         is_followed = self._chain.block_header(cursor.block_number).hash == cursor.block_hash
-        kept = cursor.block_number if is_followed else cursor.finalized_block
-        gone = self._gone(kept)
+        if not is_followed:
+            self._in_chain.clear()
+        gone = self._gone(cursor)
         if is_followed and not gone:
             return None
         finalized = cursor.finalized_block
         if cursor.finalized_hash not in (None, self._chain.block_header(finalized).hash):
             message = f"block {finalized} was final and is another one now: the node is on another chain than the rows."
             raise FinalizedBlockChanged(message)
+        kept = min([cursor.block_number, *(number - 1 for number, _ in gone)]) if is_followed else finalized
         header = self._chain.block_header(kept)
         with self._database.transaction() as connection:
-            reopened = _reopen(connection, self._chain.sender.chain_id, gone)
+            reopened = _reopen(connection, self._chain.sender.chain_id, [block_hash for _, block_hash in gone])
             _read_runs_again(connection, header.number)
             connection.execute(
                 update(chain_cursors)
@@ -143,18 +147,24 @@ class Finality:
         header = self._finalized_header(head) or self._chain.block_header(0)
         return Cursor(header.number, header.hash, header.number, None)
 
-    def _gone(self, after: int) -> list[str]:
-        """Returns the hashes of blocks of closed operations after a block that are not in the chain.
+    def _gone(self, cursor: Cursor) -> list[tuple[int, str]]:
+        """Returns the blocks of closed operations, by number and hash, that are not in the chain.
 
         One that is still there says nothing about earlier ones: its operations may have been closed since the chain
-        changed.
+        changed. For those that were compared already, the cursor's block stands.
         """
         statement = select(_o.block_number, _o.block_hash).where(
-            _IN_BLOCK, _o.chain_id == self._chain.sender.chain_id, _o.block_number > after, _o.block_hash.is_not(None)
+            _IN_BLOCK,
+            _o.chain_id == self._chain.sender.chain_id,
+            _o.block_number > cursor.finalized_block,
+            _o.block_hash.is_not(None),
         )
         with self._database.autocommit() as connection:
-            blocks = connection.execute(statement.distinct()).all()
-        return [block_hash for number, block_hash in blocks if self._chain.block_header(number).hash != block_hash]
+            blocks = {(number, block_hash) for number, block_hash in connection.execute(statement.distinct())}
+        known = {block for block in self._in_chain if block[0] <= cursor.block_number}
+        gone = [block for block in sorted(blocks - known) if self._chain.block_header(block[0]).hash != block[1]]
+        self._in_chain = blocks.difference(gone)
+        return gone
 
     def _finalized_header(self, head: int) -> BlockHeader | None:
         if self._finality_blocks is None:
