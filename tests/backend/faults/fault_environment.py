@@ -337,11 +337,19 @@ def node_error(message: str, code: int = -32000) -> Fault:
     return lambda method, params, forward: refusal(message, code)
 
 
-def after_the_request(fault: Fault) -> Fault:
-    """Returns a fault that replaces the answer; the request reaches the node."""
+def after_the_request(fault: Fault, mined_in: FaultEnvironment | None = None) -> Fault:
+    """Returns a fault that replaces the answer; the request reaches the node.
+
+    Args:
+        fault: Replaces the answer.
+        mined_in: Where the transaction is waited for: a node that mines by itself does so a moment after it has
+            answered. None: it is not.
+    """
 
     def after(method: str, params: Any, forward: Forward) -> Any:
-        forward()
+        sent = forward()
+        while mined_in is not None and mined_in.rpc("eth_getTransactionReceipt", sent["result"]) is None:
+            time.sleep(0.001)
         return fault(method, params, forward)
 
     return after

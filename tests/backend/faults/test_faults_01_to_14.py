@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,15 +102,9 @@ def proxies(environment: FaultEnvironment, *each_does: tuple[int | str, ...]) ->
 
 @pytest.mark.parametrize("mined", [False, True], ids=["in the mempool", "mined at once"])
 def test_01_response_lost_after_the_node_took_the_transaction(environment: FaultEnvironment, mined: bool) -> None:
-    def lost_once_it_is_mined(method: str, params: Any, forward: Callable[[], Any]) -> Any:
-        sent = forward()["result"]
-        while mined and environment.rpc("eth_getTransactionReceipt", sent) is None:  # anvil mines a moment later
-            time.sleep(0.001)
-        raise LOST
-
     environment.rpc("evm_setAutomine", mined)
     operation = environment.step(environment.prepare_run())
-    environment.connection.fault = first(1, lost_once_it_is_mined)
+    environment.connection.fault = first(1, after_the_request(raising(LOST), environment if mined else None))
     operation = environment.step(operation)
     assert operation.state == ("mined" if mined else "signed")
     environment.rpc("evm_setAutomine", False)

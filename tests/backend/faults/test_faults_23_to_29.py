@@ -75,7 +75,8 @@ def test_23_crash_before_anything_is_signed(environment: FaultEnvironment) -> No
 def test_24_crash_after_the_send_before_the_update(environment: FaultEnvironment, mined: bool) -> None:
     environment.rpc("evm_setAutomine", mined)
     operation = environment.prepare_run()
-    with dying(environment.connection, first(1, after_the_request(raising(Killed())))):
+    killed = after_the_request(raising(Killed()), environment if mined else None)
+    with dying(environment.connection, first(1, killed)):
         environment.services.sender.finish(operation)
     environment.rpc("evm_setAutomine", False)
     assert (environment.find(operation).state, environment.pool(), environment.created()["runs"]) == (
