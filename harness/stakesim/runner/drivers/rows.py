@@ -39,13 +39,16 @@ def _checked(rows: Iterable[Any], kind: type[Row]) -> list[Row]:
 
 
 def _checked_row(row: Row) -> Row:
-    values = {}
-    for name, value in row._asdict().items():
+    changed = {}
+    for name, value in zip(row._fields, row, strict=True):
         column = _COLUMNS[name]
-        values[name] = value = _whole_as_int(value) if column.is_integer else value
+        if type(value) is column.plain:  # all of its values are accepted as they are
+            continue
+        if column.plain is int:
+            changed[name] = value = _whole_as_int(value)
         if not column.accepts(value):
             raise TypeError(f"{name} of a {type(row).__name__} is {value!r}: give {column.type_name}.")
-    return row._replace(**values)
+    return row._replace(**changed) if changed else row
 
 
 def _whole_as_int(value: Any) -> Any:
@@ -66,18 +69,26 @@ def _is_paise(value: Any) -> bool:
 
 
 class _Column(NamedTuple):
+    """What a column takes.
+
+    Attributes:
+        accepts: Whether it takes a value.
+        type_name: What to give, for the error.
+        plain: A type all of whose values it takes; None if there is none.
+    """
+
     accepts: Callable[[Any], bool]
     type_name: str
-    is_integer: bool = False
+    plain: type | None = None
 
 
-_ID = _Column(lambda value: value is None or _is_int(value), "an integer", is_integer=True)
-_WEI = _Column(lambda value: value is None or isinstance(value, NotStored) or _is_int(value), "an integer", True)
-_NUMBER = _Column(lambda value: isinstance(value, NotStored) or _is_int(value), "an integer", is_integer=True)
+_ID = _Column(lambda value: value is None or _is_int(value), "an integer", int)
+_WEI = _Column(lambda value: value is None or isinstance(value, NotStored) or _is_int(value), "an integer", int)
+_NUMBER = _Column(lambda value: isinstance(value, NotStored) or _is_int(value), "an integer", int)
 _INR = _Column(_is_decimal, "a Decimal")
 _AMOUNT = _Column(_is_paise, "a Decimal of whole paise")
-_BOOL = _Column(lambda value: isinstance(value, bool), "True or False")
-_TEXT = _Column(lambda value: isinstance(value, str), "text")
+_BOOL = _Column(lambda value: isinstance(value, bool), "True or False", bool)
+_TEXT = _Column(lambda value: isinstance(value, str), "text", str)
 _COLUMNS: Mapping[str, _Column] = {
     "onchain_run_id": _ID,
     "onchain_booking_id": _ID,
@@ -85,12 +96,12 @@ _COLUMNS: Mapping[str, _Column] = {
     "confirmed": _BOOL,
     "disputed": _BOOL,
     "status": _TEXT,
-    "user": _Column(lambda value: isinstance(value, str | NotStored), "text"),
+    "user": _Column(lambda value: isinstance(value, str | NotStored), "text", str),
     "purpose": _TEXT,
     "state": _TEXT,
     "captured_inr": _AMOUNT,
     "refunded_inr": _AMOUNT,
-    "seats": _Column(_is_int, "an integer", is_integer=True),
+    "seats": _Column(_is_int, "an integer", int),
     "run_id": _WEI,
     "max_seats": _NUMBER,
     "seats_booked": _NUMBER,
