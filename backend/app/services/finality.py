@@ -160,7 +160,7 @@ class Finality:
             _o.block_hash.is_not(None),
         )
         with self._database.autocommit() as connection:
-            blocks = {(number, block_hash) for number, block_hash in connection.execute(statement.distinct())}
+            blocks = {(number, block_hash) for number, block_hash in connection.execute(statement)}
         known = {block for block in self._in_chain if block[0] <= cursor.block_number}
         gone = [block for block in sorted(blocks - known) if self._chain.block_header(block[0]).hash != block[1]]
         self._in_chain = blocks.difference(gone)
