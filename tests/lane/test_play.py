@@ -18,7 +18,7 @@ from stakesim.lane.play import Difference, Player, World
 from stakesim.lane.shrink import renumbered
 from stakesim.lane.story import pytest_file, to_scenario
 from stakesim.lane.worlds import worlds
-from stakesim.model.rules import CALLS_OF_NOTHING, FALLBACK
+from stakesim.model.rules import CALLS_OF_NOTHING, CONTRACT, FALLBACK
 from stakesim.runner.environment import open_environment
 from stakesim.runner.narrative import describe_action
 from stakesim.runner.scenario_run import run_scenario
@@ -344,3 +344,30 @@ def test_roles_of_addresses_that_are_no_partys_are_no_finding() -> None:
     environment = open_environment("revm", None, "contract")
     assert run_scenario(environment, loads(ROLES_OF_NOBODY)).findings == []
     environment.close()
+
+
+_CALLS = Nested("transferOwnership", ("operator",))
+_LITTLE_GAS = [
+    (CREATE, *script, Move("bookEvent", by, (3, 1), PRICE, gas=gas))
+    for by, script in (("guest", ()), ("mallory", ()), ("mallory", (Move(SCRIPT, "mallory", ("accepts", _CALLS)),)))
+    for gas in range(22_000, 40_000, 3_000)
+]
+"""Calls that are refused, or fail before that for want of gas; the last ones through a contract with code to run."""
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        *_LITTLE_GAS,
+        (Move("transferOwnership", "platform", (CONTRACT,)),),
+        (Move("transferOwnership", "platform", ("mallory",)), Move("transferOwnership", "platform", (CONTRACT,))),
+    ],
+    ids=lambda moves: f"{moves[-1].function} by {moves[-1].by}, gas {moves[-1].gas}",
+)
+def test_what_the_lane_finds_nothing_in_is_no_finding_as_a_scenario(moves: tuple[Move, ...]) -> None:
+    """A gate failed after ten million calls: of each kept sequence a scenario is made."""
+    player = Player(sound_contract(), World("plain"))
+    assert [result.differences for result in map(player.play, moves, range(len(moves))) if result.differences] == []
+    scenario = to_scenario(player, World("plain"), moves, NO_DIFFERENCE, name="kept", seed=0)
+    with closing(open_environment("revm", driver="contract")) as environment:
+        assert run_scenario(environment, scenario).findings == []

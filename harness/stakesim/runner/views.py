@@ -33,7 +33,7 @@ def wrong_views(session: Session, model: State) -> list[str]:
     views = list(expected_views(model, addresses, roles=session.contract.has_roles))
     at = {**session.parties.addresses, NOBODY: ZERO_ADDRESS, CONTRACT: session.contract_address}
     answers = session.reader.answers([(view.function, tuple(_address(arg, at) for arg in view.args)) for view in views])
-    names = session.parties.names()
+    names = session.parties.names() | {session.contract_address: CONTRACT}
     return [
         message
         for view, answer in zip(views, answers, strict=True)

@@ -10,8 +10,8 @@ from stakesim.model.state import BookingStatus, RunStatus, State, liabilities, r
 from stakesim.runner.causes import Cause
 from stakesim.runner.invariants.registry import Violation, action_name, invariant
 from stakesim.runner.observe import Roles
-from stakesim.runner.step import Step
-from stakesim.scenario.actions import PLATFORM, CreateRun
+from stakesim.runner.step import ActualOutcome, Step
+from stakesim.scenario.actions import PLATFORM, CallFunction, CreateRun
 
 _INEXACT_RATIO = 10**6
 """A wrong price was converted inexactly if it is off by less than one part in so many; else at another rate."""
@@ -55,7 +55,7 @@ def _outcomes_agree(s: Step) -> Iterator[Violation]:
         yield Violation(f"{name} must succeed and was {actual.status}: {why}", cause=Cause.REFUSED)
     elif expected.status == "rejected" and s.ok:
         yield Violation(f"{name} must fail with {expected_error} and succeeded", cause=Cause.NOT_REFUSED)
-    elif actual.failed and s.has_specified_errors and not _needs_no_reason(expected_error, actual_error):
+    elif actual.failed and s.has_specified_errors and not _needs_no_reason(s, expected_error, actual_error):
         if expected.error != actual.error:
             message = f"{name} must fail with {expected_error} and failed with {actual_error}"
             yield Violation(message, cause=Cause.WRONG_REFUSAL)
@@ -63,8 +63,17 @@ def _outcomes_agree(s: Step) -> Iterator[Violation]:
             yield Violation(f"{expected_error} must say {list(expected.args)} and says {list(actual.args)}")
 
 
-def _needs_no_reason(expected_error: str, actual_error: str) -> bool:
+def _needs_no_reason(s: Step, expected_error: str, actual_error: str) -> bool:
+    if isinstance(s.action, CallFunction) and s.action.gas is not None and _lacks_gas(s.actual):
+        return True
     return expected_error == "NoSuchFunction" or (expected_error, actual_error) == ("NotPayable", "Unknown")
+
+
+def _lacks_gas(actual: ActualOutcome) -> bool:
+    """Whether a call may have failed for want of gas: it gives no reason, or that one."""
+    return actual.error in ("OutOfGas", "InsufficientGas") or (
+        actual.error == "Unknown" and actual.args in ((), ("0x",))
+    )
 
 
 def _price_agrees(s: Step) -> Iterator[Violation]:
