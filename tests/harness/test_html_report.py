@@ -26,6 +26,7 @@ from stakesim.faults.rpc_faults import FAULTS
 from stakesim.paths import shipped
 from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault, ContractWeakness
+from stakesim.scenario.scenario import load
 from stakesim.units import format_inr
 
 CROWD = """
@@ -78,6 +79,14 @@ def test_a_long_story_leaves_out_what_is_alike(crowd: Path) -> None:
     paid = [(transfer.payer, transfer.payee, transfer.told) for _, transfer in story.transfers]
     assert paid[:2] == [("host", CONTRACT, "866.66 INR"), ("guest0", CONTRACT, "400.00 INR")]
     assert {payee for _, payee, _ in paid[-2:]} == {"host", "guest0"}
+
+
+def test_a_failure_without_a_weakness_says_what_is_wrong_where_it_is_seen() -> None:
+    scenario = load(shipped("scenarios") / "no-show.yaml")
+    finding = Finding("INV-16", "books agree", "it must fail with TooLate and succeeded", scenario, step=2)
+    for rows, outcome in (([], ""), (played(shipped("scenarios") / "no-show.yaml").rows, "ok; ")):
+        (story,) = stories([finding], rows)
+        assert [step.outcome for step in story.steps if step.fails] == [f"{outcome}{finding.message}"]
 
 
 @pytest.mark.slow

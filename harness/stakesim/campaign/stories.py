@@ -141,15 +141,23 @@ def _story(title: str, alike: Sequence[Sequence[Finding]], steps: Mapping[tuple[
     group = alike[0]
     first, last = group[0], group[-1]
     scenario = last.scenario
+    told = _steps(scenario, last.step, steps[scenario.name, scenario.seed], last.step) if scenario else []
     return Story(
         title=title,
         meaning=getattr(first.weakness, "meaning", "") or (first.message if first.weakness else ""),
         losses=list(_losses(group)),
         people=list(people(scenario, last.step)) if scenario else (),
-        steps=_steps(scenario, last.step, steps[scenario.name, scenario.seed], last.step) if scenario else (),
+        steps=[_with_message(step, last) for step in told],
         technical=narrate(group),
         also=len(alike) - 1,
     )
+
+
+def _with_message(step: StoryStep, finding: Finding) -> StoryStep:
+    """The step that shows what is wrong also says it, where no weakness does."""
+    if not step.fails or finding.weakness:
+        return step
+    return step._replace(outcome="; ".join(filter(None, (step.outcome, finding.message))))
 
 
 def _steps(scenario: Scenario, count: int, rows: _RowsByStep, failing: int) -> list[StoryStep]:
