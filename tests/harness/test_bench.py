@@ -101,6 +101,7 @@ def test_a_loss_of_calls_is_found(monkeypatch, tmp_path):
         monkeypatch.setattr(contenders, "all_contenders", lambda: chosen)
         return CliRunner().invoke(cli, ["bench", "--calls", *options])
 
+    tmp_path /= "new"
     assert run(100, "--out", str(tmp_path)).exit_code == 0
     assert ratios.read(tmp_path / ratios.CALLS_FILE) == {"stakesim": 10.0}
     assert run(115, "--check", str(tmp_path)).exit_code == 0

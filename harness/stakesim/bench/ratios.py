@@ -39,7 +39,8 @@ def ratios(contenders: Sequence[Contender]) -> dict[str, float]:
 
 
 def write(contenders: Sequence[Contender], file: Path) -> None:
-    """Writes the ratios into a file."""
+    """Writes the ratios into a file, whose folder need not be there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     rounded = {name: float(f"{ratio:.3g}") for name, ratio in ratios(contenders).items()}
     file.write_text(json.dumps(rounded, indent=2) + "\n")
 

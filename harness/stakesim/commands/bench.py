@@ -50,7 +50,7 @@ def bench(
         raise StakesimError("The benchmark's peers are in a checkout of stakesim, and not in its wheel: run it there.")
     file = ratios.CALLS_FILE if calls else ratios.FILE
     kept = ratios.read(check / file) if check else {}
-    output = console()
+    output, rounds = console(), 1 if calls else rounds
     chosen = [
         contender
         for contender in contenders.all_contenders()
@@ -58,7 +58,7 @@ def bench(
         and (contender.counts_calls or not calls)
     ]
     with output.status("") as status:
-        for number in range(1 if calls else rounds):
+        for number in range(rounds):
             for contender in chosen:
                 status.update(f"round {number + 1} of {rounds}: {contender.name}")
                 if calls:

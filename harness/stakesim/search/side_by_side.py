@@ -13,7 +13,7 @@ from stakesim.scenario.actions import Terms
 from stakesim.search.contract_search import check_searchable, confirm, open_search
 from stakesim.workers.pool import worker_pool
 
-MOST_FOUND = 20
+_MOST_FOUND = 20
 """Findings after which a search ends: each is made short, and told."""
 _LONGEST = 5_000_000
 """Calls of one search. What it has kept by then leads it to ever the same places: another seed leads elsewhere."""
@@ -93,7 +93,10 @@ def _run(
 
 def _search(contract: Artifact, terms: Terms | None, seed: int, calls: int, ends: float) -> Searched:
     search = open_search(contract, seed, terms=terms)
-    search.run(watch=lambda: search.moves < calls and len(search.findings) < MOST_FOUND and time.time() < ends)
+
+    def has_more_to_do() -> bool:
+        return search.moves < calls and len(search.findings) < _MOST_FOUND
+
+    search.run(watch=lambda: has_more_to_do() and time.time() < ends)
     found = {each.lane.difference.cause: each.findings for each in confirm(search)}
-    cut = search.moves < calls and len(search.findings) < MOST_FOUND
-    return Searched([seed], search.moves, search.sequences, found, search.skipped, cut)
+    return Searched([seed], search.moves, search.sequences, found, search.skipped, cut=has_more_to_do())

@@ -70,10 +70,9 @@ def _needs_no_reason(s: Step, expected_error: str, actual_error: str) -> bool:
 
 
 def _lacks_gas(actual: ActualOutcome) -> bool:
-    """Whether a call may have failed for want of gas: it gives no reason, or that one."""
-    return actual.error in ("OutOfGas", "InsufficientGas") or (
-        actual.error == "Unknown" and actual.args in ((), ("0x",))
-    )
+    """Whether a call may have failed for want of gas: it gives that reason, or none."""
+    gives_no_reason = actual.error == "Unknown" and actual.args in ((), ("0x",))
+    return gives_no_reason or actual.error == "InsufficientGas"
 
 
 def _price_agrees(s: Step) -> Iterator[Violation]:
