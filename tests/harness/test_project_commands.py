@@ -187,7 +187,7 @@ def test_base_install_has_no_traceback(args: list[str], code: int, tmp_path: Pat
 
 @pytest.mark.in_turn
 def test_driver_api_says_what_is_not_installed(sampled: Callable[[Iterable[str]], list[str]]) -> None:
-    modules = sampled(["fastapi", "httpx", "jwt", "prometheus_client"])
+    modules = sampled(["fastapi", "jwt", "prometheus_client"])
     for missing in (EXTRA, *((module,) for module in modules)):
         message = sentence(stakesim("run", "scenarios/no-show.yaml", "--driver", "api", missing=missing))
         assert "which is not installed" in message
