@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.bootstrap.container import build_services
+from app.bootstrap.services import build_services
 from app.core.units import WEI_PER_GWEI
 from app.db.database import Database, create_database, drop_database
 from app.db.embedded import default_data_dir, start_embedded

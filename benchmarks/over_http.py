@@ -30,7 +30,8 @@ from uuid import UUID
 
 import httpx
 import uvicorn
-from app.bootstrap.container import Services, connect_services
+from app.bootstrap.container import connect_services
+from app.bootstrap.services import Services
 from app.core.config import Settings
 from app.core.security import Role, issue_token
 from app.db.tables import experiences, operations, users

@@ -25,8 +25,8 @@ from app.api.openapi import DESCRIPTION, openapi_document
 from app.api.policy import HttpPolicy, http_policy
 from app.api.turns import WriteTurnsMiddleware
 from app.bootstrap.checks import connect_verified_services, read_settings
-from app.bootstrap.container import Services
 from app.bootstrap.payment_checks import describe_payments
+from app.bootstrap.services import Services
 from app.core.logs import configure_json_logging
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from anyio.from_thread import start_blocking_portal
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import (
     AppError,
     ContractRejected,

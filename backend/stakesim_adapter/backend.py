@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from app.bootstrap.container import Services, build_services
+from app.bootstrap.services import Services, build_services
 from app.db.database import Database, connect, open_engine
 from app.db.migrations import migrate, migration_files
 from app.db.statements import Compiled

@@ -18,7 +18,7 @@ from stakesim_adapter.command_options import DEFAULT_ENV_FILE, FINDINGS, Command
 
 if TYPE_CHECKING:
     from app.bootstrap.check import Check
-    from app.bootstrap.container import Services
+    from app.bootstrap.services import Services
     from app.bootstrap.smoke_test import SmokeStep
     from app.core.config import Settings
     from app.services.reconciler import ReconcileReport

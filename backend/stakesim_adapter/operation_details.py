@@ -11,8 +11,9 @@ from pathlib import Path
 
 from app.bootstrap.check import NotReady
 from app.bootstrap.checks import read_settings
-from app.bootstrap.container import Services, connect_services
+from app.bootstrap.container import connect_services
 from app.bootstrap.rehearsal import Rehearsal
+from app.bootstrap.services import Services
 from app.core.errors import AppError
 from app.db.database import Database
 from app.services import rpc

@@ -26,8 +26,9 @@ from app.api.policy import http_policy
 from app.bootstrap.accounts import open_accounts
 from app.bootstrap.check import NotReady, require_checks
 from app.bootstrap.checks import check_endpoints, connect_verified_services, read_settings
-from app.bootstrap.container import Services, connect_web3
+from app.bootstrap.container import connect_web3
 from app.bootstrap.payment_checks import describe_payments
+from app.bootstrap.services import Services
 from app.core.config import Settings
 from app.core.logs import configure_json_logging
 from app.core.payment_settings import RAZORPAY_URL

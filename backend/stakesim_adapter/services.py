@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
 
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import AppError, ContractRejected, NotPaid, PaymentTooSmall, PaymentUnusable, PriceError
 from app.services.payments.types import Payment
 from eth_account.signers.local import LocalAccount

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.bootstrap.container import Services, build_services
+from app.bootstrap.services import Services, build_services
 from app.db.tables import EventRun, experiences, payments, refunds
 from app.services.payments.gateway import PaymentGateway
 from app.services.payments.razorpay import RazorpayGateway

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from app.bootstrap import smoke_test
-from app.bootstrap.container import build_services
+from app.bootstrap.services import build_services
 from app.core.errors import ContractRejected, UnsupportedByContract
 from app.db.database import Database
 from app.db.tables import event_run_bookings, event_runs

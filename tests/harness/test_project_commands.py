@@ -93,6 +93,15 @@ def test_library_command_imports_no_project_command() -> None:
     assert not {"stakesim_adapter", "stakesim_adapter.commands", "app"} & set(json.loads(completed.stderr))
 
 
+def test_a_scenario_on_revm_imports_no_settings_no_server_and_no_other_engine() -> None:
+    completed = stakesim("run", "scenarios/no-show.yaml", "--engine", "revm", tell=True)
+    assert completed.returncode == 0
+    modules = set(json.loads(completed.stderr.splitlines()[-1]))
+    assert "app.bootstrap.services" in modules
+    others = {"app.core.config", "pydantic_settings", "fastapi", "aiohttp", "eth.vm", "eth_tester", "py_ecc"}
+    assert not others & modules
+
+
 def test_commands_are_found_from_any_folder_of_the_project(project: Path) -> None:
     below = project / "a" / "b"
     below.mkdir(parents=True)

@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.idempotency import IdempotentRequest, scoped_key
 from app.api.policy import HttpPolicy
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.security import Caller, Forbidden, Unauthenticated, verify_token
 
 CLIENT_KEY_PATTERN = r"^[A-Za-z0-9._~-]{1,200}$"

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.api import problems
 from app.api.responses import DeferredResponse, accepted_response, json_response
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core import logs
 from app.core.errors import AppError, ChainUnavailable, KeyReused
 from app.core.security import Caller

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, QueuePool, func, select
 
 from app.api.http_metrics import HttpMetrics
 from app.api.readiness import Probe, Readiness, readiness_of
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.build import current_build
 from app.core.errors import RateRefusal
 from app.core.units import WEI_PER_ETH

@@ -13,7 +13,7 @@ from app.api.dependencies import AppServices, CurrentCaller, require_platform
 from app.api.problem_types import READING
 from app.api.problems import problem_responses
 from app.api.responses import json_response
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import NotFound
 from app.core.security import Caller, Forbidden
 from app.services.payments.gateway import CURRENCY

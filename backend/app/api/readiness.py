@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from fastapi import Request
 from sqlalchemy import func, select
 
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import DatabaseUnavailable, MigrationsMissing
 from app.db.migrations import missing_migrations
 from app.db.tables import IS_OPEN_ORPHAN, in_states, operations, orphans

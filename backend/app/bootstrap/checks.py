@@ -19,8 +19,9 @@ from web3 import Web3
 from app.bootstrap.access_checks import check_access, check_keys, check_signer
 from app.bootstrap.accounts import open_accounts
 from app.bootstrap.check import Check, NotReady, require_checks
-from app.bootstrap.container import Services, connect_services, connect_web3, database_policy, transaction_policy
+from app.bootstrap.container import connect_services, connect_web3, database_policy, transaction_policy
 from app.bootstrap.payment_checks import check_payments
+from app.bootstrap.services import Services
 from app.core.config import DatabaseSettings, Settings
 from app.core.errors import (
     AppError,

@@ -22,7 +22,7 @@ from web3 import Web3
 from web3.providers import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from app.bootstrap.container import Services, build_services
+from app.bootstrap.services import Services, build_services
 from app.db.database import Database
 from app.db.tables import event_run_bookings, event_runs
 from app.services import operations

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy.dialects.postgresql import insert
 from web3 import Web3
 
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import AppError, ChainUnavailable, ContractRejected
 from app.db.tables import EventRun, experiences, users
 from app.services import rpc

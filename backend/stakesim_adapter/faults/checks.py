@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.db.tables import operations
 from app.services.operation_types import CLOSED_STATES, FILL_NONCE_GAP
 from sqlalchemy import select

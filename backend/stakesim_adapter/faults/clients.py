@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from app.api.readiness import look_at_database, look_at_node
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import (
     AppError,
     ChainUnavailable,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import DatabaseUnavailable
 from app.core.units import WEI_PER_ETH
 from app.services.transactions.limits import Amounts

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 import numpy as np
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import AppError, DatabaseUnavailable
 from app.services.payments.types import Payment
 from stakesim.scenario.base_action import PaymentBehaviour

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import AppError
 from app.db.tables import event_run_bookings, event_runs, operations, payments, refunds
 from app.services.transactions.limits import ORDERS

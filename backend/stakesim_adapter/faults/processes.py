@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import (
     AppError,
     ChainUnavailable,

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import requests
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import NotFound, PaymentUnusable
 from app.db.tables import Booking, EventRun
 from app.services.booking_service import BookingService

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.bootstrap.container import Services, build_services
+from app.bootstrap.services import Services, build_services
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, connect, create_database, drop_database, open_engine
 from app.db.embedded import start_embedded

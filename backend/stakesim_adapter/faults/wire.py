@@ -15,7 +15,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.errors import AppError
 from app.db.connections import DatabasePolicy
 from app.db.database import open_engine

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-from app.bootstrap.container import Services, build_services
+from app.bootstrap.services import Services, build_services
 from app.core.security import Role, issue_token
 from app.db.database import Database, open_engine
 from app.db.tables import experiences

@@ -29,7 +29,7 @@ from api_environment import (
 from app.api import http_protocol, middleware, problem_types
 from app.api.policy import HttpPolicy
 from app.api.problem_types import CLIENT_ACTIONS, PROBLEM_TYPES, TYPE_PREFIX, ClientAction
-from app.bootstrap.container import Services, build_services
+from app.bootstrap.services import Services, build_services
 from app.core.errors import AppError, GatewayRefused, GatewayUnavailable
 from app.db.connections import DatabasePolicy
 from app.db.database import Database, open_engine

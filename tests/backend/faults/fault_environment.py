@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from app.bootstrap.container import Services, build_services
+from app.bootstrap.services import Services, build_services
 from app.core.units import WEI_PER_GWEI as GWEI
 from app.db.database import Database
 from app.db.tables import experiences, nonces, users

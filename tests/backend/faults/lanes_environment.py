@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from app.bootstrap.container import build_services
+from app.bootstrap.services import build_services
 from app.services.blockchain_service import BlockchainService
 from app.services.operation_types import Operation
 from app.services.transactions.accounts import SigningAccount

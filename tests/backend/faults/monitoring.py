@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.main import create_app
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families

@@ -10,7 +10,7 @@ import anyio.to_thread
 import httpx
 import pytest
 from app.api.background import ReconcilerThread
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.db.database import Database
 from app.db.tables import chain_cursors
 from app.services.health import HealthLimits

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from app.bootstrap.access_checks import check_keys
-from app.bootstrap.container import build_services
+from app.bootstrap.services import build_services
 from app.db.tables import users
 from app.services.blockchain_service import BlockchainService
 from app.services.interventions import approve_operation

@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from app.bootstrap.container import build_services
+from app.bootstrap.services import build_services
 from app.core.errors import NotFound
 from app.db.tables import payments as table
 from app.services.payments import overview

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from app.api.metrics import _signer
 from app.bootstrap.access_checks import check_signer
-from app.bootstrap.container import build_services
+from app.bootstrap.services import build_services
 from app.services.blockchain_service import BlockchainService
 from app.services.operation_types import HeldCause
 from app.services.transactions.accounts import SignerError, derived_sealer

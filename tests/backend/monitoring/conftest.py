@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 from app.api import metrics, readiness
-from app.bootstrap.container import Services, build_services, connect_web3
+from app.bootstrap.container import connect_web3
+from app.bootstrap.services import Services, build_services
 from app.services.pricing import Pricing
 from backend_environment import BackendEnvironment, Time
 from fastapi.testclient import TestClient

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.main import create_app
 from fastapi import FastAPI
 from fastapi.testclient import TestClient

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from app.api.http_metrics import BUCKETS, CLIENT_GONE, UNMATCHED, HttpMetrics, HttpMetricsMiddleware
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from app.core.security import issue_token
 from fastapi.testclient import TestClient
 from monitored import SECRET, app_of, samples_of, value_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from app.api.health import CHECKS
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from fastapi.testclient import TestClient
 from monitored import MONITORING, names_of, rules, samples_of, selectors_in
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from app.bootstrap.container import Services
+from app.bootstrap.services import Services
 from http_server import Server
 from monitored import MONITORING, app_of, needs_prometheus, rules
 from stakesim_adapter.prometheus import Prometheus, prometheus

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from app.api import metrics as app_metrics
 from app.api import readiness
-from app.bootstrap.container import Services, health_limits
+from app.bootstrap.container import health_limits
+from app.bootstrap.services import Services
 from app.core.config import Settings
 from app.core.errors import DatabaseUnavailable
 from app.db.connections import DatabasePolicy
