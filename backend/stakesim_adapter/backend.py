@@ -16,7 +16,7 @@ from app.bootstrap.services import Services, build_services
 from app.db.database import Database, connect, open_engine
 from app.db.migrations import migrate, migration_files
 from app.db.statements import Compiled
-from app.db.tables import event_run_bookings, event_runs, experiences, metadata, users
+from app.db.tables import event_run_bookings, event_runs, experiences, metadata, operations, payments, users
 from app.services.blockchain_service import BlockchainService
 from app.services.booking_service import BookingService
 from app.services.codec import Codec
@@ -26,7 +26,7 @@ from app.services.pricing import Pricing, Rate
 from app.services.transactions import signing
 from app.services.transactions.policy import TransactionPolicy
 from app.services.transactions.sender import TransactionSender
-from sqlalchemy import Connection, func, insert, null, select, union_all
+from sqlalchemy import Connection, Text, func, insert, literal_column, null, select, union_all
 from stakesim.backend import BackendError, BookingRow, Rows, RunRow, ScenarioSetup
 from stakesim.paths import state_dir
 from web3 import Web3
@@ -51,12 +51,13 @@ _NAMESPACE = uuid.UUID("6f8c1f5e-6f0a-5d0b-9c55-0a1d2f3b4c5d")
 EMPTY_TABLES = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
 """SQL that deletes all rows. For a few rows it is much faster than TRUNCATE."""
 
-_run, _booking = event_runs.c, event_run_bookings.c
+_run, _booking, _payment = event_runs.c, event_run_bookings.c, payments.c
 _RUN_OF_BOOKING = event_runs.alias("run_of_booking")
 _ROWS = Compiled(
     union_all(
         select(
-            _run.blockchain_event_run_id,
+            literal_column("'run'").label("table"),
+            _run.blockchain_event_run_id.label("onchain_id"),
             (_run.blockchain_status == "confirmed").label("confirmed"),
             _run.status,
             null().label("seats"),
@@ -68,8 +69,12 @@ _ROWS = Compiled(
             _run.seats_booked,
             func.extract("epoch", _run.starts_at).label("starts_at"),
             null().label("user_id"),
+            null().label("purpose"),
+            null().label("dispute"),
+            null().label("gateway_payment_id"),
         ),
         select(
+            literal_column("'booking'"),
             _booking.blockchain_booking_id,
             _booking.blockchain_status == "confirmed",
             _booking.status,
@@ -82,10 +87,26 @@ _ROWS = Compiled(
             null(),
             null(),
             _booking.user_id,
+            *[null()] * 3,
         ).join(_RUN_OF_BOOKING, _RUN_OF_BOOKING.c.id == _booking.event_run_id),
+        select(
+            literal_column("'payment'"),
+            func.coalesce(_run.blockchain_event_run_id, _booking.blockchain_booking_id),
+            null(),
+            _payment.state.cast(Text),
+            *[null()] * 8,
+            _payment.user_id,
+            _payment.purpose,
+            _payment.dispute,
+            _payment.gateway_payment_id,
+        ).select_from(
+            payments.outerjoin(operations, operations.c.key == _payment.operation_key)
+            .outerjoin(event_runs, (_run.id == operations.c.subject) & (_payment.purpose == "event_run"))
+            .outerjoin(event_run_bookings, (_booking.id == operations.c.subject) & (_payment.purpose == "booking"))
+        ),
     )
 )
-"""All event runs and bookings in one statement. `seats` is NULL for event runs."""
+"""All event runs, bookings and payments in one statement. `table` says which a row is of."""
 
 
 class EventStakeBackend:
@@ -172,6 +193,7 @@ class EventStakeBackend:
         self._user_names = names = {user_id: name for name, user_id in user_ids.items()}
         walletless = {PLATFORM, *(user.name for user in setup.users if user.address is None)}
         paying = ScenarioPayments(self.database, payments, stand_in, names, walletless, chain.block_number)
+        self._paying = paying
         experience_id = uuid.UUID(setup.experience_id)
         session = ServicesSession(
             self.services, experience_id, user_ids, self._read_rows, paying, reorganise=setup.reorganise
@@ -208,12 +230,13 @@ class EventStakeBackend:
         with self.database.autocommit() as connection:
             rows = connection.execute(_ROWS).all()
         return Rows(
-            [RunRow(*row[:3], *row[4:11]) for row in rows if row.seats is None],
-            [self._booking_row(row) for row in rows if row.seats is not None],
+            [RunRow(*row[1:4], *row[5:12]) for row in rows if row.table == "run"],
+            [self._booking_row(row) for row in rows if row.table == "booking"],
+            self._paying.rows(row for row in rows if row.table == "payment"),
         )
 
     def _booking_row(self, row: Any) -> BookingRow:
-        return BookingRow(*(*row[:9], self._user_names[row.user_id]))
+        return BookingRow(*(*row[1:10], self._user_names[row.user_id]))
 
 
 @lru_cache(maxsize=1)

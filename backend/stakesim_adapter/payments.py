@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -12,14 +12,13 @@ from uuid import UUID
 
 from app.core.errors import AppError, GatewayRefused
 from app.db.database import Database
-from app.db.statements import Compiled
-from app.db.tables import event_run_bookings, event_runs, operations, payments
+from app.db.tables import payments
 from app.services.payments.razorpay import RazorpayGateway
 from app.services.payments.service import PaymentService
 from app.services.payments.store import BATCH, NOW, in_state
 from app.services.payments.types import PaymentPolicy
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, update
 from stakesim.backend import PaymentRow
 from stakesim.scenario.base_action import PaymentBehaviour
 
@@ -35,22 +34,6 @@ _END_OF_TIME = (
     update(payments)
     .where(in_state("created", "failed", "captured"))
     .values(expires_at=func.least(_p.expires_at, NOW), usable_until=func.least(_p.usable_until, NOW))
-)
-_ROWS = Compiled(
-    select(
-        _p.user_id,
-        _p.purpose,
-        func.coalesce(event_runs.c.blockchain_event_run_id, event_run_bookings.c.blockchain_booking_id).label(
-            "onchain_id"
-        ),
-        _p.state,
-        _p.dispute,
-        _p.gateway_payment_id,
-    ).select_from(
-        payments.outerjoin(operations, operations.c.key == _p.operation_key)
-        .outerjoin(event_runs, (event_runs.c.id == operations.c.subject) & (_p.purpose == "event_run"))
-        .outerjoin(event_run_bookings, (event_run_bookings.c.id == operations.c.subject) & (_p.purpose == "booking"))
-    )
 )
 _PURPOSES = {"event_run": "run"}
 
@@ -229,20 +212,23 @@ class ScenarioPayments:
         if self.repeats:
             self._deliver_all([*reversed(self._stand_in.webhooks[already:])])
 
-    def rows(self) -> list[PaymentRow]:
-        """Returns all payments: their states as the database has them, their amounts as the gateway has moved them."""
-        with self._database.autocommit() as connection:
-            found = connection.execute(_ROWS).all()
+    def rows(self, stored: Iterable[Any]) -> list[PaymentRow]:
+        """Returns all payments: their states as the database has them, their amounts as the gateway has moved them.
+
+        Args:
+            stored: The database's rows, with `user_id`, `purpose`, `onchain_id`, `status`, `dispute` and
+                `gateway_payment_id`.
+        """
         at_gateway = {key: each for key, each in self._stand_in.payments.items() if each["currency"] == "INR"}
         rows = []
-        for row in found:
+        for row in stored:
             moved = at_gateway.pop(row.gateway_payment_id, {"amount": 0, "amount_refunded": 0})
             rows.append(
                 PaymentRow(
                     self._users[row.user_id],
                     _PURPOSES.get(row.purpose, row.purpose),
                     row.onchain_id,
-                    row.state,
+                    row.status,
                     *_amounts(moved),
                     disputed=row.dispute == "lost",
                 )

@@ -51,7 +51,7 @@ class ServicesSession:
         services: The services, on the scenario's chain.
         experience_id: Id of the experience of all event runs.
         user_ids: Ids in `users`, by the users' names in the scenario.
-        read_rows: Reads the rows of event runs and bookings.
+        read_rows: Reads the rows of event runs, bookings and payments.
         payments: How the users pay.
         reorganise: As in `ScenarioSetup`.
 
@@ -136,7 +136,7 @@ class ServicesSession:
         quoted = get_quote()
         if quoted is None:
             return None
-        return self.payments.pay(quoted.id, self.payments.service.order(quoted.id).order_id, how, key)
+        return self.payments.pay(quoted.id, self.payments.service.order(quoted).order_id, how, key)
 
     def cancel_booking(self, booking: str, *, by: str, signer: LocalAccount | None, key: str | None) -> None:
         """Calls `BookingService.cancel`."""
@@ -209,4 +209,4 @@ class ServicesSession:
 
     def rows(self) -> Rows:
         """Reads the rows of event runs, bookings and payments."""
-        return self._read_rows()._replace(payments=self.payments.rows())
+        return self._read_rows()

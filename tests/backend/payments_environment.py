@@ -50,7 +50,8 @@ class PaymentsEnvironment:
 
     def pay(self, payment: Payment, **options: Any) -> None:
         """Pays a quote, and delivers the webhooks of that."""
-        order_id = self.get(payment).gateway_order_id or self.payments.order(payment.id).order_id
+        payment = self.get(payment)
+        order_id = payment.gateway_order_id or self.payments.order(payment).order_id
         already = len(self.stand_in.webhooks)
         self.stand_in.pay(order_id, **options)
         self.deliver(self.stand_in.webhooks[already:])

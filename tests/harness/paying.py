@@ -11,7 +11,7 @@ def paid_quote(bookings: BookingService, event_run_id: UUID, user_id: UUID, seat
     payments, payment = bookings._payments, bookings.quote_to_pay(event_run_id, user_id, seats)[1]
     assert payments is not None
     assert payment is not None
-    order = payments.order(payment.id)
+    order = payments.order(payment)
     reference = f"pay_{payment.id.hex}"
     payments.receive(Capture(order.order_id, reference, payment.amount_inr, "INR", payment.created_at))
     return payment.id

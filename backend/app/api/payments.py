@@ -54,7 +54,7 @@ def order_payment(payment_id: UUID, services: AppServices, caller: CurrentCaller
     """
     payments = _payments(services)
     payment = _own(payments, payment_id, caller)
-    order = payments.order(payment.id)
+    order = payments.order(payment)
     amount = {"amount_inr": payment.amount_inr, "amount_paise": paise(payment.amount_inr), "currency": CURRENCY}
     body = {"gateway": payment.gateway, "order_id": order.order_id, "key_id": order.key_id, **amount}
     return json_response(200, schemas.PaymentOrder.model_validate(body))

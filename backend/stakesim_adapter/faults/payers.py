@@ -50,7 +50,7 @@ class Payers:
         if key not in self.quotes:
             payment = get_quote()
             assert payment is not None
-            order_id = services.payments.order(payment.id).order_id
+            order_id = services.payments.order(payment).order_id
             self.quotes[key] = payment.id
             already = len(self._stand_in.payments)
             webhooks = pay_order(self._stand_in, order_id, how)

@@ -97,7 +97,7 @@ def _pay(services: Services, log: ScriptLog, key: str, get_quote: Callable[[], P
         log.write(f"quote {key}: {quoted.id}")
         quote_id = next(quote for quote in log.quotes(key) if _exists(services.payments, quote))
     with suppress(PaymentUnusable):  # it is paid already
-        order_id = services.payments.order(quote_id).order_id
+        order_id = services.payments.order(services.payments.get(quote_id)).order_id
         gateway = services.payments.gateway
         requests.post(f"{log.gateway_url}/pay/{order_id}", timeout=10)
         for capture in gateway.captures(order_id):

@@ -43,9 +43,9 @@ def use_payments(environment: FaultEnvironment, url: str, stand_in: RazorpayStan
         payment = services.bookings.quote_to_pay(run, attendee, 1)[1]
         assert payment is not None
         quoted.append(payment.id)
-        stand_in.fail(service.order(payment.id).order_id)
+        stand_in.fail(service.order(service.get(payment.id)).order_id)
         deliver()
-        paid.append(service.order(payment.id).order_id)
+        paid.append(service.order(service.get(payment.id)).order_id)
         stand_in.pay(paid[-1])
         deliver()
         if len(paid) == 1:
@@ -56,7 +56,7 @@ def use_payments(environment: FaultEnvironment, url: str, stand_in: RazorpayStan
     deliver()
     unpaid = services.bookings.quote_to_pay(run, attendee, 1)[1]
     assert unpaid is not None
-    service.order(unpaid.id)
+    service.order(service.get(unpaid.id))
     age = {name: table.c[name] - SLOW_TO_BOOK for name in ("expires_at", "usable_until")}
     with environment.database.transaction() as connection:
         connection.execute(update(table).where(table.c.id.in_([*quoted, unpaid.id])).values(age))

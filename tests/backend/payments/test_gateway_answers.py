@@ -39,7 +39,7 @@ def test_a_malformed_payment_is_not_recorded(
     payments: PaymentsEnvironment, field: str, answer: object, reason: str
 ) -> None:
     payment = payments.quote(payments.open_run().id)
-    order = payments.payments.order(payment.id)
+    order = payments.payments.order(payments.payments.get(payment.id))
     paid = payments.stand_in.pay(order.order_id)
     right = paid[field]
     paid[field] = answer

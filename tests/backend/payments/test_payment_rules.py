@@ -242,10 +242,10 @@ def test_in_which_states_a_quote_can_be_paid(
     set_row(database, payment, state=state, gateway_payment_id=at_gateway, operation_key=used_for)
     if state in ("created", "failed"):
         set_row(database, payment, gateway_order_id="order_1")
-        assert service.order(payment.id) == Order("order_1")
+        assert service.order(service.get(payment.id)) == Order("order_1")
     else:
         with pytest.raises(PaymentUnusable, match=f"can't be paid any more: it is {state}"):
-            service.order(payment.id)
+            service.order(service.get(payment.id))
 
 
 @pytest.mark.parametrize("state", PAYMENT_STATES)
@@ -270,10 +270,10 @@ def test_a_quote_can_be_paid_until_the_very_moment_at_which_it_expires(
     payment = quote(service, user)
     now = [payment.expires_at - timedelta(microseconds=1)]
     monkeypatch.setattr(service_module, "datetime", SimpleNamespace(now=lambda zone: now[0]))
-    assert service.order(payment.id) == Order(str(payment.id))
+    assert service.order(service.get(payment.id)) == Order(str(payment.id))
     now[0] = payment.expires_at
     with pytest.raises(PaymentUnusable, match="can't be paid any more"):
-        service.order(payment.id)
+        service.order(service.get(payment.id))
 
 
 @pytest.mark.parametrize(
@@ -296,10 +296,10 @@ def test_what_changed_while_the_gateway_made_an_order_counts(
 
     monkeypatch.setattr(service.gateway, "create_order", create_order)
     if order is not None:
-        assert service.order(payment.id) == Order(order)
+        assert service.order(service.get(payment.id)) == Order(order)
         return
     with pytest.raises(PaymentUnusable, match="can't be paid any more: it is expired"):
-        service.order(payment.id)
+        service.order(service.get(payment.id))
 
 
 @pytest.mark.parametrize("outcome", ["open", "won", "lost"])

@@ -117,7 +117,7 @@ def test_nothing_is_sent_for_what_is_not_paid(payments: PaymentsEnvironment) -> 
         payments.services.runs.create(*payments.run_arguments())
     with pytest.raises(NotPaid, match=r"24000\.00 INR are to be paid"):
         payments.book(payment)
-    payments.stand_in.fail(payments.payments.order(payment.id).order_id)
+    payments.stand_in.fail(payments.payments.order(payments.payments.get(payment.id)).order_id)
     payments.deliver()
     assert payments.get(payment).state == "failed"
     with pytest.raises(NotPaid):
@@ -141,7 +141,7 @@ def test_nothing_is_sent_for_what_is_not_paid(payments: PaymentsEnvironment) -> 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_webhooks_come_in_any_order_and_twice(payments: PaymentsEnvironment, times: int, reverse: bool) -> None:
     payment = payments.quote(payments.open_run().id)
-    order = payments.payments.order(payment.id).order_id
+    order = payments.payments.order(payments.payments.get(payment.id)).order_id
     payments.stand_in.fail(order)
     payments.stand_in.pay(order)
     news = payments.stand_in.webhooks[-3:]
@@ -161,7 +161,7 @@ def changed(webhook: Webhook, payments: PaymentsEnvironment, secret: str | None 
 
 def test_a_forged_webhook_has_no_effect(payments: PaymentsEnvironment) -> None:
     payment = payments.quote(payments.open_run().id)
-    payments.stand_in.pay(payments.payments.order(payment.id).order_id)
+    payments.stand_in.pay(payments.payments.order(payments.payments.get(payment.id)).order_id)
     genuine = payments.stand_in.webhooks[-1]
     for forged in (
         changed(genuine, payments, "another-secret"),
@@ -220,10 +220,10 @@ def test_another_currency_and_an_unknown_order_have_no_effect(
 
 def test_what_is_paid_too_late_goes_back(payments: PaymentsEnvironment) -> None:
     payment = payments.quote(payments.open_run().id)
-    order = payments.payments.order(payment.id).order_id
+    order = payments.payments.order(payments.payments.get(payment.id)).order_id
     payments.age(payment, SLOW_TO_PAY)
     with pytest.raises(PaymentUnusable, match="can't be paid any more"):
-        payments.payments.order(payment.id)
+        payments.payments.order(payments.payments.get(payment.id))
     payments.round()
     assert payments.get(payment).state == "expired"
     with pytest.raises(PaymentUnusable, match="not paid in time"):
@@ -247,7 +247,7 @@ def test_late_news_of_what_was_paid_in_time_count(payments: PaymentsEnvironment)
     for told in (True, False):
         payment = payments.quote(run.id)
         payments.stand_in.clock = lambda: time.time() - SLOW_TO_PAY.total_seconds()
-        payments.stand_in.pay(payments.payments.order(payment.id).order_id)
+        payments.stand_in.pay(payments.payments.order(payments.payments.get(payment.id)).order_id)
         payments.age(payment, SLOW_TO_PAY)
         if told:
             payments.deliver(payments.stand_in.webhooks[-2:])
@@ -444,7 +444,7 @@ def test_an_operator_records_payments_and_refunds_by_hand(backend: BackendEnviro
     payment = payments.services.runs.quote_stake(*arguments)[1]
     assert payment is not None
     service = payments.payments
-    assert service.order(payment.id).order_id == str(payment.id)
+    assert service.order(service.get(payment.id)).order_id == str(payment.id)
     with pytest.raises(NotPaid):
         payments.services.runs.create(*arguments, quote_id=payment.id)
     with pytest.raises(InvalidRequest, match=r"is of 16000\.00 INR, not of 1"):
@@ -473,10 +473,10 @@ def test_a_gateway_that_does_not_answer_changes_nothing(payments: PaymentsEnviro
     payment = payments.quote(payments.open_run().id)
     payments.stand_in.fails = 1_000
     with pytest.raises(GatewayUnavailable):
-        payments.payments.order(payment.id)
+        payments.payments.order(payments.payments.get(payment.id))
     payments.stand_in.fails = 0
-    order = payments.payments.order(payment.id)
-    assert payments.payments.order(payment.id) == order
+    order = payments.payments.order(payments.payments.get(payment.id))
+    assert payments.payments.order(payments.payments.get(payment.id)) == order
     payments.stand_in.pay(order.order_id)
     payments.age(payment, SLOW_TO_PAY)
     payments.stand_in.fails = 1_000

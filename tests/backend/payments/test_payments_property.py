@@ -51,11 +51,11 @@ class World:
         payment = self.any_quote(chance)
         if payment.gateway_payment_id is not None and chance.random() < 0.8:
             return
-        order_id = payment.gateway_order_id or self.payments.order(payment.id).order_id
+        order_id = payment.gateway_order_id or self.payments.order(payment).order_id
         self.stand_in.pay(order_id, amount=chance.choice((None, None, None, None, None, 100)))
 
     def fail(self, chance: random.Random) -> None:
-        self.stand_in.fail(self.payments.order(self.any_quote(chance).id).order_id)
+        self.stand_in.fail(self.payments.order(self.any_quote(chance)).order_id)
 
     def deliver(self, chance: random.Random) -> None:
         """Some webhooks, whether they were delivered before or not, in any order."""

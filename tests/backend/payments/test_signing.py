@@ -106,7 +106,7 @@ def test_a_payment_that_somebody_else_stored_is_unusable_and_goes_back(payments:
     """One row in `payments` buys nothing: neither a quote at another price, nor a capture that never was."""
     run = payments.open_run()
     cheap = payments.quote(run.id)
-    order = payments.payments.order(cheap.id).order_id
+    order = payments.payments.order(payments.payments.get(cheap.id)).order_id
     change(payments, cheap.id, quoted={"event_run_id": str(run.id), "seats": 2})
     payments.stand_in.pay(order)
     payments.deliver()

@@ -104,25 +104,27 @@ class PaymentService:
         with self._database.autocommit() as connection:
             return refunds.find_of_payment(connection, payment_id)
 
-    def order(self, payment_id: UUID) -> Order:
+    def order(self, payment: Payment) -> Order:
         """Returns the gateway's order with which a quote is paid; creates it if there is none yet.
+
+        Args:
+            payment: The quote's payment, as it was just read.
 
         Raises:
             PaymentUnusable: It is paid, or expired.
             GatewayUnavailable: The gateway does not answer.
             GatewayRefused: The gateway refuses the order.
         """
-        payment = self.get(payment_id)
         if payment.state not in ("created", "failed") or payment.expires_at <= datetime.now(UTC):
-            raise PaymentUnusable(f"The payment {payment_id} can't be paid any more: it is {payment.state}.")
+            raise PaymentUnusable(f"The payment {payment.id} can't be paid any more: it is {payment.state}.")
         if payment.gateway_order_id is None:
             order = self.gateway.create_order(payment.id, payment.amount_inr)
             with self._database.autocommit() as connection:
-                if store.set_order(connection, payment_id, order.order_id):
+                if store.set_order(connection, payment.id, order.order_id):
                     return order
-            payment = self.get(payment_id)  # another request was quicker; nobody has seen this order
+            payment = self.get(payment.id)  # another request was quicker; nobody has seen this order
         if payment.gateway_order_id is None:
-            raise PaymentUnusable(f"The payment {payment_id} can't be paid any more: it is {payment.state}.")
+            raise PaymentUnusable(f"The payment {payment.id} can't be paid any more: it is {payment.state}.")
         return Order(payment.gateway_order_id, getattr(self.gateway, "key_id", None))
 
     def payment_for(
