@@ -25,7 +25,10 @@ from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import Terms
+from stakesim.search import side_by_side
+from stakesim.search.side_by_side import Searched
 from stakesim.workers.pool import worker_pool
+from stakesim.workers.processes import WorkerDied
 from typer.testing import CliRunner
 
 
@@ -228,6 +231,46 @@ def test_a_part_whose_worker_dies_fails_and_the_others_go_on(check, monkeypatch)
     assert [(part.name, part.verdict) for part in gate.parts] == [("dies", "fail"), ("interface", "pass")]
     assert gate.parts[0].problems[0].startswith("A worker process ended in the middle of its work")
     assert gate.not_tried == ["the rest of dies"]
+
+
+@pytest.mark.parametrize(
+    ("end", "problem"),
+    [
+        (KeyboardInterrupt(), "Ctrl-C ended the gate here."),
+        (WorkerDied("A worker ended."), "A worker ended."),
+        (ValueError("a bug"), "ValueError: a bug"),
+        ("The node vanished.", "The node vanished."),  # told by the search itself
+        (None, None),
+    ],
+)
+def test_what_finished_searches_found_stays_whatever_ends_the_others(monkeypatch, end, problem):
+    finding = Finding("INV-01", "all wei paid in = all wei paid out + balance", "1 wei is gone")
+
+    def searches(*_, **__):
+        yield Searched([7], 60_000, 5, {("a cause",): [finding]})
+        if isinstance(end, BaseException):
+            raise end
+        yield Searched([8], 0, 0, troubles=[end] if end else [])
+
+    monkeypatch.setattr(side_by_side, "search_contract", searches)
+    monkeypatch.setattr(pipeline, "_checks", lambda _: [pipeline._Check("calls", "", pipeline._calls)])
+    [part] = pipeline.run_gate().parts
+    assert (part.verdict, part.findings, part.figures["calls"], part.seeds[0]) == ("fail", [finding], 60_000, 7)
+    assert problem is None or problem in part.problems[0]
+    assert part.left_out == ([] if end is None else ["the rest of calls"])
+
+
+def test_a_search_that_ends_in_its_midst_is_no_pass(monkeypatch):
+    """As where an engine fails after an hour: that is no contract that can't be judged."""
+
+    def searches(*_, **__):
+        yield Searched([7], 60_000, 5, troubles=["The search with seed 7 ended in its midst: no more memory"])
+
+    monkeypatch.setattr(side_by_side, "search_contract", searches)
+    monkeypatch.setattr(pipeline, "_checks", lambda _: [pipeline._Check("calls", "", pipeline._calls)])
+    gate = pipeline.run_gate()
+    assert not gate.ok
+    assert gate.not_tried == ["the rest of calls"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stakesim.workers.pool import worker_pool
 
 SCRIPT = """
 import os, signal, sys, time
@@ -24,7 +25,10 @@ class Resource:
 
 def call(resource, seconds):
     print(os.getpid(), flush=True)
-    time.sleep(seconds)
+    try:
+        time.sleep(seconds)
+    except (Exception, SystemExit):  # what a scenario takes for a fault of what it tests
+        time.sleep(seconds)
 
 
 if __name__ == "__main__":
@@ -73,3 +77,20 @@ def test_a_pool_ends_and_its_workers_close_what_they_have_open(
     for worker in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
+
+
+class _Interrupting:
+    """A result that interrupts the worker which sends it."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return list, ()
+
+
+@pytest.mark.slow
+def test_a_result_that_is_being_sent_is_sent_whole() -> None:
+    with worker_pool(1) as submit:
+        sent, next_call = submit(_Interrupting), submit(list)
+        assert sent.result() == []
+        with pytest.raises(KeyboardInterrupt):
+            next_call.result()

@@ -247,25 +247,31 @@ def _stateful(gate: GateResult, part: GatePart) -> None:
 
 
 def _calls(gate: GateResult, part: GatePart) -> None:
-    from stakesim.search.side_by_side import search_contract
+    from stakesim.search.side_by_side import Searched, search_contract
 
-    calls, seconds = gate.effort.calls, part.seconds_left
+    calls, seconds, searched = gate.effort.calls, part.seconds_left, Searched()
     try:
-        searched = search_contract(
+        searches = search_contract(
             gate.artifact, gate.seed, calls, jobs=gate.jobs, terms=gate.given_terms, seconds=seconds
         )
     except (EngineError, NotInstalled) as error:
         part.not_tried(f"Not searched: {error}")
         return
-    part.seeds = searched.seeds
-    part.findings = [finding for found in searched.findings.values() for finding in found]
-    part.passes_if(not part.findings)
+    try:
+        for each in searches:
+            searched.add(each)
+    finally:  # Ctrl-C, or a worker that dies, loses nothing of the searches before
+        part.seeds = searched.seeds
+        part.findings = [finding for found in searched.findings.values() for finding in found]
+        part.passes_if(not part.findings)
+        part.figures = {"calls": searched.calls, "sequences": searched.sequences}
     for reason in dict.fromkeys(searched.skipped.values()):
         skipped = [what for what, why in searched.skipped.items() if why == reason]
         part.left_out.append(f"calls: {', '.join(skipped)} ({reason})")
-    part.figures = {"calls": searched.calls, "sequences": searched.sequences}
     if searched.cut:
         part.played(searched.calls, calls, "calls")
+    for trouble in searched.troubles:
+        part.lost(trouble)
 
 
 # ------------------------------------------------------------------------------------------------ gas and source code

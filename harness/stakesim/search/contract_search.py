@@ -46,6 +46,12 @@ class ContractFinding:
     result: ScenarioResult
 
     @property
+    def cause(self) -> tuple[object, ...]:
+        """What is the same for two findings of one cause: what the lane saw, or the invariant that it did not see."""
+        difference = self.lane.difference
+        return difference.cause if difference.kind != _KEPT else (_KEPT, *self.result.kind)
+
+    @property
     def confirmed(self) -> bool:
         """Whether the scenario fails as well."""
         return not self.result.ok
@@ -87,22 +93,12 @@ def open_search(contract: Artifact, seed: int, corpus: Path | None = None, *, te
         EngineError: The contract can't be judged by the lane.
         NotInstalled: revm is not installed.
     """
-    check_searchable(contract)
+    require("The search of a contract", "revm", "pyrevm")
+    check_supported(contract.abi, contract.name)
     search = LaneSearch(contract, seed, traits=_traits(contract, terms))
     if corpus is not None:
         search.begin_with(load_sequences(corpus))
     return search
-
-
-def check_searchable(contract: Artifact) -> None:
-    """Checks what each search needs.
-
-    Raises:
-        EngineError: The contract can't be judged by the lane.
-        NotInstalled: revm is not installed.
-    """
-    require("The search of a contract", "revm", "pyrevm")
-    check_supported(contract.abi, contract.name)
 
 
 def _traits(contract: Artifact, terms: Terms | None) -> ContractTraits:

@@ -85,16 +85,20 @@ def _initialize(open_resource: OpenResource | None) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-_is_leaving = False
-"""Whether this process, a worker, was interrupted."""
+_is_leaving = _is_calling = False
+"""Whether this process, a worker, was interrupted; whether it carries out a call."""
 
 
 def _leave(number: int, frame: Any) -> None:
-    """Ends the call of an interrupted worker, without a traceback; the worker ends once nobody asks for another."""
+    """Ends the call of an interrupted worker; the worker ends once nobody asks for another.
+
+    Between calls it raises nothing: a result of which only a part is sent would keep the parent waiting for the rest.
+    """
     global _is_leaving
     _is_leaving = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing interrupts it while it closes its resource
-    sys.exit(130)
+    if _is_calling:
+        raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
@@ -109,6 +113,11 @@ def _end_with_parent() -> None:
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
+    global _is_calling
     if _is_leaving:  # the executor takes the end of a call for its result, and goes on to the next call
-        sys.exit(130)
-    return _resource.call(function, *args)
+        raise KeyboardInterrupt
+    _is_calling = True
+    try:
+        return _resource.call(function, *args)
+    finally:
+        _is_calling = False
