@@ -12,11 +12,11 @@ from app.core.errors import ChainUnavailable
 from app.db.database import Database
 from app.db.tables import chain_cursors, event_run_bookings, event_runs, experiences, operations, users
 from app.services import finality as finality_module
-from app.services.finality import Cursor, Finality, FinalizedBlockChanged
+from app.services.finality import COMPARE_AGAIN_AFTER, Cursor, Finality, FinalizedBlockChanged
 from app.services.operation_types import NOT_HELD
 from app.services.rpc_types import BlockHeader
 from fixed_clock import NOW
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, insert, select, update
 
 CONTRACT, OTHER = "0x" + "c0" * 20, "0x" + "d0" * 20
 HEAD = 30
@@ -265,6 +265,62 @@ def test_what_was_closed_while_the_chain_was_another_one_is_reopened(database: D
     assert contents(database, event_runs)[run]["blockchain_status"] == "pending"
     assert finality.cursor() == Cursor(8, "old 8", 3, None)
     assert finality.undo_reorganised(HEAD) is None
+
+
+@pytest.mark.parametrize("moved_to", [10, 12])
+@pytest.mark.parametrize("other_follows", [False, True])
+def test_what_another_process_followed_is_compared_again(
+    database: Database, other_follows: bool, moved_to: int
+) -> None:
+    """It ends after that, as in a rolling deploy, and the node shows the old chain for a moment."""
+    with database.transaction() as connection:
+        add_operation(connection, "booking")
+    store(database, 10, "old 10")
+    chain = Chain()
+    mine, other = finality_of(database, chain), finality_of(database, chain)
+    assert mine.undo_reorganised(HEAD) is None
+    chain.changed = 6
+    follower = other if other_follows else mine
+    assert follower.undo_reorganised(HEAD) == ["booking"]
+    with database.transaction() as connection:
+        follower.move_cursor(connection, chain.block_header(moved_to))
+        closed = {"state": "confirmed", "block_number": 9, "block_hash": "old 9", "tx_hash": "0x"}
+        connection.execute(update(operations).values(closed))
+    assert mine.undo_reorganised(HEAD) == ["booking"]
+
+
+def test_a_block_that_a_round_followed_is_compared_once_more_in_its_chain(database: Database) -> None:
+    """The first time it was beyond what was followed; the cursor may have moved in another chain than was compared."""
+    with database.transaction() as connection:
+        add_operation(connection, "booking", block_number=12, block_hash="old 12")
+    store(database, 10, "old 10")
+    chain = Chain()
+    finality = finality_of(database, chain)
+    assert finality.undo_reorganised(HEAD) is None
+    chain.changed = 11
+    with database.transaction() as connection:
+        finality.move_cursor(connection, chain.block_header(15))
+    assert finality.undo_reorganised(HEAD) == ["booking"]
+
+
+def test_what_was_compared_in_another_chain_for_a_moment_is_found_later(database: Database) -> None:
+    with database.transaction() as connection:
+        add_operation(connection, "booking")
+    store(database, 10, "new 10")
+    chain = Chain(changed=6)
+    finality = finality_of(database, chain)
+    with_cursor, asked = chain.block_header, chain.asked
+
+    def other_node(block: int | str) -> BlockHeader:
+        return header(9) if block == 9 else with_cursor(block)
+
+    chain.block_header = other_node  # type: ignore[method-assign]
+    assert finality.undo_reorganised(HEAD) is None
+    del chain.block_header  # type: ignore[method-assign]
+    asked.clear()
+    rounds = [finality.undo_reorganised(HEAD) for _ in range(COMPARE_AGAIN_AFTER - 1)]
+    assert rounds == [None] * (COMPARE_AGAIN_AFTER - 2) + [["booking"]]
+    assert asked.count(9) == 1
 
 
 @pytest.mark.parametrize("hash_of_finalized", ["old 3", None, "of another chain"])

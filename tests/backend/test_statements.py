@@ -83,6 +83,11 @@ def test_a_missing_parameter_is_told_before_anything_is_sent(backend: BackendEnv
         connection.execute(BY_NAME, {})
 
 
+def test_several_sets_of_parameters_are_refused(backend: BackendEnvironment) -> None:
+    with backend.database.autocommit() as connection, pytest.raises(AssertionError, match="one set of parameters"):
+        connection.execute(BY_NAME, [{"user_name": "a"}, {"user_name": "b"}])
+
+
 def test_a_list_as_a_parameter_of_in_is_refused(backend: BackendEnvironment) -> None:
     statement = Compiled(select(users.c.id).where(users.c.name.in_(bindparam("names"))))
     with backend.database.autocommit() as connection, pytest.raises(AssertionError, match="in_"):

@@ -116,6 +116,15 @@ class TestPassing:
         suite = ET.parse(folder / "junit.xml").getroot()
         assert (suite.get("failures"), suite.get("tests")) == ("0", str(len(gate.parts)))
 
+    @pytest.mark.parametrize("verdict", ["not tried", "fail"])
+    def test_junit_can_be_read_whatever_a_problem_says(self, passing_gate, tmp_path, verdict):
+        gate = replace(
+            passing_gate[0], parts=[GatePart("calls", "", PartVerdict(verdict), ["\x01 \x1b[2J \ud800 ä €"])]
+        )
+        ET.ElementTree(report._junit(gate)).write(tmp_path / "junit.xml", encoding="utf-8")
+        [case] = ET.parse(tmp_path / "junit.xml").getroot()
+        assert r"\x01 \x1b[2J \ud800 ä €" in (case[0].text, case[0].get("message"))
+
     def test_the_page_is_complete_in_one_file(self, passing_gate):
         _, folder = passing_gate
         page = (folder / "report.html").read_text()

@@ -337,11 +337,32 @@ def test_a_sample_is_drawn_by_its_seed(purse):
     assert {mutant.function for mutant in choose_mutants(mutants, "pay: ", 3, seed=1)} == {"pay"}
 
 
-def test_another_file_is_not_overwritten(tmp_path):
-    (tmp_path / "report.json").write_text("[\n1\n]\n")
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            b"[\n1\n]\n",
+            b'{"mnemonic": "my only copy"}\n',
+            b'{"a": 1}\n{"b": 2}\n',
+            b"my notes",
+            b'"text"\n',
+            b"\xff\n",
+        ),
+        *(b"\n", b'{"about": null}\n', b"[]\n"),
+    ],
+)
+def test_another_file_is_not_overwritten(tmp_path, content):
+    (tmp_path / "report.json").write_bytes(content)
     with pytest.raises(EngineError, match=r"report.json is no file of verdicts: choose another one for `--out`"):
         VerdictFile(tmp_path / "report.json", {})
-    assert (tmp_path / "report.json").read_text() == "[\n1\n]\n"
+    assert (tmp_path / "report.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["", '{"about": {"contract": "Another"}}\n{"mutant": "a", "build": "plain"}\n'])
+def test_an_empty_file_and_verdicts_about_something_else_begin_anew(tmp_path, content):
+    (tmp_path / "verdicts.jsonl").write_text(content)
+    with VerdictFile(tmp_path / "verdicts.jsonl", {"contract": "EventStake"}):
+        assert (tmp_path / "verdicts.jsonl").read_text() == '{"about": {"contract": "EventStake"}}\n'
 
 
 @pytest.mark.in_turn

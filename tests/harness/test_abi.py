@@ -111,6 +111,19 @@ def test_reverts_are_explained_as_by_the_backend(abi, data):
     assert (ours.name, args) == (theirs.name, theirs.args)
 
 
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [("Too late", "Too late"), ("\x1b[2J\x01", r"'\x1b[2J\x01'"), ("a\nb", r"'a\nb'"), ("zu spät", "zu spät")],
+)
+def test_words_of_a_contract_bring_no_control_characters(word, text):
+    """They are shown in terminals, which obey escape sequences, and in XML, which has no way to write most of them."""
+    named = {"type": "error", "name": "Refused", "inputs": [{"name": "why", "type": "string"}]}
+    abi, data = ContractAbi([named]), encode(["string"], [word])
+    for signature_, expected in ("Error(string)", text), ("Refused(string)", f"Refused (why {text})"):
+        reason = abi.revert_reason(keccak(text=signature_)[:4] + data)
+        assert (reason.args, reason.text) == ((word,), expected)
+
+
 def test_string_that_is_not_utf_8_is_decoded():
     """Spec section 7: what comes from the chain is somebody else's input."""
     run = (1, ADDRESS, b"\xff\xfe", 1, 1, 0, 1, 1, 1, False, 1)

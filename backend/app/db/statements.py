@@ -95,6 +95,7 @@ class Compiled(Executable):
             DatabaseUnavailable: As `meaning_of` says.
             psycopg.Error: Any other error: a constraint, or a mistake of this service.
         """
+        assert len(parameters) <= 1, "it takes one set of parameters"
         if not self._sql:
             self._compile(connection.dialect)
         values = {**self._literals, **parameters[0]} if parameters else dict(self._literals)

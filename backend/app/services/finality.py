@@ -3,14 +3,15 @@
 A block's hash stands for all blocks before it. So one header tells whether anything changed up to the block that the
 reconciler followed last. If it did, the blocks of all closed operations are compared, down to the network's finalized
 block, which cannot change. If not, those that were not compared yet are: a request may have closed an operation while
-the chain was another one for a moment.
+the chain was another one for a moment. What was compared holds only in the chain in which it was: another process may
+have followed a reorganisation meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -24,6 +25,10 @@ from app.services.rpc_types import BlockHeader
 
 DEFAULT_FINALITY_BLOCKS = 96
 """Depth in blocks at which a block counts as finalized if the node has no such tag: three epochs of 32 slots."""
+_Block: TypeAlias = tuple[int, str]
+"""Number and hash of a block."""
+COMPARE_AGAIN_AFTER = 10
+"""Rounds after which blocks that were compared are so again: an address may lead to nodes on different chains."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +69,8 @@ class Finality:
 
     def __init__(self, database: Database, chain: BlockchainService, finality_blocks: int | None = None) -> None:
         self._database, self._chain, self._finality_blocks = database, chain, finality_blocks
-        self._in_chain: set[tuple[int, str]] = set()  # of closed operations' blocks, those that were compared
+        self._compared: tuple[Cursor, set[_Block]] | None = None  # blocks that were in the cursor's chain
+        self._rounds = 0
 
     @property
     def _row(self) -> dict[str, Any]:
@@ -117,9 +123,8 @@ class Finality:
         if cursor is None or cursor.block_hash is None:
             cursor = self._start(head)
         is_followed = self._chain.block_header(cursor.block_number).hash == cursor.block_hash
-        if not is_followed:
-            self._in_chain.clear()
-        gone = self._gone(cursor)
+        self._rounds += 1
+        gone = self._gone(cursor, self._known(cursor) if is_followed else set())
         if is_followed and not gone:
             return None
         finalized = cursor.finalized_block
@@ -147,11 +152,26 @@ class Finality:
         header = self._finalized_header(head) or self._chain.block_header(0)
         return Cursor(header.number, header.hash, header.number, None)
 
-    def _gone(self, cursor: Cursor) -> list[tuple[int, str]]:
-        """Returns the blocks of closed operations, by number and hash, that are not in the chain.
+    def _known(self, cursor: Cursor) -> set[_Block]:
+        """Returns blocks that were compared before, and are in the chain of a cursor that is followed."""
+        if self._compared is None or self._rounds % COMPARE_AGAIN_AFTER == 0:
+            return set()
+        before, blocks = self._compared
+        known = {block for block in blocks if block[0] <= before.block_number}
+        if not known or before[:2] == cursor[:2]:
+            return known
+        is_before = before.block_number < cursor.block_number
+        return known if is_before and self._chain.block_header(before.block_number).hash == before.block_hash else set()
+
+    def _gone(self, cursor: Cursor, known: set[_Block]) -> list[_Block]:
+        """Returns the blocks of closed operations that are not in the chain.
 
         One that is still there says nothing about earlier ones: its operations may have been closed since the chain
-        changed. For those that were compared already, the cursor's block stands.
+        changed.
+
+        Args:
+            cursor: How far the chain was followed.
+            known: Blocks that need not be compared.
         """
         statement = select(_o.block_number, _o.block_hash).where(
             _IN_BLOCK,
@@ -161,9 +181,8 @@ class Finality:
         )
         with self._database.autocommit() as connection:
             blocks = {(number, block_hash) for number, block_hash in connection.execute(statement)}
-        known = {block for block in self._in_chain if block[0] <= cursor.block_number}
         gone = [block for block in sorted(blocks - known) if self._chain.block_header(block[0]).hash != block[1]]
-        self._in_chain = blocks.difference(gone)
+        self._compared = cursor, blocks.difference(gone)
         return gone
 
     def _finalized_header(self, head: int) -> BlockHeader | None:

@@ -214,11 +214,16 @@ class ContractAbi:
         except (DecodingError, OverflowError):
             return unknown
         if inputs.types == ("string",) and name == "Error":
-            return RevertReason(name, args, str(args[0]))
+            return RevertReason(name, args, printable(args[0]))
         if inputs.types == ("uint256",) and name == "Panic":
             return RevertReason(name, args, f"panic 0x{args[0]:02x}, {PANIC_CODES.get(args[0], 'of an unknown kind')}")
-        fields = ", ".join(f"{field} {value}" for field, value in zip(inputs.names, args, strict=True))
+        fields = ", ".join(f"{field} {printable(value)}" for field, value in zip(inputs.names, args, strict=True))
         return RevertReason(name, args, f"{name} ({fields})" if fields else name)
+
+
+def printable(value: object) -> str:
+    """Returns a value as text without control characters: a contract's words are shown in terminals and reports."""
+    return ascii(value) if isinstance(value, str) and not value.isprintable() else str(value)
 
 
 _BUILT_IN_ERRORS: Abi = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -169,6 +170,10 @@ def _markdown(gate: GateResult, command: str) -> Iterator[str]:
     yield f"\nMade by `{command}`."
 
 
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 has no way to write (https://www.w3.org/TR/xml/#charsets)."""
+
+
 def _junit(gate: GateResult) -> ET.Element:
     verdicts = [part.verdict for part in gate.parts]
     suite = ET.Element(
@@ -183,7 +188,7 @@ def _junit(gate: GateResult) -> ET.Element:
         case = ET.SubElement(
             suite, "testcase", classname=f"gate.{gate.artifact.name}", name=part.name, time=f"{part.seconds:.1f}"
         )
-        text = "\n\n".join([*part.problems, *part.narratives])
+        text = _NO_XML.sub(lambda found: ascii(found[0])[1:-1], "\n\n".join([*part.problems, *part.narratives]))
         if part in gate.troubled_parts:
             ET.SubElement(case, "failure", message=f"{part.name}: {part.verdict}").text = text
         elif part.verdict is PartVerdict.NOT_TRIED:

@@ -40,11 +40,16 @@ class VerdictFile:
     def _read(self) -> _Rows:
         if self._path is None or not self._path.exists():
             return _NO_ROWS
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
         try:
-            rows = [json.loads(line) for line in lines if line.endswith("\n")]
-            return {(row["mutant"], row["build"]): row for row in rows[1:]} if rows[:1] == [self._about] else _NO_ROWS
-        except (ValueError, KeyError, TypeError):
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if not lines:
+                return _NO_ROWS
+            about, *rows = [json.loads(line) for line in lines if line.endswith("\n")]
+            if about == self._about:
+                return {(row["mutant"], row["build"]): row for row in rows}
+            about["about"].items()  # a file of verdicts about something else
+            return _NO_ROWS
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise EngineError(f"{self._path} is no file of verdicts: choose another one for `--out`.") from None
 
     def known(self, mutants: Iterable[Mutant], build: Build) -> dict[str, Verdict]:

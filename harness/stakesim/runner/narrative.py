@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from stakesim.evm.abi import printable
 from stakesim.runner.findings import Finding
 from stakesim.runner.known_faults import BackendFault
 from stakesim.scenario.actions import (
@@ -291,7 +292,7 @@ def _called(action: CallFunction) -> str:
 
 def _arguments(args: Sequence[Any]) -> str:
     """Arguments of a call; a text that a terminal can't show, with escapes."""
-    return ", ".join(ascii(arg) if isinstance(arg, str) and not arg.isprintable() else str(arg) for arg in args)
+    return ", ".join(map(printable, args))
 
 
 def _call_options(action: CallFunction) -> str:
