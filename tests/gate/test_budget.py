@@ -31,6 +31,8 @@ from stakesim.workers.pool import worker_pool
 from stakesim.workers.processes import WorkerDied
 from typer.testing import CliRunner
 
+MINIMAL = CONTRACTS / "test" / "MinimalEventStake.sol"
+
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -258,6 +260,35 @@ def test_what_finished_searches_found_stays_whatever_ends_the_others(monkeypatch
     assert (part.verdict, part.findings, part.figures["calls"], part.seeds[0]) == ("fail", [finding], 60_000, 7)
     assert problem is None or problem in part.problems[0]
     assert part.left_out == ([] if end is None else ["the rest of calls"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["mended", "mended and broken again", "an import is gone", None])
+def test_a_source_that_changes_while_the_gate_runs_is_no_pass(monkeypatch, tmp_path, change):
+    """Its parts have tested different contracts, and the report is for the code with which it has begun."""
+    source, imported = tmp_path / "Stake.sol", tmp_path / "Base.sol"
+    text = MINIMAL.read_text().replace("contract MinimalEventStake", "contract Stake is Base")
+    source.write_text(text.replace("pragma", 'import "./Base.sol";\npragma', 1))
+    imported.write_text("// SPDX-License-Identifier: MIT\npragma solidity ^0.8.20;\ncontract Base {}\n")
+    broken, written = imported.read_text(), imported.read_text().replace("{}", "{ uint256 private _mended; }")
+
+    def begin(name):
+        if name == "second" and change == "an import is gone":
+            imported.unlink()
+        elif name == "second" and change:
+            imported.write_text(written)
+        elif name == "third" and change == "mended and broken again":
+            imported.write_text(broken)
+
+    names = ("first", "second", "third")
+    checks = [pipeline._Check(name, "", lambda gate, part: part.passes_if(True)) for name in names]
+    monkeypatch.setattr(pipeline, "_checks", lambda _: checks)
+    gate = pipeline.run_gate(f"{source}:Stake", progress=begin)
+    verdicts = ["pass", "fail", "pass"] if change else ["pass"] * 3
+    assert [part.verdict for part in gate.parts] == verdicts
+    assert gate.ok is (change is None)
+    if change:
+        assert "source changed while the gate ran" in gate.parts[1].problems[0]
 
 
 def test_a_search_that_ends_in_its_midst_is_no_pass(monkeypatch):

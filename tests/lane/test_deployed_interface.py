@@ -58,6 +58,24 @@ def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
     assert searched(with_source(planted_in_deployed(name)), campaign_seed, 6_000).findings, name
 
 
+WITH_OWNER = (("constructor() {", "constructor(address owner_) {"), ("owner = msg.sender;", "owner = owner_;"))
+CREATOR = (("address public owner;", "address public owner; address immutable _creator = msg.sender;"),)
+KEPT = {
+    "nothing": (),
+    "fees": (("payable(owner).transfer(fees);", "payable(_creator).transfer(fees);"),),
+    "runs": (("msg.sender == run.host || msg.sender == owner,", "msg.sender == run.host || msg.sender == _creator,"),),
+    "percentages": (('require(msg.sender == owner, "Only owner")', 'require(msg.sender == _creator, "Only owner")'),),
+}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_what_whoever_deploys_keeps_is_found(kept: str, campaign_seed: int) -> None:
+    """The owner is an argument, as where a hot key deploys for a multisig, and can't be another one later."""
+    edits = (*WITH_OWNER, *CREATOR, *KEPT[kept])
+    source = functools.reduce(lambda text, edit: replace_once(text, *edit), edits, STAND_IN.read_text())
+    assert bool(searched(with_source(source), campaign_seed, 600).findings) is (kept != "nothing")
+
+
 def test_a_contract_that_calls_back_takes_the_little_gas_of_a_transfer() -> None:
     """The stake is paid by a call, in which the contract completes the run again; the host's share by `transfer`."""
     again = Nested("completeEvent", (1, (2,)))

@@ -19,6 +19,7 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
+from stakesim.gate.hashes import contract_hashes
 from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
@@ -61,6 +62,7 @@ def run_gate(
     started = time.perf_counter()
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
     gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs, given_terms=terms)
+    is_changed = _has_changed(gate)  # never at first: it notes the hashes
     gate.minutes = gate.effort.minutes if seconds is None else seconds / 60
     budget = Budget(60 * gate.minutes, _usual_seconds(gate))
     for name, description, check in _checks(gate.effort):
@@ -89,8 +91,20 @@ def run_gate(
             except Exception:  # noqa: BLE001 - a bug of one part would lose the report of all others
                 part.crashed(format_exc())
             part.seconds = time.perf_counter() - part_started
+            if not is_changed and (is_changed := _has_changed(gate)):
+                part.lost(
+                    "The contract's source changed while the gate ran, and each part reads it anew: run it again."
+                )
     gate.seconds = time.perf_counter() - started
     return gate
+
+
+def _has_changed(gate: GateResult) -> bool:
+    """Whether the contract is not any more what the gate has begun with, by its hashes."""
+    try:
+        return contract_hashes(gate.artifact, gate.file) != gate.hashes
+    except (StakesimError, OSError):  # a file is missing by now
+        return True
 
 
 def _usual_seconds(gate: GateResult) -> dict[str, float]:

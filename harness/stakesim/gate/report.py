@@ -18,7 +18,7 @@ from stakesim.campaign.report import SUMMARY_KEYS
 from stakesim.campaign.stories import stories
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
-from stakesim.gate.hashes import code_hash, contract_hashes
+from stakesim.gate.hashes import code_hash
 from stakesim.gate.result import GateResult, PartVerdict
 from stakesim.gate.sarif import sarif
 from stakesim.runner import ledger
@@ -72,7 +72,7 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
             "given": gate.contract,
             "bytes": len(gate.artifact.deployed_bytecode) // 2 - 1,
         },
-        "hashes": contract_hashes(gate.artifact, gate.file),
+        "hashes": gate.hashes,
         "constructor": {"terms": dict(gate.terms)},
         "engine": gate.engine,
         "seed": gate.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from stakesim import gas_table
 from stakesim.evm.compiler import CONTRACTS, Artifact
 from stakesim.evm.contract_file import ContractPath
 from stakesim.evm.coverage import Coverage
+from stakesim.gate.hashes import contract_hashes
 from stakesim.gate.mutation_result import MutationResult
 from stakesim.gate.profiles import EFFORTS, Effort, ProfileName
 from stakesim.gate.static_analysis import ToolReport
@@ -226,6 +228,11 @@ class GateResult:
     def file(self) -> Path:
         """The contract's file."""
         return ContractPath.parse(self.contract).file if self.contract else CONTRACTS / "EventStake.sol"
+
+    @cached_property
+    def hashes(self) -> dict[str, str | None]:
+        """Hashes of the contract as it was when they were asked for first: at the beginning."""
+        return contract_hashes(self.artifact, self.file)
 
     @property
     def foreign_artifact(self) -> Artifact | None:

@@ -21,7 +21,7 @@ from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
 from stakesim.lane.codec import LaneCodec
-from stakesim.lane.moves import FUNDS, PUPPETS, SIGNERS
+from stakesim.lane.moves import FUNDS, PUPPETS, SIGNERS, deployer_of
 from stakesim.model.rules import CONTRACT, NOBODY
 from stakesim.scenario.actions import ReceiverMode, Terms
 from stakesim.scenario.base_action import PLATFORM
@@ -110,7 +110,7 @@ class Arena:
         self.set_time(time)
         owner = self._addresses[PLATFORM]
         args = (owner, terms.as_struct())[: len(constructor_types(contract))]
-        self.stake = self._deploy(contract, owner, *args)
+        self.stake = self._deploy(contract, self._addresses[deployer_of(contract)], *args)
         for name in PUPPETS:
             self._addresses[name] = self._deploy(
                 self._artifacts["ScriptedReceiver"], self._controllers[name], self.stake

@@ -10,7 +10,7 @@ from textwrap import indent, wrap
 
 from stakesim.evm.abi import abi_type
 from stakesim.evm.compiler import CONTRACTS, Artifact
-from stakesim.lane.moves import FUNDS, PUPPETS, SIGNERS
+from stakesim.lane.moves import FUNDS, PUPPETS, SIGNERS, deployer_of
 from stakesim.lane.play import Difference, World
 from stakesim.lane.solidity import Writer, number
 from stakesim.scenario.base_action import PLATFORM
@@ -44,7 +44,8 @@ def test_file(
     """
     played = "\n".join((*prelude, *story))
     puppets = [name for name in PUPPETS if re.search(rf"\b{name}\b", played)]
-    parties = [name for name in SIGNERS if name == PLATFORM or re.search(rf"\b{name.upper()}\b", played)]
+    always = {PLATFORM, deployer_of(contract)}
+    parties = [name for name in SIGNERS if name in always or re.search(rf"\b{name.upper()}\b", played)]
     set_up = _function("setUp", [*_deployed(contract, world, writer, parties, puppets), *prelude])
     test = _function(f"test_{difference.function}_{difference.kind}", story)
     code = f"{set_up}\n\n{test}"
@@ -109,7 +110,7 @@ def _deployed(
     yield "vm.warp(BEGIN);"
     for name in parties:
         yield f"vm.deal({name.upper()}, FUNDS);"
-    yield "vm.prank(PLATFORM);"
+    yield f"vm.prank({deployer_of(contract).upper()});"
     yield f"stake = new {contract.name}({', '.join(arguments)});"
     for name in puppets:
         yield f"vm.prank({name.upper()}S_SIGNER);"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from stakesim.evm.compiler import Artifact
+from stakesim.evm.deployment import constructor_types
 from stakesim.model.deployed_interface import DEPLOYED
 from stakesim.model.rules import stake_of
 from stakesim.model.state import ContractCall, ReceiverScript, State
@@ -34,6 +36,12 @@ SET_IDS = "set ids"
 """A move that sets the contract's counters in its storage: `args` are the last ids of runs and of bookings."""
 PREPARATIONS = (FORCE_ETHER, SCRIPT, SET_IDS)
 """Moves that are no calls of the contract."""
+
+
+def deployer_of(contract: Artifact) -> str:
+    """Who deploys a contract: somebody without a role if its constructor takes the owner. To deploy gives no power."""
+    return "stranger" if constructor_types(contract) else PLATFORM
+
 
 Moment: TypeAlias = Literal["after", "start", "cutoff", "deadline"]
 
