@@ -66,6 +66,7 @@ def deploy(
         profile=profile,
         without=without or (),
     )
+    summary = records.gate_summary(report, gate)
     build, revision = _build(contract, artifact)
     if verify_input:
         _write_json(verify_input, _verification_input(artifact, build))
@@ -78,13 +79,30 @@ def deploy(
         node.checksum_address(owner) if owner else None,
         release.parse_salt(salt) if salt is not None else None,
     )
+    file = record or records.record_file(deployment.transaction["chainId"], deployment.address)
+    records.check_new(file)
     if dry_run:
         _print_plan(deployment, artifact, terms, deployer.address)
         return
-    receipt = release.deploy(w3, deployer, artifact, deployment)
-    entry = records.deployment_record(w3, receipt, artifact, terms, deployment, build, revision)
-    file = record or records.record_file(entry["chain_id"], deployment.address)
-    _write_json(file, entry | {"gate": records.gate_summary(report, gate)})
+    planned = records.planned_record(deployer.address, artifact, terms, deployment, build, revision)
+    planned |= {"gate": summary}
+    try:
+        receipt = release.deploy(
+            w3,
+            deployer,
+            artifact,
+            deployment,
+            before_sending=lambda tx_hash: records.write_record(file, planned | {"transaction": tx_hash}),
+            after_sending=lambda tx_hash: typer.echo(
+                f"sent {tx_hash}: {artifact.name} will be at {deployment.address}; record: {file}", err=True
+            ),
+        )
+    except release.NotSentError:
+        file.unlink()
+        raise
+    with release.sent(receipt["transactionHash"].to_0x_hex(), deployment.address):
+        entry = records.deployment_record(w3, planned, receipt)
+        records.write_record(file, entry)
     typer.echo(f"deployed {artifact.name} at {deployment.address}, block {entry['block']}; record: {file}")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,16 +14,18 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexStr
 from hexbytes import HexBytes
 from web3 import Web3
+from web3.exceptions import Web3RPCError
 from web3.types import TxReceipt
 from web3.utils.address import get_create2_address, get_create_address
 
+from stakesim.errors import StakesimError
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import code_hash
-from stakesim.gate.node import NODE_ERRORS, node_error, send, with_fees
+from stakesim.gate.node import MINED_WITHIN_S, NODE_ERRORS, node_error, with_fees
 from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
 from stakesim.gate.result import PartVerdict
 from stakesim.scenario.actions import Terms
@@ -70,6 +73,7 @@ def check_report(
         report: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
         verdict, written_at = str(report["verdict"]), datetime.fromisoformat(report["made"])
         reported_hash, reported_terms = report["hashes"]["creation_code_keccak256"], report["constructor"]["terms"]
+        [report[name] for name in ("seed", "versions")]  # which the record has
         reported_profile = list(EFFORTS).index(report["profile"])
         parts = {name: (part["result"], part["cut_short"]) for name, part in report["parts"].items()}
     except OSError as error:
@@ -242,11 +246,56 @@ def _check_create2(w3: Web3, artifact: Artifact, arguments: tuple[Any, ...], add
         )
 
 
-def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, deployment: Deployment) -> TxReceipt:
-    """Deploys the contract, waits until it is mined, and checks who owns it.
+class NotSentError(EngineError):
+    """The node refused the transaction, so that it is not on its way."""
+
+
+@contextmanager
+def sent(tx_hash: str, address: str) -> Iterator[None]:
+    """Context in which a transaction may be on its way: each error names it, and where the contract will be.
+
+    Args:
+        tx_hash: Of the deployment.
+        address: Of the contract.
 
     Raises:
+        EngineError: The node or a file fails, or something is wrong with what was deployed.
+    """
+    try:
+        yield
+    except NotSentError:
+        raise
+    except (StakesimError, *NODE_ERRORS) as error:
+        failed = error if isinstance(error, StakesimError) else node_error("Deploying the contract", error)
+        raise EngineError(
+            f"{failed} The transaction {tx_hash} may be on its way or mined, with the contract at {address}: look "
+            "there before you deploy again."
+        ) from error
+
+
+def deploy(
+    w3: Web3,
+    deployer: LocalAccount,
+    artifact: Artifact,
+    deployment: Deployment,
+    *,
+    before_sending: Callable[[str], None] = lambda tx_hash: None,
+    after_sending: Callable[[str], None] = lambda tx_hash: None,
+) -> TxReceipt:
+    """Deploys the contract, waits until it is mined, and checks who owns it.
+
+    Args:
+        w3: Connected to the node.
+        deployer: Who signs and pays.
+        artifact: The contract.
+        deployment: As `plan` returns it.
+        before_sending: Called with the hash of the signed transaction. If it fails, nothing is sent.
+        after_sending: Called with the hash at once when the node has the transaction.
+
+    Raises:
+        NotSentError: The node refused the transaction.
         EngineError: The deployer can't pay, the transaction fails, somebody else owns the contract, or the node fails.
+            After sending, the sentence has the transaction and the address.
     """
     if deployment.balance < deployment.highest_cost:
         raise EngineError(
@@ -255,18 +304,27 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, deployment: Dep
             "some."
         )
     abi = ContractAbi(artifact.abi)
-    try:
-        receipt = send(w3, deployer, deployment.transaction)
+    signed = deployer.sign_transaction(dict(deployment.transaction))
+    tx_hash = signed.hash.to_0x_hex()
+    before_sending(tx_hash)
+    with sent(tx_hash, deployment.address):
+        try:
+            w3.eth.send_raw_transaction(signed.raw_transaction)
+        except Web3RPCError as error:
+            if "known" in str(error).lower():  # "already known": the node has it
+                raise
+            raise NotSentError(str(node_error("Sending the transaction", error))) from error
+        after_sending(tx_hash)
+        receipt = w3.eth.wait_for_transaction_receipt(signed.hash, timeout=MINED_WITHIN_S, poll_latency=0.2)
+        if receipt["status"] != 1:
+            raise EngineError("The transaction failed: it ran out of gas, or was refused.")
         if not w3.eth.get_code(deployment.address):
-            raise EngineError(
-                f"There is no contract at {deployment.address} after {receipt['transactionHash'].to_0x_hex()}."
-            )
+            raise EngineError("The transaction was mined, and there is no contract.")
         call = {"to": deployment.address, "data": HexBytes(abi.encode("owner"))}
         (owner,) = abi.decode("owner", bytes(w3.eth.call(cast(Any, call))))
-    except NODE_ERRORS as error:
-        raise node_error("Deploying the contract", error) from error
-    if owner != deployment.owner:
-        raise EngineError(
-            f"{owner} owns the contract at {deployment.address}, and not {deployment.owner}: do not use this contract."
-        )
+        if owner != deployment.owner:
+            raise EngineError(
+                f"{owner} owns the contract at {deployment.address}, and not {deployment.owner}: do not use this "
+                "contract."
+            )
     return receipt
