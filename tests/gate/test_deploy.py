@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,10 @@ class TestVerificationInput:
     def test_code_that_its_sources_do_not_give_is_not_deployed(self, stakesim, node, report_file, monkeypatch, build):
         other = build._replace(artifact=load_contract(compiler.CONTRACTS / "test" / "SoundEventStake.sol"))
         monkeypatch.setattr("stakesim.evm.source_build.build_from_source", lambda contract: other)
+        result = stakesim("deploy", "--rpc", node, "--gate", report_file)
+        assert "EventStake is not what its sources compile to" in str(result.exception)
+        shorter = build._replace(artifact=replace(build.artifact, abi=build.artifact.abi[1:]))
+        monkeypatch.setattr("stakesim.evm.source_build.build_from_source", lambda contract: shorter)
         result = stakesim("deploy", "--rpc", node, "--gate", report_file)
         assert "EventStake is not what its sources compile to" in str(result.exception)
 

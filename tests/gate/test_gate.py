@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import ClassVar
 from xml.etree import ElementTree as ET
 
 import pandas as pd
@@ -19,7 +20,7 @@ from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import coverage, pipeline, release, report, source_parts
 from stakesim.gate.errors import ReleaseError
-from stakesim.gate.hashes import code_hash
+from stakesim.gate.hashes import abi_hash, code_hash
 from stakesim.gate.mutation_result import MutationResult
 from stakesim.gate.pipeline import interface_problems
 from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS, REGRESSIONS, Effort
@@ -321,6 +322,47 @@ def test_json_has_the_proofs_the_seeds_and_the_hashes():
     assert json.dumps(content)
 
 
+class TestAbiHash:
+    TRANSFER: ClassVar = {
+        "type": "event",
+        "name": "Paid",
+        "inputs": [
+            {"name": "to", "type": "address", "internalType": "address payable", "indexed": True},
+            {"name": "how", "type": "tuple", "components": [{"name": "wei_", "type": "uint256"}]},
+        ],
+        "anonymous": False,
+    }
+    RECEIVE: ClassVar = {"type": "receive", "stateMutability": "payable"}
+
+    def edited(self, old, new):
+        return [json.loads(json.dumps(self.TRANSFER).replace(old, new, 1)), self.RECEIVE]
+
+    def test_what_is_no_part_of_the_interface_does_not_count(self):
+        own = abi_hash([self.TRANSFER, self.RECEIVE])
+        assert abi_hash([self.RECEIVE, self.TRANSFER, self.TRANSFER]) == own
+        assert abi_hash(self.edited("address payable", "contract Vault")) == own
+        assert abi_hash(self.edited(', "anonymous": false', "")) == own
+        assert abi_hash([self.TRANSFER, self.RECEIVE | {"inputs": []}]) == own
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('"event"', '"error"'),
+            ("Paid", "Sent"),
+            ("uint256", "int256"),
+            ('"indexed": true', '"indexed": false'),
+            ('"wei_"', '"gwei_"'),
+            ('"anonymous": false', '"anonymous": true'),
+        ],
+    )
+    def test_each_part_of_the_interface_counts(self, old, new):
+        assert abi_hash(self.edited(old, new)) != abi_hash([self.TRANSFER, self.RECEIVE])
+
+    def test_a_missing_entry_and_the_mutability_count(self):
+        hashes = {abi_hash(abi) for abi in ([], [self.RECEIVE], [self.RECEIVE | {"stateMutability": "nonpayable"}])}
+        assert len(hashes) == 3
+
+
 class TestReportCheck:
     """A deployment requires a recent report on the same code and terms."""
 
@@ -357,6 +399,27 @@ class TestReportCheck:
     def test_a_report_on_other_code_is_refused(self, gate_json):
         with pytest.raises(ReleaseError, match="SoundEventStake is not what passed"):
             self.check(gate_json, load_contract(SOUND))
+
+    def test_a_report_on_another_abi_is_refused(self, gate_json):
+        """The code is the same, and the gate calls only what the ABI names."""
+        artifact = production_contract()
+        whole = replace(artifact, abi=[item for item in artifact.abi if item.get("name") != "pause"])
+        with pytest.raises(ReleaseError, match=r"its ABI has the hash \w+, \w+ passed"):
+            self.check(gate_json, whole)
+
+    def test_a_report_on_other_runtime_code_is_refused(self, gate_json):
+        """Creation code says what is deployed; an artifact can name any other runtime code for it."""
+        artifact = production_contract()
+        with pytest.raises(ReleaseError, match="other runtime code"):
+            self.check(gate_json, replace(artifact, deployed_bytecode=artifact.deployed_bytecode + "00"))
+
+    def test_a_report_that_names_no_abi_is_refused(self, gate_json):
+        """Versions before 0.3 did not hash it."""
+        content = json.loads(gate_json.read_text())
+        del content["hashes"]["abi_sha256"]
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match="does not say which ABI passed: run `stakesim gate` again"):
+            self.check(gate_json)
 
     def test_a_report_with_other_terms_is_refused(self, gate_json):
         with pytest.raises(ReleaseError, match=r"fee_bps 400 \(passed: 500\)"):

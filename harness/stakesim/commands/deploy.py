@@ -111,11 +111,12 @@ def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None
     from stakesim.evm.source_build import build_from_source, find_sources
     from stakesim.gate.deployment_record import source_revision
     from stakesim.gate.errors import ReleaseError
+    from stakesim.gate.hashes import abi_hash
 
     build, sources = build_from_source(contract), find_sources(contract)
     if build is None or sources is None:
         return None, None
-    if build.artifact.bytecode != artifact.bytecode:
+    if build.artifact.bytecode != artifact.bytecode or abi_hash(build.artifact.abi) != abi_hash(artifact.abi):
         raise ReleaseError(f"{artifact.name} is not what its sources compile to: run `stakesim compile --write`.")
     return build, source_revision(sources.file)
 

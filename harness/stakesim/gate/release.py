@@ -24,7 +24,7 @@ from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.gate.errors import ReleaseError
-from stakesim.gate.hashes import code_hash
+from stakesim.gate.hashes import abi_hash, code_hash
 from stakesim.gate.node import MINED_WITHIN_S, NODE_ERRORS, node_error, with_fees
 from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
 from stakesim.gate.result import PartVerdict
@@ -64,15 +64,17 @@ def check_report(
         without: Parts of the gate that need not have been tried, or not completely.
 
     Raises:
-        ReleaseError: The contract did not pass all parts of this profile, or the report is for other code or other
-            terms, or too old; or `without` names no part.
+        ReleaseError: The contract did not pass all parts of this profile, or the report is for other code, another
+            ABI or other terms, or too old; or `without` names no part.
     """
     if unknown := [name for name in without if name not in PARTS]:
         raise ReleaseError(f"The gate has no part {unknown[0]}: --without takes {', '.join(PARTS)}.")
     try:
         report: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
         verdict, written_at = str(report["verdict"]), datetime.fromisoformat(report["made"])
-        reported_hash, reported_terms = report["hashes"]["creation_code_keccak256"], report["constructor"]["terms"]
+        hashes, reported_terms = report["hashes"], report["constructor"]["terms"]
+        reported_hash, reported_abi = hashes["creation_code_keccak256"], hashes.get("abi_sha256")
+        reported_runtime = hashes["runtime_code_keccak256"]
         [report[name] for name in ("seed", "versions")]  # which the record has
         reported_profile = list(EFFORTS).index(report["profile"])
         parts = {name: (part["result"], part["cut_short"]) for name, part in report["parts"].items()}
@@ -84,6 +86,20 @@ def check_report(
         raise ReleaseError(
             f"{artifact.name} is not what passed: its code has the hash {code_hash(artifact.bytecode)}, "
             f"{reported_hash} passed. Run `stakesim gate` on it."
+        )
+    if reported_runtime != code_hash(artifact.deployed_bytecode):
+        raise ReleaseError(
+            f"{artifact.name} is not what passed: it has other runtime code (deployedBytecode) than passed, and the "
+            "same creation code. Run `stakesim gate` on it."
+        )
+    if reported_abi is None:
+        raise ReleaseError(
+            f"{gate} is of an older version, and does not say which ABI passed: run `stakesim gate` again."
+        )
+    if reported_abi != (found := abi_hash(artifact.abi)):
+        raise ReleaseError(
+            f"{artifact.name} is not what passed: its ABI has the hash {found}, {reported_abi} passed. What an ABI "
+            "leaves out is not tested. Run `stakesim gate` on it."
         )
     passed = (PartVerdict.PASS, PartVerdict.NOT_TRIED)
     if failed := [f"{name} ({result})" for name, (result, _) in parts.items() if result not in passed]:
