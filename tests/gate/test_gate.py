@@ -286,6 +286,28 @@ class TestSarif:
 
 
 class TestInterface:
+    def left_out(self, artifact):
+        gate = GateResult(artifact, "Stake.json", Terms(), "pr", "revm", 0)
+        gate.parts = [part := GatePart("interface", "")]
+        pipeline._interface(gate, part)
+        assert part.verdict is PartVerdict.PASS
+        return report.verdict_line(gate)
+
+    @pytest.mark.slow
+    def test_functions_that_the_abi_does_not_name_are_in_the_first_line(self):
+        artifact = production_contract()
+        assert self.left_out(artifact) == "PASS"
+        shorter = [item for item in artifact.abi if item.get("name") not in ("supportsInterface", "renounceOwnership")]
+        hidden = replace(artifact, abi=shorter)
+        assert "not tried: functions that the ABI does not name: 0x715018a6" in self.left_out(hidden)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("code", ["0x", "0x00"])
+    def test_runtime_code_that_is_not_what_is_deployed_hides_nothing(self, code):
+        """An artifact can name any runtime code: it must be in the creation code, as the compiler puts it there."""
+        artifact = replace(production_contract(), deployed_bytecode=code + "fe" * (len(code) - 2))
+        assert "the artifact has no runtime code of its bytecode" in self.left_out(artifact)
+
     def test_each_difference_of_the_interface_is_named(self):
         artifact = production_contract()
         for item in artifact.abi:
