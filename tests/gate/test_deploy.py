@@ -15,6 +15,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from stakesim.evm import compiler
+from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.evm.errors import EngineError
@@ -50,6 +51,14 @@ def ipfs_hash(content: bytes) -> bytes:
     size = varint(len(content))
     file = b"\x08\x02\x12" + size + content + b"\x18" + size
     return b"\x12\x20" + hashlib.sha256(b"\x0a" + varint(len(file)) + file).digest()
+
+
+@pytest.fixture(scope="module")
+def mainnet() -> Iterator[str]:
+    """URL of an anvil with the chain id of Ethereum's main network."""
+    url, stop = start_anvil("--chain-id", "1")
+    yield url
+    stop()
 
 
 @pytest.fixture
@@ -290,6 +299,27 @@ class TestNothingIsLost:
         assert str(result.exception) == "Sending the transaction failed: the node says: fee too low."
         assert not (tmp_path / "record.json").exists()
         assert self.nothing_was_sent(w3, account)
+
+
+class TestMainnet:
+    """There the profile `release` is needed, whatever --profile says."""
+
+    @pytest.mark.parametrize("profile", ["pr", "nightly"])
+    def test_a_smaller_profile_is_refused(self, stakesim, node, mainnet, report_file, profile):
+        command = ("deploy", "--gate", report_file, "--profile", profile, "--dry-run", "--rpc")
+        assert stakesim(*command, node).exit_code == 0
+        result = stakesim(*command, mainnet)
+        assert f"The profile {profile} is not enough for Ethereum's main network (chain 1)" in str(result.exception)
+
+    def test_the_profile_release_is_enough(self, stakesim, mainnet, report_file):
+        result = stakesim("deploy", "--gate", report_file, "--dry-run", "--rpc", mainnet)
+        assert result.exit_code == 0, result
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e12"])
+def test_an_age_that_is_no_time_is_refused(stakesim, node, report_file, hours):
+    result = stakesim("deploy", "--rpc", node, "--gate", report_file, "--max-age-hours", hours, "--dry-run")
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
 
 
 class TestCreate2:

@@ -33,6 +33,8 @@ from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, load
 from typer.testing import CliRunner
 
+from tests.gate.passing_report import passing_report
+
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
@@ -390,10 +392,8 @@ class TestReportCheck:
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        gate = GateResult(production_contract(), None, Terms(), "release", "revm", 0)
-        gate.parts = [GatePart(name, "") for name in PARTS]
         file = tmp_path / "gate.json"
-        file.write_text(json.dumps(report.as_json(gate, NOW, "stakesim gate")))
+        file.write_text(json.dumps(passing_report(NOW)))
         return file
 
     def with_part(self, file, name, **fields):
@@ -447,6 +447,17 @@ class TestReportCheck:
         with pytest.raises(ReleaseError, match=r"fee_bps 400 \(passed: 500\)"):
             self.check(gate_json, terms=Terms(fee_bps=400))
 
+    def test_a_report_with_more_terms_or_fewer_is_refused(self, gate_json):
+        content = json.loads(gate_json.read_text())
+        del content["constructor"]["terms"]["fee_bps"]
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match=r"Other terms passed: fee_bps 500 \(passed: None\)\."):
+            self.check(gate_json)
+        content["constructor"]["terms"] |= {"fee_bps": 500, "new": 1}
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match=r"Other terms passed: new None \(passed: 1\)\."):
+            self.check(gate_json)
+
     def test_a_failed_report_is_refused(self, gate_json):
         gate_json.write_text(gate_json.read_text().replace('"pass"', '"fail"', 1))
         with pytest.raises(ReleaseError, match="did not pass"):
@@ -483,11 +494,26 @@ class TestReportCheck:
             self.check(gate_json)
         assert self.check(gate_json, without=["calls", "proofs"])["verdict"] == "pass"
 
-    def test_a_part_that_the_report_does_not_know_is_named(self, gate_json):
-        """It was made by a gate that did not have it yet."""
+    def test_a_report_that_lacks_a_part_is_refused(self, gate_json):
+        """The gate writes each part, also one that was not tried."""
         self.with_part(gate_json, "mutants")
-        with pytest.raises(ReleaseError, match=r"mutants \(not tried\)"):
+        with pytest.raises(ReleaseError, match="contradicts itself: it lacks the part mutants"):
+            self.check(gate_json, without=["mutants"])
+
+    def test_regressions_that_were_cut_short_are_named(self, gate_json):
+        self.with_part(gate_json, REGRESSIONS, cut_short="3 of 5 regressions")
+        with pytest.raises(ReleaseError, match=r"regressions \(cut short, 3 of 5 regressions\)"):
             self.check(gate_json)
+        assert self.check(gate_json, without=[REGRESSIONS])["verdict"] == "pass"
+
+    @pytest.mark.parametrize("fields", [{"result": "not tried"}, {"cut_short": "1 of 2"}])
+    def test_something_must_have_run_whatever_is_waived(self, gate_json, fields):
+        for name in ("scripted", "random"):
+            self.with_part(gate_json, name, **fields)
+        assert self.check(gate_json, without=PARTS)["verdict"] == "pass"
+        self.with_part(gate_json, "calls", **fields)
+        with pytest.raises(ReleaseError, match="one of scripted, random, calls must be, whatever --without names"):
+            self.check(gate_json, profile="pr", without=PARTS)
 
     @pytest.mark.parametrize("result", ["fail", "vacuous"])
     def test_a_part_that_did_not_pass_is_named_whatever_the_verdict_says(self, gate_json, result):

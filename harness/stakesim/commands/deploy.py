@@ -61,7 +61,7 @@ def deploy(
         gate,
         artifact,
         terms,
-        max_age=timedelta(hours=max_age_hours),
+        max_age=_hours(max_age_hours),
         now=datetime.now(UTC),
         profile=profile,
         without=without or (),
@@ -79,6 +79,7 @@ def deploy(
         node.checksum_address(owner) if owner else None,
         release.parse_salt(salt) if salt is not None else None,
     )
+    release.check_network(deployment, profile)
     file = record or records.record_file(deployment.transaction["chainId"], deployment.address)
     records.check_new(file)
     if dry_run:
@@ -104,6 +105,13 @@ def deploy(
         entry = records.deployment_record(w3, planned, receipt)
         records.write_record(file, entry)
     typer.echo(f"deployed {artifact.name} at {deployment.address}, block {entry['block']}; record: {file}")
+
+
+def _hours(hours: float) -> timedelta:
+    try:
+        return timedelta(hours=hours)
+    except (ValueError, OverflowError):  # not a number, or too many
+        raise typer.BadParameter(f"--max-age-hours {hours} is no time: give a number of hours.") from None
 
 
 def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None, dict[str, Any] | None]:

@@ -8,10 +8,11 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from eth_abi.abi import encode
 from eth_typing import ChecksumAddress
+from pydantic import Field
 from web3 import Web3
 from web3.types import TxReceipt
 
@@ -22,6 +23,7 @@ from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import code_hash
 from stakesim.gate.node import NODE_ERRORS, node_error
 from stakesim.gate.release import Deployment
+from stakesim.gate.report_file import JsonModel, parse, read_json
 from stakesim.scenario.actions import Terms
 
 GIT_TIMEOUT_S = 30
@@ -169,19 +171,44 @@ def write_record(file: Path, record: Mapping[str, Any]) -> None:
         raise ReleaseError(f"{file} can't be written: {error.strerror}. Name another file with --record.") from None
 
 
+class _Place(JsonModel):
+    start: Annotated[int, Field(ge=0)]
+    length: Annotated[int, Field(ge=0)]
+
+
+class _Git(JsonModel):
+    commit: str
+
+
+class _Record(JsonModel):
+    """What `verify` reads of a record."""
+
+    chain_id: Annotated[int, Field(ge=0)]
+    address: str
+    block: Annotated[int, Field(ge=0)] | None
+    owner: str
+    terms: dict[str, int]
+    runtime_code: Annotated[str, Field(pattern="^(0x)?([0-9a-fA-F]{2})*$")]
+    immutable_references: dict[str, list[_Place]]
+    sources: dict[str, str] | None = None
+    git: _Git | None = None
+
+
 def read_record(file: Path) -> dict[str, Any]:
     """Reads the record of a deployment.
+
+    Returns:
+        The record; with block 0 if nobody has seen its transaction mined.
 
     Raises:
         ReleaseError: The file can't be read, or is no record.
     """
-    required = ("chain_id", "address", "runtime_code", "terms", "owner", "immutable_references", "block")
+    described = f"{file} is no record of a deployment"
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        for name in required:
-            record[name]
+        record = read_json(file)
     except OSError as error:
         raise ReleaseError(f"{file} can't be read: {error.strerror}. Name the record with --record.") from None
-    except (ValueError, KeyError, TypeError):
-        raise ReleaseError(f"{file} is no record of a deployment: `stakesim deploy` writes one.") from None
-    return record | {"block": record["block"] or 0}  # None until it is mined
+    except ValueError:
+        raise ReleaseError(f"{described}: `stakesim deploy` writes one.") from None
+    parse(_Record, record, described, "`stakesim deploy` writes one")
+    return {**record, "block": record["block"] or 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +26,16 @@ from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
 from stakesim.gate.node import MINED_WITHIN_S, NODE_ERRORS, node_error, with_fees
 from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
+from stakesim.gate.report_file import GateReport, contradictions, read_report
 from stakesim.gate.result import PartVerdict
 from stakesim.scenario.actions import Terms
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far in the future a report may be, as the clock of another machine may be ahead."""
+MAINNET = 1
+"""Id of Ethereum's main network."""
+RUN_PARTS = ("scripted", "random", "calls")
+"""Parts that run the contract in three ways: one of them at least must have run to its end for any deployment."""
 CREATE2_PROXY = Web3.to_checksum_address("0x4e59b44847b379578588920cA78FbF26c0B4956C")
 """The deterministic deployment proxy, which most chains have at this address. It takes a salt of 32 bytes followed by
 init code, and deploys by CREATE2."""
@@ -54,6 +58,8 @@ def check_report(
 ) -> dict[str, Any]:
     """Reads the gate's report, and checks that it allows this deployment.
 
+    On Ethereum's main network `check_network` asks for more.
+
     Args:
         gate: File gate.json.
         artifact: The contract to deploy.
@@ -64,92 +70,109 @@ def check_report(
         without: Parts of the gate that need not have been tried, or not completely.
 
     Raises:
-        ReleaseError: The contract did not pass all parts of this profile, or the report is for other code, another
-            ABI or other terms, or too old; or `without` names no part.
+        ReleaseError: The contract did not pass all parts of this profile; the report contradicts itself, is for other
+            code, another ABI or other terms, or too old; or `without` names no part.
     """
     if unknown := [name for name in without if name not in PARTS]:
         raise ReleaseError(f"The gate has no part {unknown[0]}: --without takes {', '.join(PARTS)}.")
-    try:
-        report: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
-        verdict, written_at = str(report["verdict"]), datetime.fromisoformat(report["made"])
-        hashes, reported_terms = report["hashes"], report["constructor"]["terms"]
-        reported_hash, reported_abi = hashes["creation_code_keccak256"], hashes.get("abi_sha256")
-        reported_runtime = hashes["runtime_code_keccak256"]
-        [report[name] for name in ("seed", "versions")]  # which the record has
-        reported_profile = list(EFFORTS).index(report["profile"])
-        parts = {name: (part["result"], part["cut_short"]) for name, part in report["parts"].items()}
-    except OSError as error:
-        raise ReleaseError(f"{gate} can't be read: {error.strerror}. Run `stakesim gate` first.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ReleaseError(f"{gate} is no report of the gate: run `stakesim gate` again.") from None
-    if reported_hash != code_hash(artifact.bytecode):
+    report, content = read_report(gate)
+    hashes, found_abi = report.hashes, abi_hash(artifact.abi)
+    if hashes.creation_code_keccak256 != code_hash(artifact.bytecode):
         raise ReleaseError(
             f"{artifact.name} is not what passed: its code has the hash {code_hash(artifact.bytecode)}, "
-            f"{reported_hash} passed. Run `stakesim gate` on it."
+            f"{hashes.creation_code_keccak256} passed. Run `stakesim gate` on it."
         )
-    if reported_runtime != code_hash(artifact.deployed_bytecode):
+    if hashes.runtime_code_keccak256 != code_hash(artifact.deployed_bytecode):
         raise ReleaseError(
             f"{artifact.name} is not what passed: it has other runtime code (deployedBytecode) than passed, and the "
             "same creation code. Run `stakesim gate` on it."
         )
-    if reported_abi is None:
+    if hashes.abi_sha256 != found_abi:
         raise ReleaseError(
-            f"{gate} is of an older version, and does not say which ABI passed: run `stakesim gate` again."
+            f"{artifact.name} is not what passed: its ABI has the hash {found_abi}, {hashes.abi_sha256} passed. What "
+            "an ABI leaves out is not tested. Run `stakesim gate` on it."
         )
-    if reported_abi != (found := abi_hash(artifact.abi)):
+    _check_passed(gate, report)
+    if list(EFFORTS).index(report.profile) < list(EFFORTS).index(profile):
         raise ReleaseError(
-            f"{artifact.name} is not what passed: its ABI has the hash {found}, {reported_abi} passed. What an ABI "
-            "leaves out is not tested. Run `stakesim gate` on it."
+            f"{gate} is of the profile {report.profile}: run `stakesim gate --profile {profile}`, or say with "
+            f"--profile {report.profile} that this is enough, as for a test network."
         )
+    _check_tried(gate, report, profile, without)
+    reported, given = report.constructor.terms, dict(terms)
+    if reported != given:
+        different = ", ".join(
+            f"{ascii(name)[1:-1]} {given.get(name)} (passed: {reported.get(name)})"
+            for name in dict.fromkeys([*given, *reported])
+            if reported.get(name) != given.get(name)
+        )
+        raise ReleaseError(f"Other terms passed: {different}. Run `stakesim gate` with these terms.")
+    if now - report.written_at > max_age:
+        raise ReleaseError(
+            f"{gate} is of {report.written_at:%Y-%m-%d %H:%M} UTC, which is too old: run `stakesim gate` again."
+        )
+    if report.written_at - now > CLOCK_SKEW:
+        raise ReleaseError(
+            f"{gate} is of {report.written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right."
+        )
+    return content
+
+
+def _check_passed(gate: Path, report: GateReport) -> None:
+    """Raises `ReleaseError` if something did not pass, or the report contradicts itself."""
     passed = (PartVerdict.PASS, PartVerdict.NOT_TRIED)
-    if failed := [f"{name} ({result})" for name, (result, _) in parts.items() if result not in passed]:
+    if failed := [
+        f"{ascii(name)[1:-1]} ({part.result})" for name, part in report.parts.items() if part.result not in passed
+    ]:
         raise ReleaseError(
             f"{gate} says that the contract did not pass: {', '.join(failed)}. Run `stakesim gate` again."
         )
-    if verdict != PartVerdict.PASS:
+    if report.verdict != PartVerdict.PASS:
         raise ReleaseError(f"{gate} says that the contract did not pass: fix it, and run `stakesim gate` again.")
-    if reported_profile < list(EFFORTS).index(profile):
+    if wrong := list(contradictions(report)):
         raise ReleaseError(
-            f"{gate} is of the profile {report['profile']}: run `stakesim gate --profile {profile}`, or say with "
-            f"--profile {report['profile']} that this is enough, as for a test network."
+            f"{gate} is no complete report, or contradicts itself: {'; '.join(wrong)}. Run `stakesim gate` again."
         )
-    _check_tried(gate, parts, profile, without)
-    if reported_terms != dict(terms):
-        different = ", ".join(
-            f"{name} {value} (passed: {reported_terms.get(name)})"
-            for name, value in terms
-            if reported_terms.get(name) != value
-        )
-        raise ReleaseError(f"Other terms passed: {different}. Run `stakesim gate` with these terms.")
-    if written_at.tzinfo is None or now - written_at > max_age:
-        raise ReleaseError(
-            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is too old: run `stakesim gate` again."
-        )
-    if written_at - now > CLOCK_SKEW:
-        raise ReleaseError(
-            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right."
-        )
-    return report
 
 
-def _check_tried(
-    gate: Path, parts: Mapping[str, tuple[str, str | None]], profile: ProfileName, without: Collection[str]
-) -> None:
+def _check_tried(gate: Path, report: GateReport, profile: ProfileName, without: Collection[str]) -> None:
     """Raises `ReleaseError` if parts that the profile has were not tried, or not completely."""
-    required = [name for name in PARTS if name not in (*without, REGRESSIONS, *EFFORTS[profile].left_out)]
     missing = {}
-    for name in required:
-        result, cut_short = parts.get(name, (PartVerdict.NOT_TRIED, None))
-        if result == PartVerdict.NOT_TRIED:
-            missing[name] = "not tried"
-        elif cut_short:
-            missing[name] = f"cut short, {cut_short}"
-    if missing:
-        texts = ", ".join(f"{name} ({what})" for name, what in missing.items())
-        options = " ".join(f"--without {name}" for name in missing)
+    for name in PARTS:
+        part = report.parts.get(name)
+        if part is None or not part.tried:
+            if name != REGRESSIONS and name not in EFFORTS[profile].left_out:
+                missing[name] = "not tried"
+        elif part.cut_short and name not in EFFORTS[profile].left_out:
+            missing[name] = f"cut short, {ascii(part.cut_short)[1:-1]}"
+    if all(name in missing for name in RUN_PARTS):
+        raise ReleaseError(
+            f"{gate} says that nothing was played to its end: one of {', '.join(RUN_PARTS)} must be, whatever "
+            "--without names. Run `stakesim gate` again."
+        )
+    if unwaived := {name: what for name, what in missing.items() if name not in without}:
+        texts = ", ".join(f"{name} ({what})" for name, what in unwaived.items())
+        options = " ".join(f"--without {name}" for name in unwaived)
         raise ReleaseError(
             f"{gate} lacks parts of the profile {profile}: {texts}. The report says why. Make them run, or deploy with "
             f"{options}."
+        )
+
+
+def check_network(deployment: Deployment, profile: ProfileName) -> None:
+    """Checks that the profile of the gate is enough for the chain of a deployment.
+
+    Args:
+        deployment: As `plan` returns it.
+        profile: The smallest profile of the gate that was enough for `check_report`.
+
+    Raises:
+        ReleaseError: It is Ethereum's main network, and the profile is not `release`.
+    """
+    if deployment.transaction["chainId"] == MAINNET and profile != "release":
+        raise ReleaseError(
+            f"The profile {profile} is not enough for Ethereum's main network (chain {MAINNET}): run `stakesim gate "
+            "--profile release`, and leave out --profile."
         )
 
 
