@@ -301,6 +301,19 @@ class TestNothingIsLost:
         assert self.nothing_was_sent(w3, account)
 
 
+class TestOwner:
+    def test_nobody_is_no_owner(self, stakesim, node, report_file, plan):
+        nobody = "0x" + "00" * 20
+        result = stakesim("deploy", "--rpc", node, "--gate", report_file, "--owner", nobody, "--dry-run")
+        assert "Nobody would own EventStake" in str(result.exception)
+        with pytest.raises(ReleaseError, match="Nobody would own EventStake"):
+            plan(owner=nobody, salt=b"\1" * 32)
+
+    def test_a_contract_can_not_own_itself(self, plan):
+        with pytest.raises(ReleaseError, match="can't own itself"):
+            plan(owner=plan().address)
+
+
 class TestMainnet:
     """There the profile `release` is needed, whatever --profile says."""
 

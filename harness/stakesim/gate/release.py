@@ -22,6 +22,7 @@ from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
+from stakesim.gate.contract_state import NOBODY
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
 from stakesim.gate.node import MINED_WITHIN_S, NODE_ERRORS, node_error, with_fees
@@ -236,10 +237,12 @@ def plan(
         salt: Deploys by CREATE2 through `CREATE2_PROXY`: the address depends on salt, code, owner and terms only.
 
     Raises:
-        ReleaseError: It can't be deployed by CREATE2.
+        ReleaseError: It can't be deployed by CREATE2, or nobody could act as its owner.
         EngineError: The node fails, or the constructor refuses its arguments.
     """
     owner = owner or deployer
+    if owner == NOBODY:
+        raise ReleaseError(f"Nobody would own {artifact.name}: give the address of its owner with --owner.")
     types = constructor_types(artifact)
     arguments: tuple[Any, ...] = (owner, terms.as_struct())[: len(types)]
     if not arguments and owner != deployer:
@@ -259,6 +262,8 @@ def plan(
         balance = w3.eth.get_balance(deployer)
     except NODE_ERRORS as error:
         raise node_error("Deploying the contract", error) from error
+    if owner == address:
+        raise ReleaseError(f"{artifact.name} will be at {address} and can't own itself: nobody could act as its owner.")
     gas, price = transaction["gas"], base_fee + transaction["maxPriorityFeePerGas"]
     highest_cost = gas * transaction["maxFeePerGas"]
     return Deployment(transaction, address, owner, arguments, salt, gas * price, highest_cost, balance)
