@@ -13,15 +13,12 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from stakesim.commands.cli import cli
 from stakesim.evm.anvil import start_anvil
-from stakesim.evm.contract_file import production_contract
 from stakesim.evm.source_build import SourceBuild, build_from_source
 from stakesim.gate import node as node_module
-from stakesim.gate import report
-from stakesim.gate.profiles import PARTS
-from stakesim.gate.result import GatePart, GateResult
-from stakesim.scenario.actions import Terms
 from typer.testing import CliRunner
 from web3 import Web3
+
+from tests.gate.passing_report import passing_report
 
 Stakesim = Callable[..., Result]
 """Calls a command line in this process."""
@@ -63,10 +60,8 @@ def account(w3: Web3) -> LocalAccount:
 @pytest.fixture
 def report_file(tmp_path: Path) -> str:
     """A report that `EventStake` has just passed."""
-    gate = GateResult(production_contract(), None, Terms(), "release", "revm", 0)
-    gate.parts = [GatePart(name, "") for name in PARTS]
     file = tmp_path / "gate.json"
-    file.write_text(json.dumps(report.as_json(gate, datetime.now(UTC), "stakesim gate")))
+    file.write_text(json.dumps(passing_report(datetime.now(UTC))))
     return str(file)
 
 

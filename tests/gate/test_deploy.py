@@ -6,6 +6,8 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from stakesim.evm import compiler
+from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.evm.errors import EngineError
@@ -23,6 +26,7 @@ from stakesim.gate.errors import ReleaseError
 from stakesim.gate.verification import mask_immutables
 from stakesim.scenario.actions import Terms
 from web3 import Web3
+from web3.exceptions import Web3RPCError
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +51,14 @@ def ipfs_hash(content: bytes) -> bytes:
     size = varint(len(content))
     file = b"\x08\x02\x12" + size + content + b"\x18" + size
     return b"\x12\x20" + hashlib.sha256(b"\x0a" + varint(len(file)) + file).digest()
+
+
+@pytest.fixture(scope="module")
+def mainnet() -> Iterator[str]:
+    """URL of an anvil with the chain id of Ethereum's main network."""
+    url, stop = start_anvil("--chain-id", "1")
+    yield url
+    stop()
 
 
 @pytest.fixture
@@ -148,6 +160,10 @@ class TestVerificationInput:
         monkeypatch.setattr("stakesim.evm.source_build.build_from_source", lambda contract: other)
         result = stakesim("deploy", "--rpc", node, "--gate", report_file)
         assert "EventStake is not what its sources compile to" in str(result.exception)
+        shorter = build._replace(artifact=replace(build.artifact, abi=build.artifact.abi[1:]))
+        monkeypatch.setattr("stakesim.evm.source_build.build_from_source", lambda contract: shorter)
+        result = stakesim("deploy", "--rpc", node, "--gate", report_file)
+        assert "EventStake is not what its sources compile to" in str(result.exception)
 
 
 def test_the_revision_says_whether_there_are_changes(tmp_path):
@@ -196,6 +212,127 @@ class TestDryRun:
         result = stakesim(*command)
         assert f"The deployer {account.address} has 1000000000 wei" in str(result.exception)
         assert w3.eth.get_transaction_count(account.address, "pending") == 0
+
+
+class TestNothingIsLost:
+    """Whatever fails, no contract is deployed of which nobody knows the address."""
+
+    @pytest.fixture
+    def command(self, node, report_file) -> tuple[str, ...]:
+        return ("deploy", "--rpc", node, "--gate", report_file)
+
+    def nothing_was_sent(self, w3, account) -> bool:
+        return w3.eth.get_transaction_count(account.address, "pending") == 0
+
+    @pytest.mark.parametrize("record", ["afile/record.json", "afile/folder/record.json", "folder", "/proc/record.json"])
+    def test_nothing_is_sent_without_a_place_for_the_record(self, stakesim, command, w3, account, tmp_path, record):
+        (tmp_path / "afile").touch()
+        (tmp_path / "folder").mkdir()
+        result = stakesim(*command, "--record", record)
+        assert isinstance(result.exception, ReleaseError), result
+        assert "another" in str(result.exception)
+        assert self.nothing_was_sent(w3, account)
+
+    @pytest.mark.parametrize("name", ["seed", "versions", "made", "profile"])
+    def test_nothing_is_sent_with_a_report_that_lacks_what_the_record_has(
+        self, stakesim, command, w3, account, report_file, name
+    ):
+        content = json.loads(Path(report_file).read_text())
+        del content[name]
+        Path(report_file).write_text(json.dumps(content))
+        result = stakesim(*command)
+        assert isinstance(result.exception, ReleaseError), result
+        assert self.nothing_was_sent(w3, account)
+
+    def test_the_record_of_another_deployment_is_kept(self, stakesim, command, w3, account, tmp_path):
+        (tmp_path / "record.json").write_text("kept")
+        result = stakesim(*command, "--record", "record.json")
+        assert "is there already, and may be the only record" in str(result.exception)
+        assert (tmp_path / "record.json").read_text() == "kept"
+        assert self.nothing_was_sent(w3, account)
+
+    def test_the_transaction_and_the_address_are_told_and_recorded_at_once(
+        self, stakesim, command, w3, tmp_path, monkeypatch
+    ):
+        """The node is lost after it has the transaction."""
+
+        def lost(*_args: object, **_options: object) -> None:
+            seen.append(json.loads(record.read_text()))
+            raise ConnectionError
+
+        seen: list[dict[str, Any]] = []
+        record = tmp_path / "new" / "record.json"
+        with monkeypatch.context() as patch:
+            patch.setattr("web3.eth.Eth.wait_for_transaction_receipt", lost)
+            result = stakesim(*command, "--record", str(record))
+        assert isinstance(result.exception, EngineError), result
+        entry = json.loads(record.read_text())
+        assert seen == [entry]
+        assert entry["block"] is None
+        address = w3.eth.wait_for_transaction_receipt(entry["transaction"], timeout=10)["contractAddress"]
+        assert entry["address"] == address
+        for text in (result.stderr, str(result.exception)):
+            assert entry["transaction"] in text
+            assert address in text
+        verified = stakesim("verify", "--rpc", command[2], "--address", address, "--record", str(record))
+        assert verified.exit_code == 0, verified.stdout
+
+    def test_a_record_that_fails_later_is_told_with_transaction_and_address(
+        self, stakesim, command, w3, tmp_path, monkeypatch
+    ):
+        def full(_w3: object, planned: dict[str, Any], _receipt: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("stakesim.gate.deployment_record.deployment_record", full)
+        result = stakesim(*command, "--record", "record.json")
+        entry = json.loads((tmp_path / "record.json").read_text())
+        assert isinstance(result.exception, EngineError), result
+        assert entry["transaction"] in str(result.exception)
+        assert entry["address"] in str(result.exception)
+
+    def test_what_the_node_refuses_leaves_no_record(self, stakesim, command, w3, account, tmp_path, monkeypatch):
+        def refuse(*_args: object) -> None:
+            raise Web3RPCError("", rpc_response={"error": {"code": -32000, "message": "fee too low"}})
+
+        monkeypatch.setattr("web3.eth.Eth.send_raw_transaction", refuse)
+        result = stakesim(*command, "--record", "record.json")
+        assert str(result.exception) == "Sending the transaction failed: the node says: fee too low."
+        assert not (tmp_path / "record.json").exists()
+        assert self.nothing_was_sent(w3, account)
+
+
+class TestOwner:
+    def test_nobody_is_no_owner(self, stakesim, node, report_file, plan):
+        nobody = "0x" + "00" * 20
+        result = stakesim("deploy", "--rpc", node, "--gate", report_file, "--owner", nobody, "--dry-run")
+        assert "Nobody would own EventStake" in str(result.exception)
+        with pytest.raises(ReleaseError, match="Nobody would own EventStake"):
+            plan(owner=nobody, salt=b"\1" * 32)
+
+    def test_a_contract_can_not_own_itself(self, plan):
+        with pytest.raises(ReleaseError, match="can't own itself"):
+            plan(owner=plan().address)
+
+
+class TestMainnet:
+    """There the profile `release` is needed, whatever --profile says."""
+
+    @pytest.mark.parametrize("profile", ["pr", "nightly"])
+    def test_a_smaller_profile_is_refused(self, stakesim, node, mainnet, report_file, profile):
+        command = ("deploy", "--gate", report_file, "--profile", profile, "--dry-run", "--rpc")
+        assert stakesim(*command, node).exit_code == 0
+        result = stakesim(*command, mainnet)
+        assert f"The profile {profile} is not enough for Ethereum's main network (chain 1)" in str(result.exception)
+
+    def test_the_profile_release_is_enough(self, stakesim, mainnet, report_file):
+        result = stakesim("deploy", "--gate", report_file, "--dry-run", "--rpc", mainnet)
+        assert result.exit_code == 0, result
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e12"])
+def test_an_age_that_is_no_time_is_refused(stakesim, node, report_file, hours):
+    result = stakesim("deploy", "--rpc", node, "--gate", report_file, "--max-age-hours", hours, "--dry-run")
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
 
 
 class TestCreate2:

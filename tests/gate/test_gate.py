@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import ClassVar
 from xml.etree import ElementTree as ET
 
 import pandas as pd
@@ -19,7 +20,7 @@ from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import coverage, pipeline, release, report, source_parts
 from stakesim.gate.errors import ReleaseError
-from stakesim.gate.hashes import code_hash
+from stakesim.gate.hashes import abi_hash, code_hash
 from stakesim.gate.mutation_result import MutationResult
 from stakesim.gate.pipeline import interface_problems
 from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS, REGRESSIONS, Effort
@@ -31,6 +32,8 @@ from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, load
 from typer.testing import CliRunner
+
+from tests.gate.passing_report import passing_report
 
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
@@ -285,6 +288,28 @@ class TestSarif:
 
 
 class TestInterface:
+    def left_out(self, artifact):
+        gate = GateResult(artifact, "Stake.json", Terms(), "pr", "revm", 0)
+        gate.parts = [part := GatePart("interface", "")]
+        pipeline._interface(gate, part)
+        assert part.verdict is PartVerdict.PASS
+        return report.verdict_line(gate)
+
+    @pytest.mark.slow
+    def test_functions_that_the_abi_does_not_name_are_in_the_first_line(self):
+        artifact = production_contract()
+        assert self.left_out(artifact) == "PASS"
+        shorter = [item for item in artifact.abi if item.get("name") not in ("supportsInterface", "renounceOwnership")]
+        hidden = replace(artifact, abi=shorter)
+        assert "not tried: functions that the ABI does not name: 0x715018a6" in self.left_out(hidden)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("code", ["0x", "0x00"])
+    def test_runtime_code_that_is_not_what_is_deployed_hides_nothing(self, code):
+        """An artifact can name any runtime code: it must be in the creation code, as the compiler puts it there."""
+        artifact = replace(production_contract(), deployed_bytecode=code + "fe" * (len(code) - 2))
+        assert "the artifact has no runtime code of its bytecode" in self.left_out(artifact)
+
     def test_each_difference_of_the_interface_is_named(self):
         artifact = production_contract()
         for item in artifact.abi:
@@ -321,15 +346,54 @@ def test_json_has_the_proofs_the_seeds_and_the_hashes():
     assert json.dumps(content)
 
 
+class TestAbiHash:
+    TRANSFER: ClassVar = {
+        "type": "event",
+        "name": "Paid",
+        "inputs": [
+            {"name": "to", "type": "address", "internalType": "address payable", "indexed": True},
+            {"name": "how", "type": "tuple", "components": [{"name": "wei_", "type": "uint256"}]},
+        ],
+        "anonymous": False,
+    }
+    RECEIVE: ClassVar = {"type": "receive", "stateMutability": "payable"}
+
+    def edited(self, old, new):
+        return [json.loads(json.dumps(self.TRANSFER).replace(old, new, 1)), self.RECEIVE]
+
+    def test_what_is_no_part_of_the_interface_does_not_count(self):
+        own = abi_hash([self.TRANSFER, self.RECEIVE])
+        assert abi_hash([self.RECEIVE, self.TRANSFER, self.TRANSFER]) == own
+        assert abi_hash(self.edited("address payable", "contract Vault")) == own
+        assert abi_hash(self.edited(', "anonymous": false', "")) == own
+        assert abi_hash([self.TRANSFER, self.RECEIVE | {"inputs": []}]) == own
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('"event"', '"error"'),
+            ("Paid", "Sent"),
+            ("uint256", "int256"),
+            ('"indexed": true', '"indexed": false'),
+            ('"wei_"', '"gwei_"'),
+            ('"anonymous": false', '"anonymous": true'),
+        ],
+    )
+    def test_each_part_of_the_interface_counts(self, old, new):
+        assert abi_hash(self.edited(old, new)) != abi_hash([self.TRANSFER, self.RECEIVE])
+
+    def test_a_missing_entry_and_the_mutability_count(self):
+        hashes = {abi_hash(abi) for abi in ([], [self.RECEIVE], [self.RECEIVE | {"stateMutability": "nonpayable"}])}
+        assert len(hashes) == 3
+
+
 class TestReportCheck:
     """A deployment requires a recent report on the same code and terms."""
 
     @pytest.fixture
     def gate_json(self, tmp_path):
-        gate = GateResult(production_contract(), None, Terms(), "release", "revm", 0)
-        gate.parts = [GatePart(name, "") for name in PARTS]
         file = tmp_path / "gate.json"
-        file.write_text(json.dumps(report.as_json(gate, NOW, "stakesim gate")))
+        file.write_text(json.dumps(passing_report(NOW)))
         return file
 
     def with_part(self, file, name, **fields):
@@ -358,9 +422,41 @@ class TestReportCheck:
         with pytest.raises(ReleaseError, match="SoundEventStake is not what passed"):
             self.check(gate_json, load_contract(SOUND))
 
+    def test_a_report_on_another_abi_is_refused(self, gate_json):
+        """The code is the same, and the gate calls only what the ABI names."""
+        artifact = production_contract()
+        whole = replace(artifact, abi=[item for item in artifact.abi if item.get("name") != "pause"])
+        with pytest.raises(ReleaseError, match=r"its ABI has the hash \w+, \w+ passed"):
+            self.check(gate_json, whole)
+
+    def test_a_report_on_other_runtime_code_is_refused(self, gate_json):
+        """Creation code says what is deployed; an artifact can name any other runtime code for it."""
+        artifact = production_contract()
+        with pytest.raises(ReleaseError, match="other runtime code"):
+            self.check(gate_json, replace(artifact, deployed_bytecode=artifact.deployed_bytecode + "00"))
+
+    def test_a_report_that_names_no_abi_is_refused(self, gate_json):
+        """Versions before 0.3 did not hash it."""
+        content = json.loads(gate_json.read_text())
+        del content["hashes"]["abi_sha256"]
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match="does not say which ABI passed: run `stakesim gate` again"):
+            self.check(gate_json)
+
     def test_a_report_with_other_terms_is_refused(self, gate_json):
         with pytest.raises(ReleaseError, match=r"fee_bps 400 \(passed: 500\)"):
             self.check(gate_json, terms=Terms(fee_bps=400))
+
+    def test_a_report_with_more_terms_or_fewer_is_refused(self, gate_json):
+        content = json.loads(gate_json.read_text())
+        del content["constructor"]["terms"]["fee_bps"]
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match=r"Other terms passed: fee_bps 500 \(passed: None\)\."):
+            self.check(gate_json)
+        content["constructor"]["terms"] |= {"fee_bps": 500, "new": 1}
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match=r"Other terms passed: new None \(passed: 1\)\."):
+            self.check(gate_json)
 
     def test_a_failed_report_is_refused(self, gate_json):
         gate_json.write_text(gate_json.read_text().replace('"pass"', '"fail"', 1))
@@ -398,11 +494,26 @@ class TestReportCheck:
             self.check(gate_json)
         assert self.check(gate_json, without=["calls", "proofs"])["verdict"] == "pass"
 
-    def test_a_part_that_the_report_does_not_know_is_named(self, gate_json):
-        """It was made by a gate that did not have it yet."""
+    def test_a_report_that_lacks_a_part_is_refused(self, gate_json):
+        """The gate writes each part, also one that was not tried."""
         self.with_part(gate_json, "mutants")
-        with pytest.raises(ReleaseError, match=r"mutants \(not tried\)"):
+        with pytest.raises(ReleaseError, match="contradicts itself: it lacks the part mutants"):
+            self.check(gate_json, without=["mutants"])
+
+    def test_regressions_that_were_cut_short_are_named(self, gate_json):
+        self.with_part(gate_json, REGRESSIONS, cut_short="3 of 5 regressions")
+        with pytest.raises(ReleaseError, match=r"regressions \(cut short, 3 of 5 regressions\)"):
             self.check(gate_json)
+        assert self.check(gate_json, without=[REGRESSIONS])["verdict"] == "pass"
+
+    @pytest.mark.parametrize("fields", [{"result": "not tried"}, {"cut_short": "1 of 2"}])
+    def test_something_must_have_run_whatever_is_waived(self, gate_json, fields):
+        for name in ("scripted", "random"):
+            self.with_part(gate_json, name, **fields)
+        assert self.check(gate_json, without=PARTS)["verdict"] == "pass"
+        self.with_part(gate_json, "calls", **fields)
+        with pytest.raises(ReleaseError, match="one of scripted, random, calls must be, whatever --without names"):
+            self.check(gate_json, profile="pr", without=PARTS)
 
     @pytest.mark.parametrize("result", ["fail", "vacuous"])
     def test_a_part_that_did_not_pass_is_named_whatever_the_verdict_says(self, gate_json, result):

@@ -17,7 +17,7 @@ from stakesim.evm.source_build import SourceBuild, build_from_source
 from stakesim.gate import node as node_module
 from stakesim.gate import release
 from stakesim.gate.contract_state import Contract
-from stakesim.gate.deployment_record import deployment_record
+from stakesim.gate.deployment_record import deployment_record, planned_record
 from stakesim.gate.verification import Difference, Expectation, Verdict, verify
 from stakesim.scenario.actions import Terms
 from web3 import Web3
@@ -39,7 +39,8 @@ class Deployed:
         deployment = release.plan(w3, account.address, artifact, terms)
         receipt = release.deploy(w3, account, artifact, deployment)
         self.w3, self.account, self.build, self.address = w3, account, build, deployment.address
-        self.record = deployment_record(w3, receipt, artifact, terms, deployment, build, None)
+        planned = planned_record(account.address, artifact, terms, deployment, build, None)
+        self.record = deployment_record(w3, planned, receipt)
         self.contract = w3.eth.contract(deployment.address, abi=artifact.abi)
 
     def differences(self, **changes: Any) -> list[Difference]:

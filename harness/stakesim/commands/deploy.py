@@ -61,11 +61,12 @@ def deploy(
         gate,
         artifact,
         terms,
-        max_age=timedelta(hours=max_age_hours),
+        max_age=_hours(max_age_hours),
         now=datetime.now(UTC),
         profile=profile,
         without=without or (),
     )
+    summary = records.gate_summary(report, gate)
     build, revision = _build(contract, artifact)
     if verify_input:
         _write_json(verify_input, _verification_input(artifact, build))
@@ -78,14 +79,39 @@ def deploy(
         node.checksum_address(owner) if owner else None,
         release.parse_salt(salt) if salt is not None else None,
     )
+    release.check_network(deployment, profile)
+    file = record or records.record_file(deployment.transaction["chainId"], deployment.address)
+    records.check_new(file)
     if dry_run:
         _print_plan(deployment, artifact, terms, deployer.address)
         return
-    receipt = release.deploy(w3, deployer, artifact, deployment)
-    entry = records.deployment_record(w3, receipt, artifact, terms, deployment, build, revision)
-    file = record or records.record_file(entry["chain_id"], deployment.address)
-    _write_json(file, entry | {"gate": records.gate_summary(report, gate)})
+    planned = records.planned_record(deployer.address, artifact, terms, deployment, build, revision)
+    planned |= {"gate": summary}
+    try:
+        receipt = release.deploy(
+            w3,
+            deployer,
+            artifact,
+            deployment,
+            before_sending=lambda tx_hash: records.write_record(file, planned | {"transaction": tx_hash}),
+            after_sending=lambda tx_hash: typer.echo(
+                f"sent {tx_hash}: {artifact.name} will be at {deployment.address}; record: {file}", err=True
+            ),
+        )
+    except release.NotSentError:
+        file.unlink()
+        raise
+    with release.sent(receipt["transactionHash"].to_0x_hex(), deployment.address):
+        entry = records.deployment_record(w3, planned, receipt)
+        records.write_record(file, entry)
     typer.echo(f"deployed {artifact.name} at {deployment.address}, block {entry['block']}; record: {file}")
+
+
+def _hours(hours: float) -> timedelta:
+    try:
+        return timedelta(hours=hours)
+    except (ValueError, OverflowError):  # not a number, or too many
+        raise typer.BadParameter(f"--max-age-hours {hours} is no time: give a number of hours.") from None
 
 
 def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None, dict[str, Any] | None]:
@@ -93,11 +119,12 @@ def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None
     from stakesim.evm.source_build import build_from_source, find_sources
     from stakesim.gate.deployment_record import source_revision
     from stakesim.gate.errors import ReleaseError
+    from stakesim.gate.hashes import abi_hash
 
     build, sources = build_from_source(contract), find_sources(contract)
     if build is None or sources is None:
         return None, None
-    if build.artifact.bytecode != artifact.bytecode:
+    if build.artifact.bytecode != artifact.bytecode or abi_hash(build.artifact.abi) != abi_hash(artifact.abi):
         raise ReleaseError(f"{artifact.name} is not what its sources compile to: run `stakesim compile --write`.")
     return build, source_revision(sources.file)
 

@@ -128,11 +128,11 @@ class ContractAbi:
             return [item for item in abi if item["type"] == item_type]
 
         self._functions = {
-            item["name"]: _Function(_selector(item), _Parameters.of(item["inputs"]), _Parameters.of(item["outputs"]))
+            item["name"]: _Function(selector_of(item), _Parameters.of(item["inputs"]), _Parameters.of(item["outputs"]))
             for item in items_of("function")
         }
         self._errors = {
-            _selector(item): (item["name"], _Parameters.of(item["inputs"]))
+            selector_of(item): (item["name"], _Parameters.of(item["inputs"]))
             for item in (*_BUILT_IN_ERRORS, *items_of("error"))
         }
         self._events = {
@@ -271,7 +271,8 @@ def _distinct(names: Iterable[str]) -> Iterator[str]:
         yield distinct
 
 
-def _selector(item: AbiItem) -> bytes:
+def selector_of(item: AbiItem) -> bytes:
+    """Returns the first four bytes of the hash of a function's or an error's signature."""
     return keccak(text=signature(item))[:4]
 
 

@@ -18,7 +18,7 @@ from eth_abi.grammar import normalize, parse
 from stakesim.evm.compiler import Artifact, CompileError
 
 _REQUIRED_FIELDS = "it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
-_BRACKETS_AND_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_BRACKETS_AND_STRINGS = re.compile(r'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
 _MAX_JSON_DEPTH = 100
 _MUTABILITIES = ("pure", "view", "nonpayable", "payable")
 _ITEM_TYPES = {"function", "constructor", "fallback", "receive", "event", "error"}
@@ -37,7 +37,7 @@ def read_artifact(path: Path) -> Artifact:
             of the ABI that is wrong.
     """
     try:
-        fields = _parse_json(path.read_text(encoding="utf-8"))
+        fields = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         raise CompileError(f"{path} is no artifact: {_REQUIRED_FIELDS}") from None
     if not isinstance(fields, Mapping) or not {"abi", "bytecode"} <= fields.keys():
@@ -61,7 +61,7 @@ def read_artifact(path: Path) -> Artifact:
     )
 
 
-def _parse_json(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Parses JSON. Raises `ValueError` for text that is no JSON, or nested too deeply.
 
     The depth is checked first: py-evm raises Python's recursion limit, and `json` then overflows the C stack.

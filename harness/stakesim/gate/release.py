@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,22 +13,30 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexStr
 from hexbytes import HexBytes
 from web3 import Web3
+from web3.exceptions import Web3RPCError
 from web3.types import TxReceipt
 from web3.utils.address import get_create2_address, get_create_address
 
+from stakesim.errors import StakesimError
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
+from stakesim.gate.contract_state import NOBODY
 from stakesim.gate.errors import ReleaseError
-from stakesim.gate.hashes import code_hash
-from stakesim.gate.node import NODE_ERRORS, node_error, send, with_fees
+from stakesim.gate.hashes import abi_hash, code_hash
+from stakesim.gate.node import MINED_WITHIN_S, NODE_ERRORS, node_error, with_fees
 from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
+from stakesim.gate.report_file import GateReport, contradictions, read_report
 from stakesim.gate.result import PartVerdict
 from stakesim.scenario.actions import Terms
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far in the future a report may be, as the clock of another machine may be ahead."""
+MAINNET = 1
+"""Id of Ethereum's main network."""
+RUN_PARTS = ("scripted", "random", "calls")
+"""Parts that run the contract in three ways: one of them at least must have run to its end for any deployment."""
 CREATE2_PROXY = Web3.to_checksum_address("0x4e59b44847b379578588920cA78FbF26c0B4956C")
 """The deterministic deployment proxy, which most chains have at this address. It takes a salt of 32 bytes followed by
 init code, and deploys by CREATE2."""
@@ -51,6 +59,8 @@ def check_report(
 ) -> dict[str, Any]:
     """Reads the gate's report, and checks that it allows this deployment.
 
+    On Ethereum's main network `check_network` asks for more.
+
     Args:
         gate: File gate.json.
         artifact: The contract to deploy.
@@ -61,75 +71,109 @@ def check_report(
         without: Parts of the gate that need not have been tried, or not completely.
 
     Raises:
-        ReleaseError: The contract did not pass all parts of this profile, or the report is for other code or other
-            terms, or too old; or `without` names no part.
+        ReleaseError: The contract did not pass all parts of this profile; the report contradicts itself, is for other
+            code, another ABI or other terms, or too old; or `without` names no part.
     """
     if unknown := [name for name in without if name not in PARTS]:
         raise ReleaseError(f"The gate has no part {unknown[0]}: --without takes {', '.join(PARTS)}.")
-    try:
-        report: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8"))
-        verdict, written_at = str(report["verdict"]), datetime.fromisoformat(report["made"])
-        reported_hash, reported_terms = report["hashes"]["creation_code_keccak256"], report["constructor"]["terms"]
-        reported_profile = list(EFFORTS).index(report["profile"])
-        parts = {name: (part["result"], part["cut_short"]) for name, part in report["parts"].items()}
-    except OSError as error:
-        raise ReleaseError(f"{gate} can't be read: {error.strerror}. Run `stakesim gate` first.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ReleaseError(f"{gate} is no report of the gate: run `stakesim gate` again.") from None
-    if reported_hash != code_hash(artifact.bytecode):
+    report, content = read_report(gate)
+    hashes, found_abi = report.hashes, abi_hash(artifact.abi)
+    if hashes.creation_code_keccak256 != code_hash(artifact.bytecode):
         raise ReleaseError(
             f"{artifact.name} is not what passed: its code has the hash {code_hash(artifact.bytecode)}, "
-            f"{reported_hash} passed. Run `stakesim gate` on it."
+            f"{hashes.creation_code_keccak256} passed. Run `stakesim gate` on it."
         )
+    if hashes.runtime_code_keccak256 != code_hash(artifact.deployed_bytecode):
+        raise ReleaseError(
+            f"{artifact.name} is not what passed: it has other runtime code (deployedBytecode) than passed, and the "
+            "same creation code. Run `stakesim gate` on it."
+        )
+    if hashes.abi_sha256 != found_abi:
+        raise ReleaseError(
+            f"{artifact.name} is not what passed: its ABI has the hash {found_abi}, {hashes.abi_sha256} passed. What "
+            "an ABI leaves out is not tested. Run `stakesim gate` on it."
+        )
+    _check_passed(gate, report)
+    if list(EFFORTS).index(report.profile) < list(EFFORTS).index(profile):
+        raise ReleaseError(
+            f"{gate} is of the profile {report.profile}: run `stakesim gate --profile {profile}`, or say with "
+            f"--profile {report.profile} that this is enough, as for a test network."
+        )
+    _check_tried(gate, report, profile, without)
+    reported, given = report.constructor.terms, dict(terms)
+    if reported != given:
+        different = ", ".join(
+            f"{ascii(name)[1:-1]} {given.get(name)} (passed: {reported.get(name)})"
+            for name in dict.fromkeys([*given, *reported])
+            if reported.get(name) != given.get(name)
+        )
+        raise ReleaseError(f"Other terms passed: {different}. Run `stakesim gate` with these terms.")
+    if now - report.written_at > max_age:
+        raise ReleaseError(
+            f"{gate} is of {report.written_at:%Y-%m-%d %H:%M} UTC, which is too old: run `stakesim gate` again."
+        )
+    if report.written_at - now > CLOCK_SKEW:
+        raise ReleaseError(
+            f"{gate} is of {report.written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right."
+        )
+    return content
+
+
+def _check_passed(gate: Path, report: GateReport) -> None:
+    """Raises `ReleaseError` if something did not pass, or the report contradicts itself."""
     passed = (PartVerdict.PASS, PartVerdict.NOT_TRIED)
-    if failed := [f"{name} ({result})" for name, (result, _) in parts.items() if result not in passed]:
+    if failed := [
+        f"{ascii(name)[1:-1]} ({part.result})" for name, part in report.parts.items() if part.result not in passed
+    ]:
         raise ReleaseError(
             f"{gate} says that the contract did not pass: {', '.join(failed)}. Run `stakesim gate` again."
         )
-    if verdict != PartVerdict.PASS:
+    if report.verdict != PartVerdict.PASS:
         raise ReleaseError(f"{gate} says that the contract did not pass: fix it, and run `stakesim gate` again.")
-    if reported_profile < list(EFFORTS).index(profile):
+    if wrong := list(contradictions(report)):
         raise ReleaseError(
-            f"{gate} is of the profile {report['profile']}: run `stakesim gate --profile {profile}`, or say with "
-            f"--profile {report['profile']} that this is enough, as for a test network."
+            f"{gate} is no complete report, or contradicts itself: {'; '.join(wrong)}. Run `stakesim gate` again."
         )
-    _check_tried(gate, parts, profile, without)
-    if reported_terms != dict(terms):
-        different = ", ".join(
-            f"{name} {value} (passed: {reported_terms.get(name)})"
-            for name, value in terms
-            if reported_terms.get(name) != value
-        )
-        raise ReleaseError(f"Other terms passed: {different}. Run `stakesim gate` with these terms.")
-    if written_at.tzinfo is None or now - written_at > max_age:
-        raise ReleaseError(
-            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is too old: run `stakesim gate` again."
-        )
-    if written_at - now > CLOCK_SKEW:
-        raise ReleaseError(
-            f"{gate} is of {written_at:%Y-%m-%d %H:%M} UTC, which is in the future: set the clock right."
-        )
-    return report
 
 
-def _check_tried(
-    gate: Path, parts: Mapping[str, tuple[str, str | None]], profile: ProfileName, without: Collection[str]
-) -> None:
+def _check_tried(gate: Path, report: GateReport, profile: ProfileName, without: Collection[str]) -> None:
     """Raises `ReleaseError` if parts that the profile has were not tried, or not completely."""
-    required = [name for name in PARTS if name not in (*without, REGRESSIONS, *EFFORTS[profile].left_out)]
     missing = {}
-    for name in required:
-        result, cut_short = parts.get(name, (PartVerdict.NOT_TRIED, None))
-        if result == PartVerdict.NOT_TRIED:
-            missing[name] = "not tried"
-        elif cut_short:
-            missing[name] = f"cut short, {cut_short}"
-    if missing:
-        texts = ", ".join(f"{name} ({what})" for name, what in missing.items())
-        options = " ".join(f"--without {name}" for name in missing)
+    for name in PARTS:
+        part = report.parts.get(name)
+        if part is None or not part.tried:
+            if name != REGRESSIONS and name not in EFFORTS[profile].left_out:
+                missing[name] = "not tried"
+        elif part.cut_short and name not in EFFORTS[profile].left_out:
+            missing[name] = f"cut short, {ascii(part.cut_short)[1:-1]}"
+    if all(name in missing for name in RUN_PARTS):
+        raise ReleaseError(
+            f"{gate} says that nothing was played to its end: one of {', '.join(RUN_PARTS)} must be, whatever "
+            "--without names. Run `stakesim gate` again."
+        )
+    if unwaived := {name: what for name, what in missing.items() if name not in without}:
+        texts = ", ".join(f"{name} ({what})" for name, what in unwaived.items())
+        options = " ".join(f"--without {name}" for name in unwaived)
         raise ReleaseError(
             f"{gate} lacks parts of the profile {profile}: {texts}. The report says why. Make them run, or deploy with "
             f"{options}."
+        )
+
+
+def check_network(deployment: Deployment, profile: ProfileName) -> None:
+    """Checks that the profile of the gate is enough for the chain of a deployment.
+
+    Args:
+        deployment: As `plan` returns it.
+        profile: The smallest profile of the gate that was enough for `check_report`.
+
+    Raises:
+        ReleaseError: It is Ethereum's main network, and the profile is not `release`.
+    """
+    if deployment.transaction["chainId"] == MAINNET and profile != "release":
+        raise ReleaseError(
+            f"The profile {profile} is not enough for Ethereum's main network (chain {MAINNET}): run `stakesim gate "
+            "--profile release`, and leave out --profile."
         )
 
 
@@ -193,10 +237,12 @@ def plan(
         salt: Deploys by CREATE2 through `CREATE2_PROXY`: the address depends on salt, code, owner and terms only.
 
     Raises:
-        ReleaseError: It can't be deployed by CREATE2.
+        ReleaseError: It can't be deployed by CREATE2, or nobody could act as its owner.
         EngineError: The node fails, or the constructor refuses its arguments.
     """
     owner = owner or deployer
+    if owner == NOBODY:
+        raise ReleaseError(f"Nobody would own {artifact.name}: give the address of its owner with --owner.")
     types = constructor_types(artifact)
     arguments: tuple[Any, ...] = (owner, terms.as_struct())[: len(types)]
     if not arguments and owner != deployer:
@@ -216,6 +262,8 @@ def plan(
         balance = w3.eth.get_balance(deployer)
     except NODE_ERRORS as error:
         raise node_error("Deploying the contract", error) from error
+    if owner == address:
+        raise ReleaseError(f"{artifact.name} will be at {address} and can't own itself: nobody could act as its owner.")
     gas, price = transaction["gas"], base_fee + transaction["maxPriorityFeePerGas"]
     highest_cost = gas * transaction["maxFeePerGas"]
     return Deployment(transaction, address, owner, arguments, salt, gas * price, highest_cost, balance)
@@ -242,11 +290,56 @@ def _check_create2(w3: Web3, artifact: Artifact, arguments: tuple[Any, ...], add
         )
 
 
-def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, deployment: Deployment) -> TxReceipt:
-    """Deploys the contract, waits until it is mined, and checks who owns it.
+class NotSentError(EngineError):
+    """The node refused the transaction, so that it is not on its way."""
+
+
+@contextmanager
+def sent(tx_hash: str, address: str) -> Iterator[None]:
+    """Context in which a transaction may be on its way: each error names it, and where the contract will be.
+
+    Args:
+        tx_hash: Of the deployment.
+        address: Of the contract.
 
     Raises:
+        EngineError: The node or a file fails, or something is wrong with what was deployed.
+    """
+    try:
+        yield
+    except NotSentError:
+        raise
+    except (StakesimError, *NODE_ERRORS) as error:
+        failed = error if isinstance(error, StakesimError) else node_error("Deploying the contract", error)
+        raise EngineError(
+            f"{failed} The transaction {tx_hash} may be on its way or mined, with the contract at {address}: look "
+            "there before you deploy again."
+        ) from error
+
+
+def deploy(
+    w3: Web3,
+    deployer: LocalAccount,
+    artifact: Artifact,
+    deployment: Deployment,
+    *,
+    before_sending: Callable[[str], None] = lambda tx_hash: None,
+    after_sending: Callable[[str], None] = lambda tx_hash: None,
+) -> TxReceipt:
+    """Deploys the contract, waits until it is mined, and checks who owns it.
+
+    Args:
+        w3: Connected to the node.
+        deployer: Who signs and pays.
+        artifact: The contract.
+        deployment: As `plan` returns it.
+        before_sending: Called with the hash of the signed transaction. If it fails, nothing is sent.
+        after_sending: Called with the hash at once when the node has the transaction.
+
+    Raises:
+        NotSentError: The node refused the transaction.
         EngineError: The deployer can't pay, the transaction fails, somebody else owns the contract, or the node fails.
+            After sending, the sentence has the transaction and the address.
     """
     if deployment.balance < deployment.highest_cost:
         raise EngineError(
@@ -255,18 +348,27 @@ def deploy(w3: Web3, deployer: LocalAccount, artifact: Artifact, deployment: Dep
             "some."
         )
     abi = ContractAbi(artifact.abi)
-    try:
-        receipt = send(w3, deployer, deployment.transaction)
+    signed = deployer.sign_transaction(dict(deployment.transaction))
+    tx_hash = signed.hash.to_0x_hex()
+    before_sending(tx_hash)
+    with sent(tx_hash, deployment.address):
+        try:
+            w3.eth.send_raw_transaction(signed.raw_transaction)
+        except Web3RPCError as error:
+            if "known" in str(error).lower():  # "already known": the node has it
+                raise
+            raise NotSentError(str(node_error("Sending the transaction", error))) from error
+        after_sending(tx_hash)
+        receipt = w3.eth.wait_for_transaction_receipt(signed.hash, timeout=MINED_WITHIN_S, poll_latency=0.2)
+        if receipt["status"] != 1:
+            raise EngineError("The transaction failed: it ran out of gas, or was refused.")
         if not w3.eth.get_code(deployment.address):
-            raise EngineError(
-                f"There is no contract at {deployment.address} after {receipt['transactionHash'].to_0x_hex()}."
-            )
+            raise EngineError("The transaction was mined, and there is no contract.")
         call = {"to": deployment.address, "data": HexBytes(abi.encode("owner"))}
         (owner,) = abi.decode("owner", bytes(w3.eth.call(cast(Any, call))))
-    except NODE_ERRORS as error:
-        raise node_error("Deploying the contract", error) from error
-    if owner != deployment.owner:
-        raise EngineError(
-            f"{owner} owns the contract at {deployment.address}, and not {deployment.owner}: do not use this contract."
-        )
+        if owner != deployment.owner:
+            raise EngineError(
+                f"{owner} owns the contract at {deployment.address}, and not {deployment.owner}: do not use this "
+                "contract."
+            )
     return receipt
