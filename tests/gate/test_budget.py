@@ -32,6 +32,12 @@ from stakesim.workers.processes import WorkerDied
 from typer.testing import CliRunner
 
 
+@pytest.fixture(autouse=True)
+def no_check_of_the_call(monkeypatch):
+    """Nothing is opened that these tests do not use."""
+    monkeypatch.setattr(pipeline, "_check_call", lambda gate: None)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that a test moves: a list with the time."""
@@ -345,7 +351,8 @@ def test_mutants_that_there_was_no_time_for_are_not_judged(tmp_path):
     assert len(out.read_text().splitlines()) == 1
 
 
-def test_a_time_that_is_none_is_refused():
+def test_a_time_that_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["gate", "--for", "0s"])
     assert result.exit_code == 2
     assert "is no time to run for" in " ".join(result.output.replace("│", " ").split())

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
@@ -15,8 +16,10 @@ import pytest
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
 from stakesim.commands.cli import cli
+from stakesim.errors import StakesimError
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
+from stakesim.evm.errors import EngineError
 from stakesim.gate import coverage, pipeline, release, report, source_parts
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import code_hash
@@ -30,6 +33,7 @@ from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, load
+from stakesim.schema.errors import InputError
 from typer.testing import CliRunner
 
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
@@ -187,6 +191,115 @@ class TestFailing:
         pipeline._gas(gate, part)
         assert part.verdict is PartVerdict.FAIL
         assert "something else: was 1, is None" in part.problems
+
+
+class TestFolder:
+    """It is tried before anything runs, and has a verdict only if the gate that ran last has one."""
+
+    @pytest.fixture
+    def run_gate(self, monkeypatch, tmp_path, run_stakesim):
+        """Calls the command, from an empty project."""
+        return lambda *arguments: run_stakesim("gate", *arguments, cwd=tmp_path)
+
+    @pytest.mark.parametrize("out", ["a file", "a file/below", "occupied"])
+    def test_one_that_can_not_be_written_is_told_before_anything_runs(self, run_gate, monkeypatch, tmp_path, out):
+        (tmp_path / "a file").touch()
+        (tmp_path / "occupied" / "summary.md").mkdir(parents=True)
+        (tmp_path / "occupied" / "gate.json").touch()
+        monkeypatch.setattr(pipeline, "run_gate", lambda *_, **__: pytest.fail("it ran"))
+        ended = run_gate("--out", out)
+        assert ended.returncode == 2
+        assert re.fullmatch(rf"stakesim: The report can't be written into {out}: .*--out\.\n", ended.stderr)
+        assert not (tmp_path / "occupied" / "gate.json").exists() or out != "occupied"
+
+    @pytest.mark.parametrize("arguments", [("--contract", "none.sol"), ("--term", "fee_bps=4000"), ("--for", "0s")])
+    def test_an_earlier_report_is_gone_when_the_next_gate_can_not_run(self, run_gate, tmp_path, arguments):
+        out = tmp_path / "out"
+        out.mkdir()
+        for name in (*report.FILES, report.VERDICT, "notes.txt"):
+            (out / name).write_text('{"verdict": "pass"}')
+        assert run_gate("--out", out, *arguments).returncode == 2
+        assert [file.name for file in out.iterdir()] == ["notes.txt"]
+
+    def gate(self):
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        gate.parts = [GatePart("calls", "", PartVerdict.FAIL, ["half a pair: \ud800"])]
+        return gate
+
+    @pytest.mark.slow
+    def test_the_verdict_is_written_when_all_other_files_are_there(self, monkeypatch, tmp_path):
+        others, replaced = set(report.FILES) - {"lcov.info"}, []
+        monkeypatch.setattr(
+            Path, "replace", lambda file, _: replaced.append({each.name for each in tmp_path.iterdir()})
+        )
+        report.write(self.gate(), tmp_path, "stakesim gate")
+        assert replaced == [{*others, "gate.json.unfinished"}]
+        monkeypatch.undo()
+        report.prepare(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        report.write(self.gate(), tmp_path, "stakesim gate")
+        assert {each.name for each in tmp_path.iterdir()} == {*others, "gate.json"}
+        assert r"half a pair: \ud800" in (tmp_path / "summary.md").read_text()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("writes", ["_markdown", "_html", "_junit", "sarif", "as_json"])
+    def test_without_all_files_there_is_no_verdict(self, monkeypatch, tmp_path, writes):
+        def full(*_):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(report, writes, full)
+        with pytest.raises(OSError, match="No space"):
+            report.write(self.gate(), tmp_path, "stakesim gate")
+        assert not (tmp_path / "gate.json").exists()
+
+
+class TestTrouble:
+    """What is wrong with the call ends the gate before anything runs; what goes wrong in a part fails that part."""
+
+    @pytest.fixture
+    def project(self, tmp_path, monkeypatch):
+        (tmp_path / "pyproject.toml").write_text('[tool.stakesim]\nscenarios = "."\nreviewed = "."\n')
+        monkeypatch.chdir(tmp_path)
+        ran = pipeline._Check("interface", "", lambda *_: pytest.fail("it ran"))
+        monkeypatch.setattr(pipeline, "_checks", lambda _: [ran])
+        return tmp_path
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("file", "text", "message"),
+        [
+            ("mine.yaml", "name: mine", "mine.yaml:1"),
+            ("profiles/mine.yaml", "no_show: 7", "mine.yaml:1"),
+            ("gas.json", "{}", "gas.json is no gas table"),
+            ("unreached.json", "{}[", "unreached.json is no list"),
+            ("equivalent_mutants.json", "[{}]", "equivalent_mutants.json is no list"),
+        ],
+    )
+    def test_a_bad_file_is_told_before_anything_runs(self, project, file, text, message):
+        (project / file).parent.mkdir(exist_ok=True)
+        (project / file).write_text(text)
+        contract = SOUND if file in ("unreached.json", "equivalent_mutants.json") else None
+        with pytest.raises(StakesimError, match=message):
+            pipeline.run_gate(contract)
+
+    @pytest.mark.slow
+    def test_an_engine_that_can_not_be_opened_is_told_before_anything_runs(self, project):
+        with pytest.raises(EngineError, match="evm9"):
+            pipeline.run_gate(engine="evm9")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("error", [EngineError("The node vanished."), InputError("A file has gone.")])
+    def test_a_part_that_can_not_go_on_fails_and_the_report_is_kept(self, monkeypatch, project, error):
+        def fails(gate, part):
+            part.findings.append(Finding("INV-01", "conservation", "1 wei is gone"))
+            raise error
+
+        checks = [("random", fails), ("interface", pipeline._interface)]
+        monkeypatch.setattr(pipeline, "_checks", lambda _: [pipeline._Check(name, "", run) for name, run in checks])
+        gate = pipeline.run_gate()
+        assert [part.verdict for part in gate.parts] == ["fail", "pass"]
+        assert (gate.parts[0].problems, len(gate.parts[0].findings)) == ([str(error)], 1)
+        assert gate.not_tried == ["the rest of random"]
 
 
 class _SharedEnvironment:
@@ -424,15 +537,17 @@ class TestReportCheck:
             self.check(gate_json)
 
 
-def test_a_bad_term_is_refused(tmp_path):
+def test_a_bad_term_is_refused(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["gate", "--term", "fee_bps=4000"])
     assert result.exit_code == 2
     assert "less than or equal to 1000" in " ".join(result.output.replace("│", " ").split())
 
 
-def test_the_long_profiles_take_a_fresh_seed(monkeypatch):
+def test_the_long_profiles_take_a_fresh_seed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     seeds = []
 
     class Enough(Exception):

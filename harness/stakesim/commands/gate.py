@@ -61,6 +61,7 @@ def gate(
     from stakesim.gate.pipeline import run_gate
     from stakesim.gate.result import PartVerdict
 
+    report.prepare(out)
     require("The gate", "gate", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
     contract = contract_or_default(contract)
     output = console()
@@ -79,7 +80,6 @@ def gate(
             progress=status.update,
         )
     options = option_text(**{"contract": contract, "for": for_}) + "".join(f" --term {each}" for each in term or ())
-    report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
     for part in result.parts:
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)
         wrong = part in result.troubled_parts
@@ -89,6 +89,7 @@ def gate(
                 print_finding(part.name, text, verdict=part.verdict.value)
     console(findings=not result.ok).print(f"\n{report.verdict_line(result)}", markup=False)
     output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
+    report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
     output.print(f"report: {out / 'report.html'}, for a deployment: {out / 'gate.json'}", markup=False)
     finish(
         ok=result.ok,

@@ -13,16 +13,19 @@ from typing import NamedTuple
 from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
+from stakesim.campaign.selection import select
 from stakesim.errors import NotInstalled, StakesimError
 from stakesim.evm import required_abi
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.contract_file import load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
+from stakesim.gate.equivalent_mutants import load_equivalents
 from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
 from stakesim.gate.static_analysis import ToolReport
+from stakesim.gate.unreached import load_reasons
 from stakesim.project import current_project
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
@@ -44,6 +47,9 @@ def run_gate(
 ) -> GateResult:
     """Runs all parts of the gate. Ctrl-C ends it, and what was done is kept; it then passes in no case.
 
+    What is wrong with the call is raised before anything runs. What goes wrong in a part afterwards fails that part,
+    and the others go on: a report of hours is not lost.
+
     Args:
         contract: Solidity file or artifact, as `load_contract` takes it; by default the project's `EventStake`.
         profile: How much to run.
@@ -56,11 +62,16 @@ def run_gate(
 
     Raises:
         CompileError: The contract can't be compiled.
-        EngineError: The contract can't be run at all.
+        EngineError: The contract can't be run at all, the engine can't be opened, or a reviewed list can't be read.
+        BackendError: The project's backend can't be opened.
+        ProjectError: What `[tool.stakesim]` names can't be loaded.
+        InputError: A scenario, or a profile, can't be read.
+        GasError: The project's gas table can't be read.
     """
     started = time.perf_counter()
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
     gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs, given_terms=terms)
+    _check_call(gate)
     gate.minutes = gate.effort.minutes if seconds is None else seconds / 60
     budget = Budget(60 * gate.minutes, _usual_seconds(gate))
     for name, description, check in _checks(gate.effort):
@@ -82,15 +93,25 @@ def run_gate(
             except KeyboardInterrupt:
                 gate.interrupted = True
                 part.interrupted()
-            except WorkerDied as error:
+            except StakesimError as error:
                 part.lost(str(error))
-            except StakesimError:
-                raise
             except Exception:  # noqa: BLE001 - a bug of one part would lose the report of all others
                 part.crashed(format_exc())
             part.seconds = time.perf_counter() - part_started
     gate.seconds = time.perf_counter() - started
     return gate
+
+
+def _check_call(gate: GateResult) -> None:
+    """Raises what is wrong with contract, engine, project and its files, and sets the terms that the contract has."""
+    with closing(_open_environment(gate)) as environment:
+        gate.terms = gate.given_terms or environment.contract.traits.terms or Terms()
+    files = [*scenario_files.scripted(include_shipped=True), *scenario_files.regressions()]
+    select([*files, *scenario_files.profiles()], runs=0, seed=0, steps=None, terms=None)
+    load_reasons(gate.file)
+    load_equivalents(gate.file)
+    if gate.is_own:
+        gas_table.reviewed()
 
 
 def _usual_seconds(gate: GateResult) -> dict[str, float]:
