@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
+from stakesim.commands import deploy
 from stakesim.commands.cli import cli
+from stakesim.commands.options import parse_terms
 from stakesim.errors import StakesimError
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
@@ -39,6 +41,7 @@ from typer.testing import CliRunner
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
+OTHER_TERMS = f"{CONTRACTS / 'test' / 'sound' / 'OfTheDeployedInterface.sol'}:OtherPercentages"
 SMALL = Effort(60, runs=8, walks=12, steps=12, examples=2, moves=8, calls=1_500, mutants=1, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -251,6 +254,35 @@ class TestFolder:
         with pytest.raises(OSError, match="No space"):
             report.write(self.gate(), tmp_path, "stakesim gate")
         assert not (tmp_path / "gate.json").exists()
+
+
+class TestTerms:
+    """A contract that takes no terms is judged by its own, unless somebody asks for others."""
+
+    OWN = Terms(stake_bps=1_000, fee_bps=300, forfeit_to_host_bps=2_500)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("asked", [(), ("--term", "fee_bps=400")])
+    def test_the_report_has_the_terms_that_it_was_judged_by(self, monkeypatch, tmp_path, run_stakesim, asked):
+        checks = [pipeline._Check("gas", "", pipeline._gas)]  # it runs scenarios, and passes only if they do
+        monkeypatch.setattr(pipeline, "_checks", lambda _: checks)
+        run_stakesim("gate", "--contract", OTHER_TERMS, "--out", "out", *asked, cwd=tmp_path)
+        written = json.loads((tmp_path / "out" / "gate.json").read_text())
+        if asked:
+            assert written["constructor"]["terms"] == dict(Terms(fee_bps=400))
+            assert "wrong host stake" in written["parts"]["gas"]["problems"][0]
+        else:
+            assert written["constructor"]["terms"] == dict(self.OWN)
+            assert (written["verdict"], written["parts"]["gas"]["problems"]) == ("pass", [])
+
+    @pytest.mark.parametrize("term", [None, ["fee_bps=400"]])
+    def test_a_deployment_takes_them_from_the_report(self, tmp_path, term):
+        file = tmp_path / "gate.json"
+        takes_terms, takes_none = production_contract(), replace(production_contract(), abi=[])
+        assert deploy._terms(term, takes_none, file) == parse_terms(term)  # there is no report
+        file.write_text(json.dumps({"constructor": {"terms": dict(self.OWN)}}))
+        assert deploy._terms(term, takes_none, file) == (parse_terms(term) if term else self.OWN)
+        assert deploy._terms(term, takes_terms, file) == parse_terms(term)
 
 
 class TestTrouble:

@@ -56,7 +56,8 @@ def deploy(
     from stakesim.gate import deployment_record as records
     from stakesim.gate import node, release
 
-    artifact, terms = production_contract(contract), parse_terms(term)
+    artifact = production_contract(contract)
+    terms = _terms(term, artifact, gate)
     report = release.check_report(
         gate,
         artifact,
@@ -86,6 +87,19 @@ def deploy(
     file = record or records.record_file(entry["chain_id"], deployment.address)
     _write_json(file, entry | {"gate": records.gate_summary(report, gate)})
     typer.echo(f"deployed {artifact.name} at {deployment.address}, block {entry['block']}; record: {file}")
+
+
+def _terms(term: list[str] | None, artifact: Artifact, gate: Path) -> ContractTerms:
+    """The terms of `--term`. Without it, a contract whose constructor takes none has those that the gate found."""
+    from stakesim.evm.deployment import CONSTRUCTORS, constructor_types
+    from stakesim.scenario.actions import Terms
+
+    if term or constructor_types(artifact) == CONSTRUCTORS[-1]:
+        return parse_terms(term)
+    try:
+        return Terms.model_validate(json.loads(gate.read_text(encoding="utf-8"))["constructor"]["terms"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Terms()  # the check of the report says what is wrong with it
 
 
 def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None, dict[str, Any] | None]:

@@ -75,7 +75,7 @@ def gate(
             engine,
             seed=seed,
             jobs=jobs,
-            terms=parse_terms(term),
+            terms=parse_terms(term) if term else None,
             seconds=duration(for_),
             progress=status.update,
         )

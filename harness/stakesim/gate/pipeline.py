@@ -56,7 +56,8 @@ def run_gate(
         engine: Engine to run on.
         seed: Of all random choices.
         jobs: Number of processes.
-        terms: The terms that it is deployed with. Random scenarios usually have them, and often others.
+        terms: The terms that it is deployed with. Random scenarios usually have them, and often others. None: nobody
+            asks for any, and a contract whose constructor takes none is judged by its own.
         seconds: Time for the whole gate; None: the profile's.
         progress: Called with the name of each part when it begins.
 
