@@ -16,8 +16,8 @@ from stakesim.campaign.result import CampaignResult
 from stakesim.campaign.selection import select
 from stakesim.errors import NotInstalled, StakesimError
 from stakesim.evm import required_abi
-from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.contract_file import load_contract
+from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
+from stakesim.evm.contract_file import ContractPath, load_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
 from stakesim.gate.equivalent_mutants import load_equivalents
@@ -356,9 +356,17 @@ def _why_no_faults(gate: GateResult) -> str:
     project = current_project()
     if project.faults is None:
         return "the project names no `faults` in [tool.stakesim]."
-    if gate.contract != project.contract:
+    if not _is_contract(gate, project.contract):
         return "the service whose faults the project names uses the project's own contract."
     return ""
+
+
+def _is_contract(gate: GateResult, other: str | None) -> bool:
+    """Whether `other`, as `--contract` takes it, is the gate's contract, however the two are spelled."""
+    if other is None:
+        return (gate.file.resolve(), gate.artifact.name) == ((CONTRACTS / "EventStake.sol").resolve(), "EventStake")
+    file, name = ContractPath.parse(other)
+    return file.resolve() == gate.file.resolve() and name in (None, gate.artifact.name)
 
 
 def _faults(gate: GateResult, part: GatePart) -> None:
