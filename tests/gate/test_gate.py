@@ -185,8 +185,26 @@ class TestFailing:
         assert set(gate_json_content["parts"]["stateful"]["findings"]) <= weaknesses
         assert gate_json_content["parts"]["stateful"]["findings"]
 
+
+class TestGas:
+    """It is judged where there is a reviewed table of the contract; else it is told that nothing was compared."""
+
+    @pytest.fixture
+    def gas_part(self, monkeypatch):
+        """Runs the part on a contract that needs 100 gas to open a run."""
+
+        def run(contract=None):
+            gate, part = GateResult(production_contract(), contract, Terms(), "release", "revm", 0), GatePart("gas", "")
+            monkeypatch.setattr(pipeline, "open_environment", lambda *_, **__: SimpleNamespace(close=lambda: None))
+            monkeypatch.setattr(pipeline.gas_table, "measure", lambda _: {"a run is opened": 100})
+            pipeline._gas(gate, part)
+            gate.parts = [part]
+            return gate, part
+
+        return run
+
     @pytest.mark.slow
-    def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
+    def test_what_was_not_reviewed_fails(self, monkeypatch, environment):
         gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         part = GatePart("gas", "")
         monkeypatch.setattr(pipeline, "open_environment", lambda *_, **__: _SharedEnvironment(environment))
@@ -194,6 +212,28 @@ class TestFailing:
         pipeline._gas(gate, part)
         assert part.verdict is PartVerdict.FAIL
         assert "something else: was 1, is None" in part.problems
+
+    @pytest.mark.parametrize("table", [None, {"compiler": "0.4.0", "gas": {"osaka": {"a run is opened": 100}}}])
+    def test_without_a_table_it_is_not_tried_and_told_how_to_write_one(self, gas_part, monkeypatch, tmp_path, table):
+        monkeypatch.chdir(tmp_path)
+        if table:
+            (tmp_path / "gas.json").write_text(json.dumps(table))
+        gate, part = gas_part()
+        assert (part.verdict, part.figures, len(part.problems)) == ("not tried", {"transactions": 1}, 1)
+        assert str(tmp_path / "gas.json") in part.problems[0]
+        assert "`stakesim gas --write`" in part.problems[0]
+        assert gate.not_tried == ["gas"]
+        assert report.as_json(gate, NOW, "")["gas"] == {"a run is opened": 100}
+
+    def test_of_a_contract_from_elsewhere_it_is_measured_only_and_said_so(self, gas_part, tmp_path):
+        gate, part = gas_part("a/Stake.json")
+        assert (part.verdict, part.problems) == ("pass", [])
+        assert report.verdict_line(gate) == "PASS; not tried: gas compared with reviewed gas"
+        gate.parts += [GatePart(name, "") for name in PARTS if name != "gas"]
+        (tmp_path / "gate.json").write_text(json.dumps(report.as_json(gate, NOW, "")))
+        release.check_report(
+            tmp_path / "gate.json", gate.artifact, gate.terms, max_age=timedelta(hours=1), now=NOW
+        )  # needs no --without gas
 
 
 class TestFolder:

@@ -307,10 +307,17 @@ def _gas(gate: GateResult, part: GatePart) -> None:
             part.not_tried(f"Not measured, as the contract fails: {str(error).rstrip('.')}.")
             return
     part.figures = {"transactions": len(measured)}
-    if not gate.is_own:
-        gate.gas = gas_table.changes({}, measured)
+    reviewed = gas_table.reviewed() if gate.is_own else {}
+    gate.gas = gas_table.changes(reviewed, measured)
+    if not gate.is_own:  # which no table is of
+        part.left_out.append("gas compared with reviewed gas")
         return
-    gate.gas = gas_table.changes(gas_table.reviewed(), measured)
+    if not reviewed:
+        part.not_tried(
+            f"Measured, and compared with nothing, as {gas_table.table_file()} is not there, or of another compiler: "
+            "review what `stakesim gas` shows, and write it with `stakesim gas --write`."
+        )
+        return
     part.problems = [
         f"{change.transaction}: was {change.reviewed}, is {change.measured}"
         for change in gate.gas
