@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -467,6 +468,70 @@ class TestSarif:
         assert [(rule, line) for rule, _, line in self.places(gate)] == [("coverage", lines[number - 1].strip())]
         part.verdict = PartVerdict.PASS
         assert list(self.places(gate)) == []
+
+    def results(self, gate):
+        [run] = sarif(gate)["runs"]
+        assert all(result["locations"] for result in run["results"])  # GitHub refuses a file with one that has none
+        assert {result["ruleId"] for result in run["results"]} == {
+            rule["id"] for rule in run["tool"]["driver"]["rules"]
+        }
+        return [(result["level"], result["ruleId"], result["message"]["text"]) for result in run["results"]]
+
+    def test_what_is_no_pass_is_shown_with_its_level(self):
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        gate.parts = [GatePart(name, "") for name in ("interface", "scripted", "random", "calls", "gas", "coverage")]
+        _, failed, unreached, late, interrupted, left_out = gate.parts
+        failed.lost("A worker ended.")
+        unreached.verdict, unreached.findings = PartVerdict.VACUOUS, [Finding("VACUOUS", "something", "no no-show")]
+        late.out_of_time("nothing", "before it began")
+        interrupted.interrupted()
+        left_out.verdict, left_out.problems = PartVerdict.NOT_TRIED, ["There is no list.", "line 9 did not run"]
+        assert self.results(gate) == [
+            ("error", "scripted", "A worker ended."),
+            ("warning", "VACUOUS", "something: no no-show"),
+            ("warning", "calls: vacuous", f"calls: vacuous. {late.problems[0]}"),
+            ("warning", "gas: vacuous", "gas: vacuous. Ctrl-C ended the gate here."),
+            ("note", "coverage: not tried", "coverage: not tried. There is no list."),
+        ]
+
+    @pytest.mark.parametrize(
+        ("repository", "folder", "uri", "base"),
+        [
+            (".", ".", "app/my%20src%20%231/Stake%20100%25.sol", "%SRCROOT%"),
+            (".", "app", "app/my%20src%20%231/Stake%20100%25.sol", "%SRCROOT%"),
+            ("app", "other", "my%20src%20%231/Stake%20100%25.sol", "%SRCROOT%"),
+            (None, "app", "my%20src%20%231/Stake%20100%25.sol", None),
+            (None, "other", "file://{root}/app/my%20src%20%231/Stake%20100%25.sol", None),
+        ],
+    )
+    def test_places_are_relative_to_the_repository_and_encoded(
+        self, tmp_path, monkeypatch, repository, folder, uri, base
+    ):
+        file = tmp_path / "app" / "my src #1" / "Stake 100%.sol"
+        file.parent.mkdir(parents=True)
+        file.write_text("\ncontract EventStake {")
+        (tmp_path / "other").mkdir()
+        if repository:
+            (tmp_path / repository / ".git").touch()  # a file, as in a worktree
+        monkeypatch.chdir(tmp_path / folder)
+        gate = GateResult(production_contract(), str(file), Terms(), "pr", "revm", 0)
+        gate.parts = [GatePart("gas", "", PartVerdict.FAIL, ["It is more."])]
+        [run] = sarif(gate)["runs"]
+        [place] = run["results"][0]["locations"]
+        artifact = {"uri": uri.format(root=tmp_path), **({"uriBaseId": base} if base else {})}
+        assert place == {"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": 2}}}
+        assert list(run.get("originalUriBaseIds", {})) == ([base] if base else [])
+
+
+def test_the_command_of_the_report_can_be_given_to_a_shell(monkeypatch, run_stakesim, tmp_path):
+    gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+    commands = []
+    monkeypatch.setattr(pipeline, "run_gate", lambda *_, **__: gate)
+    monkeypatch.setattr(report, "write", lambda gate, folder, command: commands.append(command))
+    arguments = ["--contract", "my src/Stake $1.sol", "--profile", "pr", "--engine", "rpc:http://a/?b=1&c=2"]
+    arguments += ["--term", "fee_bps=0400", "--seed", "5"]
+    run_stakesim("gate", *arguments, cwd=tmp_path)
+    assert shlex.split(commands[0]) == ["stakesim", "gate", *arguments]
 
 
 class TestInterface:

@@ -79,7 +79,8 @@ def gate(
             seconds=duration(for_),
             progress=status.update,
         )
-    options = option_text(**{"contract": contract, "for": for_}) + "".join(f" --term {each}" for each in term or ())
+    options = option_text(**{"contract": contract, "for": for_}, profile=profile, engine=engine)
+    options += "".join(option_text(term=each) for each in term or ())
     for part in result.parts:
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)
         wrong = part in result.troubled_parts
@@ -89,7 +90,7 @@ def gate(
                 print_finding(part.name, text, verdict=part.verdict.value)
     console(findings=not result.ok).print(f"\n{report.verdict_line(result)}", markup=False)
     output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
-    report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
+    report.write(result, out, f"stakesim gate{options} --seed {seed}")
     output.print(f"report: {out / 'report.html'}, for a deployment: {out / 'gate.json'}", markup=False)
     finish(
         ok=result.ok,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -192,5 +193,5 @@ def duration(text: str | None) -> int | None:
 
 
 def option_text(**options: str | None) -> str:
-    """Options that were given, as text to append to a command."""
-    return "".join(f" --{name} {value}" for name, value in options.items() if value)
+    """Options that were given, as text to append to a command, quoted for a shell."""
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in options.items() if value)

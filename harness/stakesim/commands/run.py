@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -76,7 +77,7 @@ def run(
     report(
         result,
         out,
-        command=f"stakesim run {' '.join(items or [])} {options}",
+        command=f"stakesim run {shlex.join(items or [])} {options}",
         contract=contract,
         driver=driver,
         keeps=keep,
