@@ -109,8 +109,8 @@ def _check_call(gate: GateResult) -> None:
         gate.terms = gate.given_terms or environment.contract.traits.terms or Terms()
     files = [*scenario_files.scripted(include_shipped=True), *scenario_files.regressions()]
     select([*files, *scenario_files.profiles()], runs=0, seed=0, steps=None, terms=None)
-    load_reasons(gate.file)
-    load_equivalents(gate.file)
+    load_reasons(gate.file, gate.artifact.name)
+    load_equivalents(gate.file, gate.artifact.name)
     if gate.is_own:
         gas_table.reviewed()
 
