@@ -20,6 +20,7 @@ from stakesim.commands.options import (
     Jobs,
     Keep,
     Seed,
+    check_folder,
     duration,
     option_text,
     reports,
@@ -56,6 +57,7 @@ def run(
     """
     if keep and contract:
         raise typer.BadParameter("--keep is for failures of the project's own contract: leave out --contract.")
+    check_folder(out)
     suspend_garbage_collection()
     import_web3()
     from stakesim.evm.engines import engine_with_rules
