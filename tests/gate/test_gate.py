@@ -265,6 +265,13 @@ class TestFolder:
         assert run_gate("--out", out, *arguments).returncode == 2
         assert [file.name for file in out.iterdir()] == ["notes.txt"]
 
+    @pytest.mark.parametrize("package", ["jinja2", "matplotlib", "pyarrow"])
+    def test_a_package_that_the_report_needs_is_told_before_anything_runs(self, run_gate, monkeypatch, package):
+        monkeypatch.setattr("stakesim.errors.find_spec", lambda name: None if name == package else True)
+        monkeypatch.setattr(pipeline, "run_gate", lambda *_, **__: pytest.fail("it ran"))
+        ended = run_gate()
+        assert (ended.returncode, f"The gate needs {package}, which is not installed" in ended.stderr) == (2, True)
+
     def gate(self):
         gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         gate.parts = [GatePart("calls", "", PartVerdict.FAIL, ["half a pair: \ud800"])]

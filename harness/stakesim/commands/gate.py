@@ -62,7 +62,8 @@ def gate(
     from stakesim.gate.result import PartVerdict
 
     report.prepare(out)
-    require("The gate", "gate", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
+    packages = ("jinja2", "matplotlib", "pyarrow", "pytest")  # the report needs the first three
+    require("The gate", "gate", *packages, *(["pyrevm"] if engine == "revm" else []))
     contract = contract_or_default(contract)
     output = console()
     if seed is None:
