@@ -34,6 +34,12 @@ from typer.testing import CliRunner
 MINIMAL = CONTRACTS / "test" / "MinimalEventStake.sol"
 
 
+@pytest.fixture(autouse=True)
+def no_check_of_the_call(monkeypatch):
+    """Nothing is opened that these tests do not use."""
+    monkeypatch.setattr(pipeline, "_check_call", lambda gate: None)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that a test moves: a list with the time."""
@@ -345,6 +351,42 @@ class TestFaults:
         assert part.verdict is PartVerdict.NOT_TRIED
         assert "the project's own contract" in part.problems[0]
 
+    @pytest.mark.parametrize("named", ["src/Stake.sol:EventStake", "src/Stake.sol", "linked/Stake.sol"])
+    @pytest.mark.parametrize(
+        ("given", "same"),
+        [
+            ("src/Stake.sol:EventStake", True),
+            ("src/Stake.sol", True),
+            ("./src/../src/Stake.sol", True),
+            ("{root}/linked/Stake.sol:EventStake", True),
+            ("src/Other.sol:EventStake", False),
+            (None, False),  # the packaged one
+        ],
+    )
+    def test_a_contract_is_the_same_however_it_is_spelled(self, own, monkeypatch, tmp_path, named, given, same):
+        (tmp_path / "src").mkdir()
+        (tmp_path / "src" / "Stake.sol").touch()
+        (tmp_path / "linked").symlink_to(tmp_path / "src")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pyproject.toml").write_text(f'[tool.stakesim]\ncontract = "{named}"\nfaults = "a:b"\n')
+        own.contract = given and given.format(root=tmp_path)
+        assert (pipeline._why_no_faults(own) == "") is same
+
+    def test_another_contract_of_the_same_file_is_another_one(self, own, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pyproject.toml").write_text('[tool.stakesim]\ncontract = "Stake.sol:Other"\nfaults = "a:b"\n')
+        own.contract = "Stake.sol:EventStake"
+        assert pipeline._why_no_faults(own).startswith("the service whose faults")
+
+    @pytest.mark.parametrize(
+        "given", [None, str(CONTRACTS / "EventStake.sol"), f"{CONTRACTS}/EventStake.sol:EventStake"]
+    )
+    def test_the_packaged_contract_may_be_named(self, own, monkeypatch, tmp_path, given):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pyproject.toml").write_text('[tool.stakesim]\nfaults = "a:b"\n')
+        own.contract = given
+        assert pipeline._why_no_faults(own) == ""
+
     def test_without_a_node_the_gate_has_a_report_all_the_same(self, check):
         part = check(error=EngineError("There is no anvil."))
         assert (part.verdict, part.problems) == ("not tried", ["Not run: There is no anvil."])
@@ -376,7 +418,8 @@ def test_mutants_that_there_was_no_time_for_are_not_judged(tmp_path):
     assert len(out.read_text().splitlines()) == 1
 
 
-def test_a_time_that_is_none_is_refused():
+def test_a_time_that_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["gate", "--for", "0s"])
     assert result.exit_code == 2
     assert "is no time to run for" in " ".join(result.output.replace("│", " ").split())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 from xml.etree import ElementTree as ET
@@ -15,9 +17,13 @@ import pandas as pd
 import pytest
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
+from stakesim.commands import deploy
 from stakesim.commands.cli import cli
+from stakesim.commands.options import parse_terms
+from stakesim.errors import StakesimError
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import load_contract, production_contract
+from stakesim.evm.errors import EngineError
 from stakesim.gate import coverage, pipeline, release, report, source_parts
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
@@ -31,6 +37,7 @@ from stakesim.runner.findings import Finding
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.scenario import Scenario, load
+from stakesim.schema.errors import InputError
 from typer.testing import CliRunner
 
 from tests.gate.passing_report import passing_report
@@ -38,6 +45,7 @@ from tests.gate.passing_report import passing_report
 STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
+OTHER_TERMS = f"{CONTRACTS / 'test' / 'sound' / 'OfTheDeployedInterface.sol'}:OtherPercentages"
 SMALL = Effort(60, runs=8, walks=12, steps=12, examples=2, moves=8, calls=1_500, mutants=1, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -181,8 +189,26 @@ class TestFailing:
         assert set(gate_json_content["parts"]["stateful"]["findings"]) <= weaknesses
         assert gate_json_content["parts"]["stateful"]["findings"]
 
+
+class TestGas:
+    """It is judged where there is a reviewed table of the contract; else it is told that nothing was compared."""
+
+    @pytest.fixture
+    def gas_part(self, monkeypatch):
+        """Runs the part on a contract that needs 100 gas to open a run."""
+
+        def run(contract=None):
+            gate, part = GateResult(production_contract(), contract, Terms(), "release", "revm", 0), GatePart("gas", "")
+            monkeypatch.setattr(pipeline, "open_environment", lambda *_, **__: SimpleNamespace(close=lambda: None))
+            monkeypatch.setattr(pipeline.gas_table, "measure", lambda _: {"a run is opened": 100})
+            pipeline._gas(gate, part)
+            gate.parts = [part]
+            return gate, part
+
+        return run
+
     @pytest.mark.slow
-    def test_gas_that_was_not_reviewed_fails(self, monkeypatch, environment):
+    def test_what_was_not_reviewed_fails(self, monkeypatch, environment):
         gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
         part = GatePart("gas", "")
         monkeypatch.setattr(pipeline, "open_environment", lambda *_, **__: _SharedEnvironment(environment))
@@ -190,6 +216,173 @@ class TestFailing:
         pipeline._gas(gate, part)
         assert part.verdict is PartVerdict.FAIL
         assert "something else: was 1, is None" in part.problems
+
+    @pytest.mark.parametrize("table", [None, {"compiler": "0.4.0", "gas": {"osaka": {"a run is opened": 100}}}])
+    def test_without_a_table_it_is_not_tried_and_told_how_to_write_one(self, gas_part, monkeypatch, tmp_path, table):
+        monkeypatch.chdir(tmp_path)
+        if table:
+            (tmp_path / "gas.json").write_text(json.dumps(table))
+        gate, part = gas_part()
+        assert (part.verdict, part.figures, len(part.problems)) == ("not tried", {"transactions": 1}, 1)
+        assert str(tmp_path / "gas.json") in part.problems[0]
+        assert "`stakesim gas --write`" in part.problems[0]
+        assert gate.not_tried == ["gas"]
+        assert report.as_json(gate, NOW, "")["gas"] == {"a run is opened": 100}
+
+    def test_of_a_contract_from_elsewhere_it_is_measured_only_and_said_so(self, gas_part, tmp_path):
+        gate, part = gas_part("a/Stake.json")
+        assert (part.verdict, part.problems) == ("pass", [])
+        assert report.verdict_line(gate) == "PASS; not tried: gas compared with reviewed gas"
+        gate.parts += [GatePart(name, "") for name in PARTS if name != "gas"]
+        (tmp_path / "gate.json").write_text(json.dumps(report.as_json(gate, NOW, "")))
+        release.check_report(
+            tmp_path / "gate.json", gate.artifact, gate.terms, max_age=timedelta(hours=1), now=NOW
+        )  # needs no --without gas
+
+
+class TestFolder:
+    """It is tried before anything runs, and has a verdict only if the gate that ran last has one."""
+
+    @pytest.fixture
+    def run_gate(self, monkeypatch, tmp_path, run_stakesim):
+        """Calls the command, from an empty project."""
+        return lambda *arguments: run_stakesim("gate", *arguments, cwd=tmp_path)
+
+    @pytest.mark.parametrize("out", ["a file", "a file/below", "occupied"])
+    def test_one_that_can_not_be_written_is_told_before_anything_runs(self, run_gate, monkeypatch, tmp_path, out):
+        (tmp_path / "a file").touch()
+        (tmp_path / "occupied" / "summary.md").mkdir(parents=True)
+        (tmp_path / "occupied" / "gate.json").touch()
+        monkeypatch.setattr(pipeline, "run_gate", lambda *_, **__: pytest.fail("it ran"))
+        ended = run_gate("--out", out)
+        assert ended.returncode == 2
+        assert re.fullmatch(rf"stakesim: The report can't be written into {out}: .*--out\.\n", ended.stderr)
+        assert not (tmp_path / "occupied" / "gate.json").exists() or out != "occupied"
+
+    @pytest.mark.parametrize("arguments", [("--contract", "none.sol"), ("--term", "fee_bps=4000"), ("--for", "0s")])
+    def test_an_earlier_report_is_gone_when_the_next_gate_can_not_run(self, run_gate, tmp_path, arguments):
+        out = tmp_path / "out"
+        out.mkdir()
+        for name in (*report.FILES, report.VERDICT, "notes.txt"):
+            (out / name).write_text('{"verdict": "pass"}')
+        assert run_gate("--out", out, *arguments).returncode == 2
+        assert [file.name for file in out.iterdir()] == ["notes.txt"]
+
+    @pytest.mark.parametrize("package", ["jinja2", "matplotlib", "pyarrow"])
+    def test_a_package_that_the_report_needs_is_told_before_anything_runs(self, run_gate, monkeypatch, package):
+        monkeypatch.setattr("stakesim.errors.find_spec", lambda name: None if name == package else True)
+        monkeypatch.setattr(pipeline, "run_gate", lambda *_, **__: pytest.fail("it ran"))
+        ended = run_gate()
+        assert (ended.returncode, f"The gate needs {package}, which is not installed" in ended.stderr) == (2, True)
+
+    def gate(self):
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        gate.parts = [GatePart("calls", "", PartVerdict.FAIL, ["half a pair: \ud800"])]
+        return gate
+
+    @pytest.mark.slow
+    def test_the_verdict_is_written_when_all_other_files_are_there(self, monkeypatch, tmp_path):
+        others, replaced = set(report.FILES) - {"lcov.info"}, []
+        monkeypatch.setattr(
+            Path, "replace", lambda file, _: replaced.append({each.name for each in tmp_path.iterdir()})
+        )
+        report.write(self.gate(), tmp_path, "stakesim gate")
+        assert replaced == [{*others, "gate.json.unfinished"}]
+        monkeypatch.undo()
+        report.prepare(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        report.write(self.gate(), tmp_path, "stakesim gate")
+        assert {each.name for each in tmp_path.iterdir()} == {*others, "gate.json"}
+        assert r"half a pair: \ud800" in (tmp_path / "summary.md").read_text()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("writes", ["_markdown", "_html", "_junit", "sarif", "as_json"])
+    def test_without_all_files_there_is_no_verdict(self, monkeypatch, tmp_path, writes):
+        def full(*_):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(report, writes, full)
+        with pytest.raises(OSError, match="No space"):
+            report.write(self.gate(), tmp_path, "stakesim gate")
+        assert not (tmp_path / "gate.json").exists()
+
+
+class TestTerms:
+    """A contract that takes no terms is judged by its own, unless somebody asks for others."""
+
+    OWN = Terms(stake_bps=1_000, fee_bps=300, forfeit_to_host_bps=2_500)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("asked", [(), ("--term", "fee_bps=400")])
+    def test_the_report_has_the_terms_that_it_was_judged_by(self, monkeypatch, tmp_path, run_stakesim, asked):
+        checks = [pipeline._Check("gas", "", pipeline._gas)]  # it runs scenarios, and passes only if they do
+        monkeypatch.setattr(pipeline, "_checks", lambda _: checks)
+        run_stakesim("gate", "--contract", OTHER_TERMS, "--out", "out", *asked, cwd=tmp_path)
+        written = json.loads((tmp_path / "out" / "gate.json").read_text())
+        if asked:
+            assert written["constructor"]["terms"] == dict(Terms(fee_bps=400))
+            assert "wrong host stake" in written["parts"]["gas"]["problems"][0]
+        else:
+            assert written["constructor"]["terms"] == dict(self.OWN)
+            assert (written["verdict"], written["parts"]["gas"]["problems"]) == ("pass", [])
+
+    @pytest.mark.parametrize("term", [None, ["fee_bps=400"]])
+    def test_a_deployment_takes_them_from_the_report(self, tmp_path, term):
+        file = tmp_path / "gate.json"
+        takes_terms, takes_none = production_contract(), replace(production_contract(), abi=[])
+        assert deploy._terms(term, takes_none, file) == parse_terms(term)  # there is no report
+        file.write_text(json.dumps({"constructor": {"terms": dict(self.OWN)}}))
+        assert deploy._terms(term, takes_none, file) == (parse_terms(term) if term else self.OWN)
+        assert deploy._terms(term, takes_terms, file) == parse_terms(term)
+
+
+class TestTrouble:
+    """What is wrong with the call ends the gate before anything runs; what goes wrong in a part fails that part."""
+
+    @pytest.fixture
+    def project(self, tmp_path, monkeypatch):
+        (tmp_path / "pyproject.toml").write_text('[tool.stakesim]\nscenarios = "."\nreviewed = "."\n')
+        monkeypatch.chdir(tmp_path)
+        ran = pipeline._Check("interface", "", lambda *_: pytest.fail("it ran"))
+        monkeypatch.setattr(pipeline, "_checks", lambda _: [ran])
+        return tmp_path
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("file", "text", "message"),
+        [
+            ("mine.yaml", "name: mine", "mine.yaml:1"),
+            ("profiles/mine.yaml", "no_show: 7", "mine.yaml:1"),
+            ("gas.json", "{}", "gas.json is no gas table"),
+            ("unreached.json", "{}[", "unreached.json is no list"),
+            ("equivalent_mutants.json", "[{}]", "equivalent_mutants.json is no list"),
+        ],
+    )
+    def test_a_bad_file_is_told_before_anything_runs(self, project, file, text, message):
+        (project / file).parent.mkdir(exist_ok=True)
+        (project / file).write_text(text)
+        contract = SOUND if file in ("unreached.json", "equivalent_mutants.json") else None
+        with pytest.raises(StakesimError, match=message):
+            pipeline.run_gate(contract)
+
+    @pytest.mark.slow
+    def test_an_engine_that_can_not_be_opened_is_told_before_anything_runs(self, project):
+        with pytest.raises(EngineError, match="evm9"):
+            pipeline.run_gate(engine="evm9")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("error", [EngineError("The node vanished."), InputError("A file has gone.")])
+    def test_a_part_that_can_not_go_on_fails_and_the_report_is_kept(self, monkeypatch, project, error):
+        def fails(gate, part):
+            part.findings.append(Finding("INV-01", "conservation", "1 wei is gone"))
+            raise error
+
+        checks = [("random", fails), ("interface", pipeline._interface)]
+        monkeypatch.setattr(pipeline, "_checks", lambda _: [pipeline._Check(name, "", run) for name, run in checks])
+        gate = pipeline.run_gate()
+        assert [part.verdict for part in gate.parts] == ["fail", "pass"]
+        assert (gate.parts[0].problems, len(gate.parts[0].findings)) == ([str(error)], 1)
+        assert gate.not_tried == ["the rest of random"]
 
 
 class _SharedEnvironment:
@@ -285,6 +478,70 @@ class TestSarif:
         assert [(rule, line) for rule, _, line in self.places(gate)] == [("coverage", lines[number - 1].strip())]
         part.verdict = PartVerdict.PASS
         assert list(self.places(gate)) == []
+
+    def results(self, gate):
+        [run] = sarif(gate)["runs"]
+        assert all(result["locations"] for result in run["results"])  # GitHub refuses a file with one that has none
+        assert {result["ruleId"] for result in run["results"]} == {
+            rule["id"] for rule in run["tool"]["driver"]["rules"]
+        }
+        return [(result["level"], result["ruleId"], result["message"]["text"]) for result in run["results"]]
+
+    def test_what_is_no_pass_is_shown_with_its_level(self):
+        gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+        gate.parts = [GatePart(name, "") for name in ("interface", "scripted", "random", "calls", "gas", "coverage")]
+        _, failed, unreached, late, interrupted, left_out = gate.parts
+        failed.lost("A worker ended.")
+        unreached.verdict, unreached.findings = PartVerdict.VACUOUS, [Finding("VACUOUS", "something", "no no-show")]
+        late.out_of_time("nothing", "before it began")
+        interrupted.interrupted()
+        left_out.verdict, left_out.problems = PartVerdict.NOT_TRIED, ["There is no list.", "line 9 did not run"]
+        assert self.results(gate) == [
+            ("error", "scripted", "A worker ended."),
+            ("warning", "VACUOUS", "something: no no-show"),
+            ("warning", "calls: vacuous", f"calls: vacuous. {late.problems[0]}"),
+            ("warning", "gas: vacuous", "gas: vacuous. Ctrl-C ended the gate here."),
+            ("note", "coverage: not tried", "coverage: not tried. There is no list."),
+        ]
+
+    @pytest.mark.parametrize(
+        ("repository", "folder", "uri", "base"),
+        [
+            (".", ".", "app/my%20src%20%231/Stake%20100%25.sol", "%SRCROOT%"),
+            (".", "app", "app/my%20src%20%231/Stake%20100%25.sol", "%SRCROOT%"),
+            ("app", "other", "my%20src%20%231/Stake%20100%25.sol", "%SRCROOT%"),
+            (None, "app", "my%20src%20%231/Stake%20100%25.sol", None),
+            (None, "other", "file://{root}/app/my%20src%20%231/Stake%20100%25.sol", None),
+        ],
+    )
+    def test_places_are_relative_to_the_repository_and_encoded(
+        self, tmp_path, monkeypatch, repository, folder, uri, base
+    ):
+        file = tmp_path / "app" / "my src #1" / "Stake 100%.sol"
+        file.parent.mkdir(parents=True)
+        file.write_text("\ncontract EventStake {")
+        (tmp_path / "other").mkdir()
+        if repository:
+            (tmp_path / repository / ".git").touch()  # a file, as in a worktree
+        monkeypatch.chdir(tmp_path / folder)
+        gate = GateResult(production_contract(), str(file), Terms(), "pr", "revm", 0)
+        gate.parts = [GatePart("gas", "", PartVerdict.FAIL, ["It is more."])]
+        [run] = sarif(gate)["runs"]
+        [place] = run["results"][0]["locations"]
+        artifact = {"uri": uri.format(root=tmp_path), **({"uriBaseId": base} if base else {})}
+        assert place == {"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": 2}}}
+        assert list(run.get("originalUriBaseIds", {})) == ([base] if base else [])
+
+
+def test_the_command_of_the_report_can_be_given_to_a_shell(monkeypatch, run_stakesim, tmp_path):
+    gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+    commands = []
+    monkeypatch.setattr(pipeline, "run_gate", lambda *_, **__: gate)
+    monkeypatch.setattr(report, "write", lambda gate, folder, command: commands.append(command))
+    arguments = ["--contract", "my src/Stake $1.sol", "--profile", "pr", "--engine", "rpc:http://a/?b=1&c=2"]
+    arguments += ["--term", "fee_bps=0400", "--seed", "5"]
+    run_stakesim("gate", *arguments, cwd=tmp_path)
+    assert shlex.split(commands[0]) == ["stakesim", "gate", *arguments]
 
 
 class TestInterface:
@@ -535,15 +792,17 @@ class TestReportCheck:
             self.check(gate_json)
 
 
-def test_a_bad_term_is_refused(tmp_path):
+def test_a_bad_term_is_refused(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["gate", "--term", "fee_bps=4000"])
     assert result.exit_code == 2
     assert "less than or equal to 1000" in " ".join(result.output.replace("│", " ").split())
 
 
-def test_the_long_profiles_take_a_fresh_seed(monkeypatch):
+def test_the_long_profiles_take_a_fresh_seed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     seeds = []
 
     class Enough(Exception):

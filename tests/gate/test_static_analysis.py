@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from random import Random
 
 import pytest
@@ -47,6 +48,50 @@ def test_new_findings_and_outdated_triage_are_problems():
     ]
 
 
+def test_another_place_of_a_reviewed_finding_is_a_problem():
+    more, fewer = static_analysis.triage_problems(["a: X"] * 3 + ["b: Y"], ["a: X", "a: X", "b: Y", "b: Y"])
+    assert more.startswith("slither finds a: X in 3 places, of which 2 are reviewed: fix what is new")
+    assert '"places": 1 in slither_triage.json' in fewer
+
+
+def detected(*elements):
+    """A finding of slither about elements: type and file."""
+    return {"elements": [{"type": what, "source_mapping": {"filename_relative": file}} for what, file in elements]}
+
+
+def test_places_of_a_finding_are_its_statements():
+    node, function = ("node", "EventStake.sol"), ("function", "EventStake.sol")
+    assert static_analysis.places(detected(function, node, node)) == 2
+    assert static_analysis.places(detected(function)) == 1
+    assert static_analysis.places({"elements": []}) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "excluded"),
+    [
+        (["EventStake.sol"], False),
+        (["latest/EventStake.sol"], False),
+        (["contest/test.sol"], False),
+        (["test/Probe.sol"], True),
+        (["proofs/AnyState.sol", "node_modules/a/b.sol"], True),
+        (["node_modules/a/b.sol", "EventStake.sol"], False),
+        ([], False),
+    ],
+)
+def test_what_is_in_no_file_of_the_contract_is_left_out(files, excluded):
+    assert static_analysis.is_excluded(detected(*(("node", file) for file in files))) is excluded
+
+
+def test_comments_are_blanks_and_texts_stay():
+    source = """a; // slither-disable-next-line x
+/// @custom:security non-reentrant
+b = "// no \\" comment /*"; /* two
+lines */ c = 'it // is'; d / e;"""
+    stripped = static_analysis.without_comments(source)
+    assert " ".join(stripped.split()) == """a; b = "// no \\" comment /*"; c = 'it // is'; d / e;"""
+    assert [line.strip()[:3] for line in stripped.splitlines()] == ["a;", "", "b =", "c ="]
+
+
 def test_every_triaged_finding_has_a_reason():
     rows = json.loads(static_analysis.TRIAGE.read_text())
     assert len({row["finding"] for row in rows}) == len(rows)
@@ -63,6 +108,31 @@ def test_a_missing_tool_is_reported_with_how_to_install_it(monkeypatch, tmp_path
 @pytest.mark.slow
 def test_slither_finds_nothing_new():
     assert static_analysis.slither().problems == []
+
+
+@needs_slither
+@pytest.mark.slow
+def test_neither_a_comment_nor_another_finding_nor_a_path_silences_one(monkeypatch, tmp_path):
+    folder = tmp_path / "latest"  # which has "test" in it
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    signature = "function _send(address to, uint256 amount) private {"
+    condition = "uint256 deadline = run.start + COMPLETION_GRACE;"
+    problems = problems_with(
+        [
+            (
+                signature,
+                f"{signature}\n// slither-disable-next-line assembly,low-level-calls\n"
+                "assembly { if eq(caller(), 0xbEEF) { pop(call(gas(), caller(), selfbalance(), 0, 0, 0, 0)) } }",
+            ),
+            (condition, f"if (block.timestamp > run.start + 6 days) revert NothingToWithdraw();\n{condition}"),
+            ("contract EventStake is", "// slither-disable-start timestamp\ncontract EventStake is"),
+        ]
+    )
+    assert [each.partition(": fix")[0] for each in problems] == [
+        "slither finds assembly: EventStake._send(address,uint256)",
+        "slither finds timestamp: EventStake.completeEvent(uint256,uint256[]) in 3 places, of which 2 are reviewed",
+    ]
 
 
 GUARDED = (
@@ -117,8 +187,7 @@ def late(function, statements, payment):
 
 
 def problems_with(edits):
-    triaged = [row["finding"] for row in json.loads(static_analysis.TRIAGE.read_text())]
-    return static_analysis.triage_problems(static_analysis.slither_findings(edits), triaged)
+    return static_analysis.triage_problems(static_analysis.slither_findings(edits), static_analysis.triaged_findings())
 
 
 @needs_slither

@@ -15,6 +15,7 @@ import typer
 from jsonschema import Draft202012Validator
 from stakesim.campaign import campaign, execution
 from stakesim.commands import cli, terminal
+from stakesim.gate import static_analysis
 from stakesim.paths import checkout
 from stakesim.project import current_project
 from stakesim.runner import reached
@@ -121,6 +122,33 @@ def test_a_typo_gets_a_suggestion(stakesim, typed, meant):
     finished = stakesim(*typed)
     assert finished.returncode == 2
     assert meant in finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "below"),
+    [
+        (("run", BROKEN, "--driver", "contract"), ""),
+        (("run", BROKEN, "--driver", "contract"), "folder"),
+        (("faults", "--only", "network:3"), ""),
+        (("fuzz", "--sequences", "1"), "folder"),
+        (("opinions", "--only", "slither"), "report.json"),
+        (("opinions", "--only", "slither"), None),
+    ],
+)
+def test_where_nothing_can_be_written_is_told_before_anything_runs(stakesim, tmp_path, monkeypatch, command, below):
+    for target in (
+        "stakesim.commands.run.run_campaign",
+        "stakesim.commands.faults._run",
+        "stakesim.commands.fuzz._search_contract",
+    ):
+        monkeypatch.setattr(target, lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setitem(static_analysis.TOOLS, "slither", lambda: pytest.fail("it ran"))
+    file = tmp_path / "a file"
+    file.touch()
+    finished = stakesim(*command, "--out", tmp_path if below is None else file / below)
+    assert finished.returncode == 2
+    assert re.search("is no folder|is a folder: name a file", " ".join(finished.stderr.split()))
 
 
 # The same option everywhere

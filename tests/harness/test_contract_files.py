@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -48,9 +47,14 @@ COMMANDS = {
 
 
 @pytest.fixture
-def stakesim(run_stakesim):
-    """The command, run in this process from the project's folder."""
-    return partial(run_stakesim, cwd=CONTRACTS.parent)
+def stakesim(run_stakesim, tmp_path):
+    """The command, run in this process from the project's folder. The gate leaves the project's report alone."""
+
+    def call(command, *arguments):
+        out = ("--out", tmp_path / "out") if command == "gate" else ()
+        return run_stakesim(command, *out, *arguments, cwd=CONTRACTS.parent)
+
+    return call
 
 
 def assert_fails_with(completed: subprocess.CompletedProcess[str], message: str) -> None:

@@ -8,6 +8,7 @@ function calls are the same on each machine, with one version of Python and of t
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -51,7 +52,7 @@ def read(file: Path) -> dict[str, float]:
     Raises:
         StakesimError: They are not there, or are not what `write` writes.
     """
-    command = f"stakesim bench{' --calls' if file.name == CALLS_FILE else ''} --out {file.parent}"
+    command = f"stakesim bench{' --calls' if file.name == CALLS_FILE else ''} --out {shlex.quote(str(file.parent))}"
     try:
         kept: dict[str, float] = json.loads(file.read_text())
         if not all(isinstance(ratio, float | int) and ratio > 0 for ratio in kept.values()):

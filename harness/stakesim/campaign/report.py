@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def save_failures(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dump(scenario), encoding="utf-8")
         shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
-        saved = f"{shown} --contract {contract}" if contract else str(shown)
+        saved = shlex.quote(str(shown)) + (f" --contract {shlex.quote(contract)}" if contract else "")
         with_file = {id(finding): replace(finding, saved=saved) for finding in failure.findings}
         failure.findings = [with_file[id(finding)] for finding in failure.findings]
         result.findings = [with_file.get(id(finding), finding) for finding in result.findings]

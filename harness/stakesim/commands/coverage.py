@@ -21,15 +21,18 @@ def coverage(
 
     Those that the reviewed list `unreached.json` has are listed with their reason, and are no failure.
     """
+    from stakesim.evm.contract_file import ContractPath
     from stakesim.gate.coverage import measure_coverage
     from stakesim.gate.unreached import UNREACHED, gaps, load_reasons, reached_again
 
+    contract = contract_or_default(contract)
     with progress_bar("running") as advance:
         reached = measure_coverage(
-            contract_or_default(contract), tests, progress=lambda result: advance(description=result.scenario.name[:28])
+            contract, tests, progress=lambda result: advance(description=result.scenario.name[:28])
         )
     output, file = console(), Path(reached.file)
-    missing, reasons = gaps(reached, file.read_text(encoding="utf-8")), load_reasons(file)
+    reasons = load_reasons(file, ContractPath.parse(contract).name if contract else None)
+    missing = gaps(reached, file.read_text(encoding="utf-8"))
     for gap in missing:
         place, reason = f"{file.name}:{gap.line}", reasons.get(gap.key)
         console(findings=reason is None).print(f"{place}: {gap.what}: {gap.key}", markup=False)

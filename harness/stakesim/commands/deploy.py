@@ -56,7 +56,8 @@ def deploy(
     from stakesim.gate import deployment_record as records
     from stakesim.gate import node, release
 
-    artifact, terms = production_contract(contract), parse_terms(term)
+    artifact = production_contract(contract)
+    terms = _terms(term, artifact, gate)
     report = release.check_report(
         gate,
         artifact,
@@ -112,6 +113,19 @@ def _hours(hours: float) -> timedelta:
         return timedelta(hours=hours)
     except (ValueError, OverflowError):  # not a number, or too many
         raise typer.BadParameter(f"--max-age-hours {hours} is no time: give a number of hours.") from None
+
+
+def _terms(term: list[str] | None, artifact: Artifact, gate: Path) -> ContractTerms:
+    """The terms of `--term`. Without it, a contract whose constructor takes none has those that the gate found."""
+    from stakesim.evm.deployment import CONSTRUCTORS, constructor_types
+    from stakesim.scenario.actions import Terms
+
+    if term or constructor_types(artifact) == CONSTRUCTORS[-1]:
+        return parse_terms(term)
+    try:
+        return Terms.model_validate(json.loads(gate.read_text(encoding="utf-8"))["constructor"]["terms"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Terms()  # the check of the report says what is wrong with it
 
 
 def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None, dict[str, Any] | None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stakesim.commands.options import JOBS, SEED_BITS, For, FreshSeed, Jobs, duration, reports
+from stakesim.commands.options import JOBS, SEED_BITS, For, FreshSeed, Jobs, check_folder, duration, reports
 from stakesim.commands.terminal import console, finish, print_finding, progress_bar
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def faults(
     """
     from stakesim.faults import campaign
 
+    check_folder(out)
     project_campaign = campaign.project_campaign()
     if replay is not None:
         _replay(replay, project_campaign)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from stakesim.commands.options import Contract, FreshSeed, Keep, contract_or_default, duration, option_text, reports
+from stakesim.commands.options import (
+    Contract,
+    FreshSeed,
+    Keep,
+    check_folder,
+    contract_or_default,
+    duration,
+    option_text,
+    reports,
+)
 from stakesim.commands.terminal import console, finish, output, print_error, print_finding
 
 if TYPE_CHECKING:
@@ -59,6 +68,7 @@ def fuzz(
         raise typer.BadParameter("--keep is for findings in the project's own contract: leave out --contract.")
     if sequences and driver != "contract":
         raise typer.BadParameter("--sequences is for the search of a contract: use --for or --findings.")
+    check_folder(out)
     seconds = duration(for_) or 60
     seed = time.time_ns() % 2**32 if seed is None else seed
     options = _Options(driver, contract, seconds, seed, corpus, most, out, keep)

@@ -61,7 +61,9 @@ def gate(
     from stakesim.gate.pipeline import run_gate
     from stakesim.gate.result import PartVerdict
 
-    require("The gate", "gate", "jinja2", "pyarrow", "pytest", *(["pyrevm"] if engine == "revm" else []))
+    report.prepare(out)
+    packages = ("jinja2", "matplotlib", "pyarrow", "pytest")  # the report needs the first three
+    require("The gate", "gate", *packages, *(["pyrevm"] if engine == "revm" else []))
     contract = contract_or_default(contract)
     output = console()
     if seed is None:
@@ -74,12 +76,12 @@ def gate(
             engine,
             seed=seed,
             jobs=jobs,
-            terms=parse_terms(term),
+            terms=parse_terms(term) if term else None,
             seconds=duration(for_),
             progress=status.update,
         )
-    options = option_text(**{"contract": contract, "for": for_}) + "".join(f" --term {each}" for each in term or ())
-    report.write(result, out, f"stakesim gate{options} --profile {profile} --engine {engine} --seed {seed}")
+    options = option_text(**{"contract": contract, "for": for_}, profile=profile, engine=engine)
+    options += "".join(option_text(term=each) for each in term or ())
     for part in result.parts:
         output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)
         wrong = part in result.troubled_parts
@@ -89,6 +91,7 @@ def gate(
                 print_finding(part.name, text, verdict=part.verdict.value)
     console(findings=not result.ok).print(f"\n{report.verdict_line(result)}", markup=False)
     output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
+    report.write(result, out, f"stakesim gate{options} --seed {seed}")
     output.print(f"report: {out / 'report.html'}, for a deployment: {out / 'gate.json'}", markup=False)
     finish(
         ok=result.ok,

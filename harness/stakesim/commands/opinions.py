@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stakesim.commands.options import reports
+from stakesim.commands.options import check_folder, reports
 from stakesim.commands.terminal import console, finish, print_finding
 
 
@@ -30,6 +30,10 @@ def opinions(
     """Check EventStake with slither, for known mistakes, and halmos, for proofs over all amounts and states."""
     from stakesim.gate.static_analysis import TOOLS, ToolReport, halmos, refutations
 
+    if out is not None:
+        if out.is_dir():
+            raise typer.BadParameter(f"{out} is a folder: name a file.")
+        check_folder(out.parent)
     tools: dict[str, Callable[[], ToolReport]] = {**TOOLS, "halmos": partial(halmos, long=long)}
     chosen = [refutations] if refute else [run_tool for name, run_tool in tools.items() if only in (None, name)]
     results = [run_tool() for run_tool in chosen]
@@ -44,5 +48,6 @@ def opinions(
         verdict = "fail" if report.problems else "pass"
         screen.print(f"{report.tool}: {verdict}, {figures}, {report.seconds:.0f} s", markup=False)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps([asdict(report) for report in results], indent=2) + "\n")
     finish(ok=not any(report.problems for report in results), tools=[report.tool for report in results])

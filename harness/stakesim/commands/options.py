@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -191,6 +193,21 @@ def duration(text: str | None) -> int | None:
     return seconds
 
 
+def check_folder(folder: Path | None) -> None:
+    """Checks that the folder of a report can be made and written, before what it reports on runs for hours.
+
+    Raises:
+        typer.BadParameter: It can't.
+    """
+    if folder is None:
+        return
+    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise typer.BadParameter(f"{existing} is no folder, so nothing can be written into {folder}: name another one.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{existing} can't be written: name another folder than {folder}.")
+
+
 def option_text(**options: str | None) -> str:
-    """Options that were given, as text to append to a command."""
-    return "".join(f" --{name} {value}" for name, value in options.items() if value)
+    """Options that were given, as text to append to a command, quoted for a shell."""
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in options.items() if value)

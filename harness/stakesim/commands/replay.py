@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,9 @@ def replay(
     if html is not None:
         from stakesim.campaign.html_report import scenario_page, write_page
 
-        command = f"stakesim replay {file}{option_text(engine=engine, driver=driver, contract=contract)}"
+        command = (
+            f"stakesim replay {shlex.quote(str(file))}{option_text(engine=engine, driver=driver, contract=contract)}"
+        )
         write_page(scenario_page(result, command), html)
         console().print(f"page: {html}")
     finish(ok=result.ok, **result.figures())

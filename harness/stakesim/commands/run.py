@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from stakesim.commands.options import (
     Jobs,
     Keep,
     Seed,
+    check_folder,
     duration,
     option_text,
     reports,
@@ -55,6 +57,7 @@ def run(
     """
     if keep and contract:
         raise typer.BadParameter("--keep is for failures of the project's own contract: leave out --contract.")
+    check_folder(out)
     suspend_garbage_collection()
     import_web3()
     from stakesim.evm.engines import engine_with_rules
@@ -76,7 +79,7 @@ def run(
     report(
         result,
         out,
-        command=f"stakesim run {' '.join(items or [])} {options}",
+        command=f"stakesim run {shlex.join(items or [])} {options}",
         contract=contract,
         driver=driver,
         keeps=keep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,7 +90,7 @@ def sweep(
     if out:
         from stakesim.economics.report import write_report
 
-        command = f"stakesim sweep {file} --runs {sweep_file.runs} --seed {sweep_file.seed}"
+        command = f"stakesim sweep {shlex.quote(str(file))} --runs {sweep_file.runs} --seed {sweep_file.seed}"
         write_report(frame, sweep_file, out / "report.html", command)
         if per_run:
             _write_runs(sweep_file, out / "runs.parquet")

@@ -11,16 +11,18 @@ EQUIVALENT = "equivalent_mutants.json"
 """Rows of `file`, `mutant` (its key) and `argument`: why no call can tell it from the contract."""
 
 
-def load_equivalents(contract: Path) -> dict[str, str]:
+def load_equivalents(file: Path, contract: str | None = None) -> dict[str, str]:
     """Returns the argument of each equivalent mutant of a contract, by the mutant's key.
 
     Args:
-        contract: The contract's file.
+        file: The contract's file.
+        contract: Its name; None: all contracts of the file.
 
     Raises:
         EngineError: The list can't be read.
     """
-    return {row["mutant"]: row["argument"] for row in reviewed_rows(contract, EQUIVALENT, "mutant", "argument")}
+    rows = reviewed_rows(file, contract, EQUIVALENT, "mutant", "argument")
+    return {row["mutant"]: row["argument"] for row in rows}
 
 
 def not_made(equivalents: Mapping[str, str], keys: Iterable[str]) -> list[str]:

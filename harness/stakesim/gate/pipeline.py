@@ -13,18 +13,21 @@ from typing import NamedTuple
 from stakesim import gas_table
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
+from stakesim.campaign.selection import select
 from stakesim.errors import NotInstalled, StakesimError
 from stakesim.evm import required_abi
-from stakesim.evm.compiler import Artifact, compile_contracts
-from stakesim.evm.contract_file import load_contract
+from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
+from stakesim.evm.contract_file import ContractPath, load_contract
 from stakesim.evm.dispatcher import unnamed_selectors
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
+from stakesim.gate.equivalent_mutants import load_equivalents
 from stakesim.gate.hashes import contract_hashes
 from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
 from stakesim.gate.static_analysis import ToolReport
+from stakesim.gate.unreached import load_reasons
 from stakesim.project import current_project
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
@@ -46,24 +49,33 @@ def run_gate(
 ) -> GateResult:
     """Runs all parts of the gate. Ctrl-C ends it, and what was done is kept; it then passes in no case.
 
+    What is wrong with the call is raised before anything runs. What goes wrong in a part afterwards fails that part,
+    and the others go on: a report of hours is not lost.
+
     Args:
         contract: Solidity file or artifact, as `load_contract` takes it; by default the project's `EventStake`.
         profile: How much to run.
         engine: Engine to run on.
         seed: Of all random choices.
         jobs: Number of processes.
-        terms: The terms that it is deployed with. Random scenarios usually have them, and often others.
+        terms: The terms that it is deployed with. Random scenarios usually have them, and often others. None: nobody
+            asks for any, and a contract whose constructor takes none is judged by its own.
         seconds: Time for the whole gate; None: the profile's.
         progress: Called with the name of each part when it begins.
 
     Raises:
         CompileError: The contract can't be compiled.
-        EngineError: The contract can't be run at all.
+        EngineError: The contract can't be run at all, the engine can't be opened, or a reviewed list can't be read.
+        BackendError: The project's backend can't be opened.
+        ProjectError: What `[tool.stakesim]` names can't be loaded.
+        InputError: A scenario, or a profile, can't be read.
+        GasError: The project's gas table can't be read.
     """
     started = time.perf_counter()
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
     gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs, given_terms=terms)
     is_changed = _has_changed(gate)  # never at first: it notes the hashes
+    _check_call(gate)
     gate.minutes = gate.effort.minutes if seconds is None else seconds / 60
     budget = Budget(60 * gate.minutes, _usual_seconds(gate))
     for name, description, check in _checks(gate.effort):
@@ -85,10 +97,8 @@ def run_gate(
             except KeyboardInterrupt:
                 gate.interrupted = True
                 part.interrupted()
-            except WorkerDied as error:
+            except StakesimError as error:
                 part.lost(str(error))
-            except StakesimError:
-                raise
             except Exception:  # noqa: BLE001 - a bug of one part would lose the report of all others
                 part.crashed(format_exc())
             part.seconds = time.perf_counter() - part_started
@@ -106,6 +116,18 @@ def _has_changed(gate: GateResult) -> bool:
         return contract_hashes(gate.artifact, gate.file) != gate.hashes
     except (StakesimError, OSError):  # a file is missing by now
         return True
+
+
+def _check_call(gate: GateResult) -> None:
+    """Raises what is wrong with contract, engine, project and its files, and sets the terms that the contract has."""
+    with closing(_open_environment(gate)) as environment:
+        gate.terms = gate.given_terms or environment.contract.traits.terms or Terms()
+    files = [*scenario_files.scripted(include_shipped=True), *scenario_files.regressions()]
+    select([*files, *scenario_files.profiles()], runs=0, seed=0, steps=None, terms=None)
+    load_reasons(gate.file, gate.artifact.name)
+    load_equivalents(gate.file, gate.artifact.name)
+    if gate.is_own:
+        gas_table.reviewed()
 
 
 def _usual_seconds(gate: GateResult) -> dict[str, float]:
@@ -307,10 +329,17 @@ def _gas(gate: GateResult, part: GatePart) -> None:
             part.not_tried(f"Not measured, as the contract fails: {str(error).rstrip('.')}.")
             return
     part.figures = {"transactions": len(measured)}
-    if not gate.is_own:
-        gate.gas = gas_table.changes({}, measured)
+    reviewed = gas_table.reviewed() if gate.is_own else {}
+    gate.gas = gas_table.changes(reviewed, measured)
+    if not gate.is_own:  # which no table is of
+        part.left_out.append("gas compared with reviewed gas")
         return
-    gate.gas = gas_table.changes(gas_table.reviewed(), measured)
+    if not reviewed:
+        part.not_tried(
+            f"Measured, and compared with nothing, as {gas_table.table_file()} is not there, or of another compiler: "
+            "review what `stakesim gas` shows, and write it with `stakesim gas --write`."
+        )
+        return
     part.problems = [
         f"{change.transaction}: was {change.reviewed}, is {change.measured}"
         for change in gate.gas
@@ -356,9 +385,17 @@ def _why_no_faults(gate: GateResult) -> str:
     project = current_project()
     if project.faults is None:
         return "the project names no `faults` in [tool.stakesim]."
-    if gate.contract != project.contract:
+    if not _is_contract(gate, project.contract):
         return "the service whose faults the project names uses the project's own contract."
     return ""
+
+
+def _is_contract(gate: GateResult, other: str | None) -> bool:
+    """Whether `other`, as `--contract` takes it, is the gate's contract, however the two are spelled."""
+    if other is None:
+        return (gate.file.resolve(), gate.artifact.name) == ((CONTRACTS / "EventStake.sol").resolve(), "EventStake")
+    file, name = ContractPath.parse(other)
+    return file.resolve() == gate.file.resolve() and name in (None, gate.artifact.name)
 
 
 def _faults(gate: GateResult, part: GatePart) -> None:

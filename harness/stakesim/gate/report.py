@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -18,6 +19,7 @@ from stakesim.campaign.report import SUMMARY_KEYS
 from stakesim.campaign.stories import stories
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
+from stakesim.gate.errors import ReportError
 from stakesim.gate.hashes import code_hash
 from stakesim.gate.result import GateResult, PartVerdict
 from stakesim.gate.sarif import sarif
@@ -34,8 +36,39 @@ _VERDICT_CLASSES = {
 """CSS classes."""
 
 
+FILES = ("report.html", "summary.md", "junit.xml", "gate.sarif", "ledger.parquet", "lcov.info")
+"""What `write` writes before gate.json; lcov.info only if there is coverage."""
+VERDICT = "gate.json"
+"""What `stakesim deploy` and CI read."""
+_UNFINISHED = f"{VERDICT}.unfinished"
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder, and removes the report of an earlier gate, which nobody may take for that of this one.
+
+    Call it before anything runs: a folder that can't be written must not be found out hours later.
+
+    Args:
+        folder: Where `write` is going to write.
+
+    Raises:
+        ReportError: The folder can't be made or written, or a file in it can't be removed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (VERDICT, _UNFINISHED, *FILES):  # the verdict first, in case another one can't be removed
+            (folder / name).unlink(missing_ok=True)
+        with NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ReportError(
+            f"The report can't be written into {folder}: {error.strerror or error} ({error.filename or folder}). Name "
+            "another folder with --out."
+        ) from None
+
+
 def write(gate: GateResult, folder: Path, command: str) -> None:
-    """Writes report.html, summary.md, junit.xml, gate.sarif, ledger.parquet, gate.json; lcov.info if there is coverage.
+    """Writes `FILES`, and when all of them are there `VERDICT`, by a rename: it is there as a whole or not at all.
 
     Args:
         gate: Result of the gate.
@@ -48,14 +81,19 @@ def write(gate: GateResult, folder: Path, command: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     written_at = datetime.now(UTC).replace(microsecond=0)
     ledger.write(gate.rows, folder / "ledger.parquet")
-    report = json.dumps(as_json(gate, written_at, command), indent=2)
-    (folder / "gate.json").write_text(report + "\n", encoding="utf-8")
-    (folder / "summary.md").write_text("\n".join(_markdown(gate, command)) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(_html(gate, written_at, command), encoding="utf-8")
+    _write_text(folder / "summary.md", "\n".join(_markdown(gate, command)) + "\n")
+    _write_text(folder / "report.html", _html(gate, written_at, command))
     ET.ElementTree(_junit(gate)).write(folder / "junit.xml", encoding="utf-8", xml_declaration=True)
-    (folder / "gate.sarif").write_text(json.dumps(sarif(gate), indent=2) + "\n", encoding="utf-8")
+    _write_text(folder / "gate.sarif", json.dumps(sarif(gate), indent=2) + "\n")
     if gate.coverage:
-        (folder / "lcov.info").write_text(gate.coverage.lcov(), encoding="utf-8")
+        _write_text(folder / "lcov.info", gate.coverage.lcov())
+    _write_text(folder / _UNFINISHED, json.dumps(as_json(gate, written_at, command), indent=2) + "\n")
+    (folder / _UNFINISHED).replace(folder / VERDICT)
+
+
+def _write_text(file: Path, text: str) -> None:
+    """Writes text in UTF-8. What UTF-8 has no way to write, as half a surrogate pair, is escaped."""
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class GateResult:
     Attributes:
         artifact: The contract.
         contract: The contract as it was named; None for the project's own `EventStake`.
-        terms: The terms that it is deployed with; usual in random scenarios.
+        terms: The terms that it is deployed with; usual in random scenarios. If nobody asked for any, those it has.
         profile: Name of the effort.
         engine: Engine that it ran on.
         seed: Of all random choices.

@@ -1,4 +1,7 @@
-"""Lists of what somebody has reviewed of a contract: JSON, each row with a file's name, a key and a reason.
+"""Lists of what somebody has reviewed of a contract: JSON, each row with a file, a key and a reason.
+
+The file is a path relative to the project, as `src/Stake.sol`, or for one contract of the file `src/Stake.sol:Stake`. A
+name without a folder means the file of that name in the project's folder; if there is none there, those in all folders.
 
 Those of the packaged contracts are beside them. Another contract has those of the folder that `reviewed` in
 `[tool.stakesim]` names.
@@ -10,6 +13,7 @@ import json
 from pathlib import Path
 
 from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.contract_file import ContractPath
 from stakesim.evm.errors import EngineError
 from stakesim.project import current_project
 
@@ -23,18 +27,19 @@ def reviewed_folder(contract: Path) -> Path | None:
     return CONTRACTS if contract.resolve().parent == CONTRACTS.resolve() else current_project().reviewed
 
 
-def reviewed_rows(contract: Path, name: str, *keys: str) -> list[dict[str, str]]:
-    """Reads the rows on a contract's file; none if there is no such list.
+def reviewed_rows(file: Path, contract: str | None, name: str, *keys: str) -> list[dict[str, str]]:
+    """Reads the rows on a contract; none if there is no such list.
 
     Args:
-        contract: The contract's file.
+        file: The contract's file.
+        contract: Its name; None: all contracts of the file.
         name: File name of the list.
         keys: What each row has beside `file`: texts.
 
     Raises:
         EngineError: The list can't be read.
     """
-    folder = reviewed_folder(contract)
+    folder = reviewed_folder(file)
     if folder is None or not (folder / name).exists():
         return []
     try:
@@ -44,4 +49,15 @@ def reviewed_rows(contract: Path, name: str, *keys: str) -> list[dict[str, str]]
         wrong = [name]
     if wrong:
         raise EngineError(f"{folder / name} is no list of rows with {', '.join(('file', *keys))}: mend it.")
-    return [row for row in rows if row["file"] == contract.name]
+    root = CONTRACTS if folder == CONTRACTS else current_project().root
+    return [row for row in rows if _is_about(row["file"], root, file, contract)]
+
+
+def _is_about(named: str, root: Path, file: Path, contract: str | None) -> bool:
+    """Whether a row's `file` names a contract."""
+    path, only = ContractPath.parse(named)
+    if None not in (only, contract) and only != contract:
+        return False
+    if path.name == str(path) and not (root / path).exists():
+        return path.name == file.name
+    return (root / path).resolve() == file.resolve()

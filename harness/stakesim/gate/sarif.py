@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.runner.findings import Finding
@@ -28,41 +29,67 @@ FUNCTIONS: Mapping[str, str] = {
     "accept_ownership": "acceptOwnership",
 }
 """Function of the contract by kind of action."""
+_ROOT = "%SRCROOT%"
+"""Name of the repository's root, to which places are relative, as CodeQL has it."""
 _LINE = re.compile(r"\bline (\d+)\b")
 
 
 def sarif(gate: GateResult) -> dict[str, Any]:
-    """Returns one run of SARIF: a result for each finding, and for each problem of a part that failed.
+    """Returns one run of SARIF: a result for each finding, and for each problem of a part that is no pass.
 
     A scenario's finding is shown where the function of its failing action begins; a problem that names a line, there.
+    All others are at the contract's own line, as GitHub refuses a whole file with one result that has no place. What
+    failed is an error, what is vacuous a warning, and a part that was not tried a note.
     """
     source = _Source(gate)
     results = [result for part in gate.parts for result in _results(part, source)]
     rules = [{"id": each} for each in dict.fromkeys(result["ruleId"] for result in results)]
     driver = {"name": "stakesim", "version": version("stakesim"), "rules": rules}
+    run: dict[str, Any] = {"tool": {"driver": driver}, "results": results}
+    if source.is_in_repository:
+        run["originalUriBaseIds"] = {_ROOT: {"description": {"text": "The root of the repository."}}}
     return {
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
+        "runs": [run],
     }
 
 
 def _results(part: GatePart, source: _Source) -> Iterator[dict[str, Any]]:
+    level = "warning" if part.verdict is PartVerdict.VACUOUS else "error"
     for finding in part.findings:
-        title = finding.weakness or finding.statement
-        yield source.result(finding.weakness or finding.id, f"{title}: {finding.message}", source.line_of(finding))
+        text = f"{finding.weakness or finding.statement}: {finding.message}"
+        yield source.result(finding.weakness or finding.id, text, level, source.line_of(finding))
     if part.verdict is PartVerdict.FAIL:
         for problem in part.problems:
             line = _LINE.search(problem)
-            yield source.result(part.name, problem, int(line[1]) if line else None)
+            yield source.result(part.name, problem, level, int(line[1]) if line else None)
+    elif part.verdict is PartVerdict.NOT_TRIED or (part.verdict is PartVerdict.VACUOUS and not part.findings):
+        reason = part.problems[0] if part.problems else "Too little was reached to judge the contract."
+        rule = f"{part.name}: {part.verdict}"
+        yield source.result(rule, f"{rule}. {reason}", "note" if part.verdict is PartVerdict.NOT_TRIED else level)
+
+
+def repository_root(folder: Path) -> Path | None:
+    """Returns the root of the git repository that a folder is in; None if it is in none."""
+    # in a worktree and in a submodule .git is a file
+    return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
 
 
 class _Source:
     """The contract's file, for places in it."""
 
     def __init__(self, gate: GateResult) -> None:
-        file = gate.file.resolve()
-        self._uri = file.relative_to(Path.cwd()).as_posix() if file.is_relative_to(Path.cwd()) else file.as_uri()
+        file, here = gate.file.resolve(), Path.cwd().resolve()
+        roots = (root for root in map(repository_root, (here, file.parent)) if root and file.is_relative_to(root))
+        root = next(roots, None)
+        self.is_in_repository = root is not None
+        if root is not None:
+            self._artifact = {"uri": quote(file.relative_to(root).as_posix()), "uriBaseId": _ROOT}
+        elif file.is_relative_to(here):
+            self._artifact = {"uri": quote(file.relative_to(here).as_posix())}
+        else:
+            self._artifact = {"uri": file.as_uri()}
         self._lines = file.read_text(encoding="utf-8").splitlines() if file.suffix == ".sol" else []
         self._contract = gate.artifact.name
 
@@ -75,13 +102,13 @@ class _Source:
         function = action.function if isinstance(action, CallFunction) else FUNCTIONS.get(action.do)
         return self._line_with(rf"\s*function {function}\b")
 
-    def result(self, rule: str, text: str, line: int | None) -> dict[str, Any]:
+    def result(self, rule: str, text: str, level: str, line: int | None = None) -> dict[str, Any]:
         """A result, at the contract's own line if there is no better one."""
         line = line or self._line_with(rf"\s*contract {re.escape(self._contract)}\b") or 1
-        region = {"artifactLocation": {"uri": self._uri}, "region": {"startLine": line}}
+        region = {"artifactLocation": self._artifact, "region": {"startLine": line}}
         return {
             "ruleId": rule,
-            "level": "error",
+            "level": level,
             "message": {"text": text},
             "locations": [{"physicalLocation": region}],
         }

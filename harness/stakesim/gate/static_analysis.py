@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -20,9 +21,10 @@ from stakesim.gate import proofs
 from stakesim.gate.proof_tools import PROOFS, build, installed, last_line, run
 
 TRIAGE = PROOFS / "slither_triage.json"
-"""Reviewed findings of slither, each with the reason why it is no fault."""
-EXCLUDED_PATHS = "node_modules|proofs|test|adversaries|support"
-"""Regular expression for files whose findings slither leaves out."""
+"""Reviewed findings of slither: rows of `finding` (a key), `reason` why it is no fault, and `places`, 1 if left out."""
+EXCLUDED_FOLDERS = frozenset({"node_modules", "proofs", "test", "adversaries", "support"})
+"""Folders of the project whose findings are left out. slither's own filter searches absolute paths, and would leave out
+everything where the project is below a folder `latest`."""
 _ASSEMBLY = """bool paid;
         assembly ("memory-safe") {{
             paid := call({gas}, to, amount, 0, 0, 0, 0)
@@ -39,6 +41,7 @@ RUN_BY_ID = (
 """How functions get a run. slither does not see writes to storage that a function returned, so it reads this."""
 
 _ASSIGNMENT = re.compile(r"^\s+- (.+ [-+*/]?= .+) \(\S+#[-\d]+\)$", re.MULTILINE)
+_COMMENT_OR_TEXT = re.compile(r"""(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|//[^\n\r]*|/\*.*?\*/""", re.DOTALL)
 _WRITTEN_LATE = "State variables written after the call(s):"
 
 
@@ -68,14 +71,21 @@ def slither() -> ToolReport:
         EngineError: slither is not installed, or fails.
     """
     started = time.perf_counter()
-    findings = slither_findings()
-    triaged = [row["finding"] for row in json.loads(TRIAGE.read_text())]
-    figures = {"findings": len(findings), "of them triaged": len(set(findings) & set(triaged))}
+    findings, triaged = slither_findings(), triaged_findings()
+    figures = {"findings": len(findings), "of them triaged": (Counter(findings) & Counter(triaged)).total()}
     return ToolReport("slither", triage_problems(findings, triaged), figures, time.perf_counter() - started)
 
 
+def triaged_findings() -> list[str]:
+    """Returns the keys of the committed triage, each as often as it has places."""
+    return [row["finding"] for row in json.loads(TRIAGE.read_text()) for _ in range(row.get("places", 1))]
+
+
 def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
-    """Returns the keys of slither's findings in `EventStake`, its payments written as plain calls, its runs as state.
+    """Returns the keys of slither's findings in `EventStake`, each as often as it has places.
+
+    slither reads a copy with its payments written as plain calls, its runs as state, and without comments: some switch
+    findings off (`slither-disable-next-line`, `@custom:security non-reentrant`), which only the triage may.
 
     Args:
         edits: More texts of `EventStake.sol` that occur once, and what takes their place.
@@ -93,16 +103,35 @@ def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
         if RUN_BY_ID[0] not in source:
             raise EngineError(f"This text is not in EventStake.sol: {RUN_BY_ID[0]}")
         contract.write_text(source.replace(*RUN_BY_ID))
+        for file in (*project.glob("*.sol"), *project.glob("proofs/*.sol")):
+            file.write_text(without_comments(file.read_text()))
         build(project)
         report = project / "slither.json"
         command = [str(program), ".", "--ignore-compile", "--foundry-out-directory", "proofs/out"]
-        process = run([*command, "--filter-paths", EXCLUDED_PATHS, "--json", str(report)], project)
+        process = run([*command, "--json", str(report)], project)
         if not report.exists():
             raise EngineError(f"slither fails: {last_line(process)}")
         result = json.loads(report.read_text())
     if not result["success"]:
         raise EngineError(f"slither fails: {result['error']}")
-    return list(dict.fromkeys(finding_key(detected) for detected in result["results"].get("detectors", [])))
+    found = (detected for detected in result["results"].get("detectors", []) if not is_excluded(detected))
+    return [finding_key(detected) for detected in found for _ in range(places(detected))]
+
+
+def without_comments(source: str) -> str:
+    """Returns a Solidity source with each comment replaced by a blank; its lines stay where they are."""
+    return _COMMENT_OR_TEXT.sub(lambda match: match["text"] or " " + "\n" * match[0].count("\n"), source)
+
+
+def is_excluded(detected: Mapping[str, Any]) -> bool:
+    """Whether all that a finding of slither is about is in `EXCLUDED_FOLDERS` of the project."""
+    files = [Path(element["source_mapping"]["filename_relative"]) for element in detected["elements"]]
+    return bool(files) and not any(EXCLUDED_FOLDERS.isdisjoint(file.parts[:-1]) for file in files)
+
+
+def places(detected: Mapping[str, Any]) -> int:
+    """Number of statements that a finding of slither is about; 1 if it is about a declaration."""
+    return max(1, [element["type"] for element in detected["elements"]].count("node"))
 
 
 def finding_key(detected: Mapping[str, Any]) -> str:
@@ -115,14 +144,26 @@ def finding_key(detected: Mapping[str, Any]) -> str:
 
 
 def triage_problems(findings: Sequence[str], triaged: Sequence[str]) -> list[str]:
-    """Sentences for findings that nobody has reviewed, and for reviewed findings that slither no longer has."""
+    """Sentences for what nobody has reviewed, and for what was reviewed and slither no longer finds.
+
+    Args:
+        findings: Keys, each as often as it has places.
+        triaged: The same, as reviewed.
+    """
+    found, reviewed = Counter(findings), Counter(triaged)
     new = [
         f"slither finds {key}: fix it, or give the reason why not in {TRIAGE.name}"
-        for key in findings
-        if key not in triaged
+        for key in found
+        if key not in reviewed
     ]
-    gone = [f"slither no longer finds {key}: remove it from {TRIAGE.name}" for key in triaged if key not in findings]
-    return new + gone
+    gone = [f"slither no longer finds {key}: remove it from {TRIAGE.name}" for key in reviewed if key not in found]
+    other = [
+        f"slither finds {key} in {found[key]} places, of which {reviewed[key]} are reviewed: fix what is new, or "
+        f'review them all and write "places": {found[key]} in {TRIAGE.name}'
+        for key in found
+        if key in reviewed and found[key] != reviewed[key]
+    ]
+    return new + other + gone
 
 
 def halmos(*, long: bool = False, seconds: float = inf) -> ToolReport:

@@ -56,16 +56,18 @@ def gaps(coverage: Coverage, source: str) -> list[Gap]:
     return sorted(missing)
 
 
-def load_reasons(contract: Path) -> dict[str, str]:
+def load_reasons(file: Path, contract: str | None = None) -> dict[str, str]:
     """Returns the reason for each reviewed gap of a contract, by its key.
 
     Args:
-        contract: The contract's file.
+        file: The contract's file.
+        contract: Its name; None: all contracts of the file.
 
     Raises:
         EngineError: The list can't be read.
     """
-    return {row["unreached"]: row["reason"] for row in reviewed_rows(contract, UNREACHED, "unreached", "reason")}
+    rows = reviewed_rows(file, contract, UNREACHED, "unreached", "reason")
+    return {row["unreached"]: row["reason"] for row in rows}
 
 
 def reached_again(missing: Sequence[Gap], reasons: Mapping[str, str]) -> list[str]:
