@@ -121,9 +121,11 @@ def _show(result: MutationResult) -> None:
     arguments = Counter(verdict.reason for verdict in result.with_status(MutantStatus.EQUIVALENT))
     for argument, count in arguments.most_common():
         output.print(f"equivalent, {count}: {argument}", markup=False)
+    for left_out in result.left_out:
+        output.print(f"not tried: {left_out}", markup=False)
     for key in result.stale:
         output.print(f"listed as equivalent, and not made: {key}", markup=False)
     for verdict in result.with_status(MutantStatus.SURVIVED):
-        change = diff(result.source, verdict.mutant)
+        change = diff(result.source_of(verdict.mutant), verdict.mutant)
         console(findings=True).print(f"\nsurvived: {verdict.mutant.key}\n{change}", markup=False)
         print_finding("survived", change, mutant=verdict.mutant.key)

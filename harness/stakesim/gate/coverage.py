@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,6 +37,8 @@ def measure_coverage(
     progress: Callable[[ScenarioResult], None] | None = None,
 ) -> Coverage:
     """Runs the scenario suite on py-evm, and then the tests.
+
+    It measures the project's own files that the contract's code comes from, see `PlainBuild.files`.
 
     Args:
         contract: FILE.sol, or FILE.sol:Name; by default the packaged `EventStake`.
@@ -78,9 +81,18 @@ def measure_coverage(
             if failed or not trace_file.exists():
                 raise EngineError(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
             trace.add(trace_file)
-    return measure(
-        trace, plain.artifact, file=_relative_path(plain.path), source=plain.source, tree=plain.tree, index=plain.index
+    main, *others = (
+        measure(
+            trace,
+            plain.artifact,
+            file=_relative_path(each.path),
+            source=each.source,
+            tree=each.tree,
+            index=each.index,
+        )
+        for each in plain.files
     )
+    return replace(main, others=tuple(others), left_out=plain.left_out)
 
 
 def _relative_path(file: Path) -> str:

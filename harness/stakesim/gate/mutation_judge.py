@@ -238,7 +238,8 @@ class MutantWorker:
     def compile(self, mutant: Mutant, build: Build) -> Artifact | None:
         """Compiles a mutant; returns None if it does not compile."""
         sound = self.sound
-        mutated = {**sound.sources, sound.file: mutant.apply(sound.sources[sound.file])}
+        file = mutant.file or sound.file
+        mutated = {**sound.sources, file: mutant.apply(sound.sources[file])}
         return compile_contract(self.compiler, mutated, sound.file, sound.artifact.name, SETTINGS[build])
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -143,6 +143,8 @@ class MutationResult:
         deployed: Verdicts on the survivors and on a sample of the killed, compiled as for a deploy.
         stale: Keys in the list of equivalent mutants that no mutant of the contract has; empty with `only`.
         interrupted: Whether Ctrl-C ended it, so that verdicts are missing.
+        sources: Source code by name, of the file and all that it imports.
+        left_out: Code that there are no mutants of, in words.
     """
 
     source: str = ""
@@ -151,6 +153,12 @@ class MutationResult:
     deployed: list[Verdict] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     interrupted: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+
+    def source_of(self, mutant: Mutant) -> str:
+        """Source code of the file that a mutant is in."""
+        return self.sources[mutant.file] if mutant.file else self.source
 
     def with_status(self, status: MutantStatus) -> list[Verdict]:
         """Verdicts with this status."""

@@ -12,6 +12,7 @@ from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.errors import EngineError
 from stakesim.gate.coverage import OutOfTime, measure_coverage
 from stakesim.gate.equivalent_mutants import EQUIVALENT
+from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import MIN_SCORE, MutantStatus
 from stakesim.gate.mutation_run import DEPLOYED_SAMPLE, mutate
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
@@ -35,6 +36,7 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
         _could_not_run(gate, part, f"Not measured: {error}")
         return
     gate.coverage, gate.source = coverage, gate.file.read_text(encoding="utf-8")
+    part.left_out += coverage.left_out
     missing = gaps(coverage, gate.source)
     part.problems = [gap.text for gap in missing if gap.key not in reasons]
     if tests is None:
@@ -71,6 +73,7 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
         _could_not_run(gate, part, f"No mutants: {error}")
         return
     gate.mutation = result
+    part.left_out += result.left_out
     counts = {status: len(result.with_status(status)) for status in MutantStatus}
     differ = counts[MutantStatus.KILLED] + counts[MutantStatus.SURVIVED]
     part.figures["mutants"] = len(result.final)
@@ -79,7 +82,7 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
         part.figures["of those that differ are killed"] = f"{result.score:.1%}"
     survivors = result.with_status(MutantStatus.SURVIVED)
     part.problems = [f"listed as equivalent, and not made: {key}" for key in result.stale]
-    part.problems += [f"line {each.mutant.line}: nothing tells this mutant: {each.mutant.key}" for each in survivors]
+    part.problems += [f"{_place(each.mutant)}: nothing tells this mutant: {each.mutant.key}" for each in survivors]
     if survivors and not result.passed:
         part.problems.insert(
             0,
@@ -100,6 +103,10 @@ def _judge(gate: GateResult, part: GatePart, reviewed: str, *, ok: bool) -> None
             "Not judged, as the scenarios were not written for this contract, and nobody has reviewed what they leave "
             f"open: a folder with {reviewed}, named as `reviewed` in [tool.stakesim], has the reasons.",
         )
+
+
+def _place(mutant: Mutant) -> str:
+    return f"{mutant.file}:{mutant.line}" if mutant.file else f"line {mutant.line}"
 
 
 def _has_source(gate: GateResult) -> bool:
