@@ -118,6 +118,13 @@ class TestCoverage:
         assert self.check(own).verdict == "pass"
         assert self.tests == [None, CONTRACTS.parent / "tests" / "contracts"]
 
+    def test_a_contract_without_own_lines_is_no_pass(self, purse, monkeypatch):
+        """All its code is a package's."""
+        monkeypatch.setattr(source_parts, "measure_coverage", lambda *_, **__: Coverage("Purse.sol", {}, ()))
+        part = self.check(purse)
+        assert part.verdict == "vacuous"
+        assert part.problems == ["No line of the contract's code is the project's own, so that nothing was measured."]
+
     @pytest.mark.slow
     def test_out_of_time_is_no_pass(self, own, monkeypatch):
         monkeypatch.undo()
@@ -176,7 +183,7 @@ class TestMutants:
         part = self.check(own)
         assert part.verdict == "fail"
         assert part.problems == [
-            "97.8% of 46 mutants are killed, and 0.0% of those on lines with money: 98% and 100% must be.",
+            "97.8% of 46 mutants are killed, and there are none on lines with money: 98% and 100% must be.",
             "line 5: nothing tells this mutant: a: total += x; [1: += -> -5]",
         ]
         [run] = sarif(own)["runs"]
@@ -207,6 +214,25 @@ class TestMutants:
         assert report.verdict_line(own) == "VACUOUS; not tried: 6 of 10 mutants"
         judged(*[self.verdict("not judged")] * 6)
         assert self.check(own).verdict == "vacuous"
+
+    def test_none_that_was_killed_or_survived_is_no_pass(self, own, judged):
+        judged(*[self.verdict(each) for each in ("invalid", "equivalent", "duplicate")])
+        part = self.check(own)
+        assert part.verdict == "vacuous"
+        assert part.problems == ["No mutant was killed, and none survived, which says nothing of the scenarios."]
+        content = report.as_json(own, report.datetime(2026, 1, 1), "stakesim gate")["mutation"]
+        assert (content["score"], content["money_score"]) == (None, None)
+        judged(*[self.verdict("invalid")] * 6, *[self.verdict("not judged")] * 4)
+        part = self.check(own)
+        assert (part.verdict, part.only_cut) == ("vacuous", True)
+
+    def test_without_lines_with_money_there_is_no_score_of_them(self, own, judged):
+        other = [self.verdict(each, text="x = 1;") for each in ("killed", "survived")]
+        judged(*other, self.verdict("equivalent", text="uint256 fee = 1;"))
+        part = self.check(own)
+        assert part.problems[0].startswith("50.0% of 2 mutants are killed, and there are none on lines with money:")
+        assert report.as_json(own, report.datetime(2026, 1, 1), "stakesim gate")["mutation"]["money_score"] is None
+        assert own.mutation.as_json()["score"] == 0.5
 
     def test_of_a_contract_from_elsewhere_survivors_are_not_judged_unless_somebody_reviews_them(
         self, purse, judged, tmp_path, monkeypatch

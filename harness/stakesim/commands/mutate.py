@@ -84,8 +84,8 @@ def mutate(
         kept = f"the same command goes on from {out}" if out else "nothing is kept without --out"
         verdict = f"interrupted: {kept}"
     console().print(
-        f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, and {result.money_score:.1%} of those on "
-        f"lines that compute or move money, in {result.seconds / 60:.1f} min; required are {MIN_SCORE:.0%} and 100%: "
+        f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, and {result.money_text}, "
+        f"in {result.seconds / 60:.1f} min; required are {MIN_SCORE:.0%} and 100%: "
         f"{verdict}",
         markup=False,
     )
@@ -95,7 +95,7 @@ def mutate(
         killed=killed,
         survived=survived,
         score=round(result.score, 4),
-        money_score=round(result.money_score, 4),
+        money_score=None if result.money_score is None else round(result.money_score, 4),
         seconds=round(result.seconds, 1),
     )
 

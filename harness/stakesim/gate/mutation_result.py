@@ -170,9 +170,22 @@ class MutationResult:
         return _score(self.final)
 
     @property
-    def money_score(self) -> float:
-        """The same of the mutants on lines that compute or move money."""
-        return _score([verdict for verdict in self.final if verdict.moves_money])
+    def money_score(self) -> float | None:
+        """The same of the mutants on lines that compute or move money; None if there are none."""
+        on_money = [verdict for verdict in self.final if verdict.moves_money]
+        return _score(on_money) if _differ(on_money) else None
+
+    @property
+    def money_text(self) -> str:
+        """The score of the mutants on lines with money, in words."""
+        if self.money_score is None:
+            return "there are none on lines with money"
+        return f"{self.money_score:.1%} of those on lines with money"
+
+    @property
+    def differ(self) -> int:
+        """How many mutants were judged: the killed and the survivors, that is those that differ from the contract."""
+        return _differ(self.final)
 
     @property
     def final(self) -> list[Verdict]:
@@ -196,8 +209,8 @@ class MutationResult:
             **{status.replace(" ", "_"): counts[status] for status in MutantStatus},
             "killed_by": {stage: stages[stage] for stage in Stage},
             "judged_as_deployed": len(self.deployed),
-            "score": round(self.score, 4),
-            "money_score": round(self.money_score, 4),
+            "score": round(self.score, 4) if self.differ else None,
+            "money_score": None if self.money_score is None else round(self.money_score, 4),
             "survivors": [
                 {"line": each.line, "function": each.function, "operator": each.operator, "old": each.old}
                 | {"new": each.new, "mutant": each.key}
@@ -235,7 +248,10 @@ class OperatorCounts:
     stages: Counter[Stage] = field(default_factory=Counter)
 
 
+def _differ(verdicts: list[Verdict]) -> int:
+    return sum(verdict.status in (MutantStatus.KILLED, MutantStatus.SURVIVED) for verdict in verdicts)
+
+
 def _score(verdicts: list[Verdict]) -> float:
-    statuses = Counter(verdict.status for verdict in verdicts)
-    killed, survived = statuses[MutantStatus.KILLED], statuses[MutantStatus.SURVIVED]
-    return killed / (killed + survived) if killed + survived else 0.0
+    killed, differ = sum(verdict.status is MutantStatus.KILLED for verdict in verdicts), _differ(verdicts)
+    return killed / differ if differ else 0.0

@@ -46,6 +46,9 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
     if gate.reviewed:
         part.figures["unreached with a reviewed reason"] = len(gate.reviewed)
     _judge(gate, part, UNREACHED, ok=not part.problems)
+    if not any(each.lines for each in coverage.files) and part.verdict is PartVerdict.PASS:
+        part.verdict = PartVerdict.VACUOUS
+        part.problems.append("No line of the contract's code is the project's own, so that nothing was measured.")
 
 
 def mutants_part(gate: GateResult, part: GatePart) -> None:
@@ -75,10 +78,9 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
     gate.mutation = result
     part.left_out += result.left_out
     counts = {status: len(result.with_status(status)) for status in MutantStatus}
-    differ = counts[MutantStatus.KILLED] + counts[MutantStatus.SURVIVED]
     part.figures["mutants"] = len(result.final)
     part.figures |= {str(status): count for status, count in counts.items() if count}
-    if differ:
+    if result.differ:
         part.figures["of those that differ are killed"] = f"{result.score:.1%}"
     survivors = result.with_status(MutantStatus.SURVIVED)
     part.problems = [f"listed as equivalent, and not made: {key}" for key in result.stale]
@@ -86,10 +88,14 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
     if survivors and not result.passed:
         part.problems.insert(
             0,
-            f"{result.score:.1%} of {differ} mutants are killed, and {result.money_score:.1%} of those on lines with "
-            f"money: {MIN_SCORE:.0%} and 100% must be.",
+            f"{result.score:.1%} of {result.differ} mutants are killed, and {result.money_text}: {MIN_SCORE:.0%} and "
+            "100% must be.",
         )
     _judge(gate, part, EQUIVALENT, ok=result.passed or not part.problems)
+    if not result.differ and part.verdict is PartVerdict.PASS:
+        part.verdict = PartVerdict.VACUOUS
+        if not counts[MutantStatus.NOT_JUDGED]:
+            part.problems.append("No mutant was killed, and none survived, which says nothing of the scenarios.")
     part.played(len(result.final) - counts[MutantStatus.NOT_JUDGED], len(result.final), "mutants")
 
 
