@@ -14,6 +14,7 @@ from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate.contract_tests import TESTS_LIMIT_S, first_failing_test
+from stakesim.gate.errors import UnsoundContract
 from stakesim.gate.plain_build import build
 from stakesim.gate.scenario_suite import scenario_suite
 from stakesim.runner.environment import open_environment
@@ -49,7 +50,7 @@ def measure_coverage(
 
     Raises:
         CompileError: The contract can't be compiled.
-        EngineError: The contract has findings, or a test fails.
+        UnsoundContract: The contract has findings, or a test fails.
         OutOfTime: They take longer than `seconds`.
     """
     ends = time.monotonic() + seconds
@@ -62,9 +63,10 @@ def measure_coverage(
             result = run_scenario(environment, scenario)
             if result.findings:
                 first = result.findings[0]
-                raise EngineError(
+                raise UnsoundContract(
                     f"{plain.artifact.name} has findings: {scenario.name}, {first.id}, {first.message.rstrip('.')}. "
-                    "Fix it first."
+                    "Fix it first.",
+                    result.findings,
                 )
             if progress:
                 progress(result)
@@ -79,7 +81,7 @@ def measure_coverage(
             except NeverEnds:
                 raise OutOfTime from None
             if failed or not trace_file.exists():
-                raise EngineError(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
+                raise UnsoundContract(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
             trace.add(trace_file)
     main, *others = (
         measure(

@@ -18,7 +18,7 @@ def load_equivalents(contract: Path) -> dict[str, str]:
         contract: The contract's file.
 
     Raises:
-        EngineError: The list can't be read.
+        MalformedList: The list can't be read.
     """
     return {row["mutant"]: row["argument"] for row in reviewed_rows(contract, EQUIVALENT, "mutant", "argument")}
 

@@ -90,7 +90,9 @@ def mutate(
 
     Raises:
         CompileError: The contract can't be compiled.
-        EngineError: The contract itself has findings, there are no mutants, or `out` is another kind of file.
+        UnsoundContract: The contract itself has findings, or fails a test.
+        MalformedList: The list of equivalent mutants can't be read.
+        EngineError: There are no mutants, or `out` is another kind of file.
         OSError: `out` can't be written.
     """
     started, ends = time.perf_counter(), inf if seconds is None else time.time() + seconds

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from stakesim.evm.compiler import CONTRACTS
-from stakesim.evm.errors import EngineError
+from stakesim.gate.errors import MalformedList
 from stakesim.project import current_project
 
 
@@ -32,16 +32,18 @@ def reviewed_rows(contract: Path, name: str, *keys: str) -> list[dict[str, str]]
         keys: What each row has beside `file`: texts.
 
     Raises:
-        EngineError: The list can't be read.
+        MalformedList: The list can't be read.
     """
     folder = reviewed_folder(contract)
     if folder is None or not (folder / name).exists():
         return []
     try:
         rows = json.loads((folder / name).read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise TypeError
         wrong = [row for row in rows if not all(row[key] and isinstance(row[key], str) for key in ("file", *keys))]
     except (OSError, ValueError, KeyError, TypeError):
         wrong = [name]
     if wrong:
-        raise EngineError(f"{folder / name} is no list of rows with {', '.join(('file', *keys))}: mend it.")
+        raise MalformedList(f"{folder / name} is no list of rows with {', '.join(('file', *keys))}: mend it.")
     return [row for row in rows if row["file"] == contract.name]

@@ -12,6 +12,7 @@ from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.errors import EngineError
 from stakesim.gate.coverage import OutOfTime, measure_coverage
 from stakesim.gate.equivalent_mutants import EQUIVALENT
+from stakesim.gate.errors import MalformedList, UnsoundContract
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import MIN_SCORE, MutantStatus
 from stakesim.gate.mutation_run import DEPLOYED_SAMPLE, mutate
@@ -33,7 +34,7 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
         part.out_of_time("not all scenarios and tests", "before all scenarios and tests had run")
         return
     except (CompileError, EngineError) as error:
-        _could_not_run(gate, part, f"Not measured: {error}")
+        _could_not_run(gate, part, "Not measured", error)
         return
     gate.coverage, gate.source = coverage, gate.file.read_text(encoding="utf-8")
     part.left_out += coverage.left_out
@@ -73,7 +74,7 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
             seconds=part.seconds_left,
         )
     except (CompileError, EngineError) as error:
-        _could_not_run(gate, part, f"No mutants: {error}")
+        _could_not_run(gate, part, "No mutants", error)
         return
     gate.mutation = result
     part.left_out += result.left_out
@@ -125,8 +126,10 @@ def _contract_tests(gate: GateResult) -> Path | None:
     return tests if gate.is_own and tests.is_dir() else None
 
 
-def _could_not_run(gate: GateResult, part: GatePart, reason: str) -> None:
-    """Fails the part for the project's own contract. For another one the campaigns already show what is wrong."""
-    part.not_tried(reason)
-    if gate.is_own:
+def _could_not_run(gate: GateResult, part: GatePart, what: str, error: CompileError | EngineError) -> None:
+    """Fails the part if the contract, or a reviewed list, is wrong, and always for the project's own contract."""
+    part.not_tried(f"{what}: {error}")
+    if isinstance(error, UnsoundContract):
+        part.findings = error.findings
+    if gate.is_own or isinstance(error, UnsoundContract | MalformedList):
         part.verdict = PartVerdict.FAIL

@@ -74,7 +74,7 @@ def load_reasons(contract: Path) -> dict[str, str]:
         contract: The contract's file.
 
     Raises:
-        EngineError: The list can't be read.
+        MalformedList: The list can't be read.
     """
     return {row["unreached"]: row["reason"] for row in reviewed_rows(contract, UNREACHED, "unreached", "reason")}
 
