@@ -60,6 +60,7 @@ class Mutant:
         also: Further replacements without which it would not compile.
         file: Name of its file among the sources; empty for the contract's.
         unit: The base, library or file of free functions that it is in; empty for the contract itself.
+        moves_money: Whether a line that it changes computes or moves money, see `money_lines`.
     """
 
     operator: str
@@ -75,6 +76,7 @@ class Mutant:
     also: tuple[Replacement, ...] = ()
     file: str = ""
     unit: str = ""
+    moves_money: bool = False
 
     @property
     def key(self) -> str:
@@ -85,6 +87,11 @@ class Mutant:
         return (
             f"{file}{unit}{self.function}: {self.text}{again} [{self.column}: {_short(self.old)} -> {_short(self.new)}]"
         )
+
+    @property
+    def lines(self) -> range:
+        """Numbers of the lines that it changes."""
+        return range(self.line, self.line + self.old.count("\n") + 1)
 
     def apply(self, source: str) -> str:
         """Returns the source of its file with this fault."""

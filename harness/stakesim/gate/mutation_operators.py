@@ -14,6 +14,7 @@ from typing import Any
 from stakesim.gate.assembly_operators import ASSEMBLY_OPERATORS
 from stakesim.gate.classic_operators import CLASSIC_OPERATORS
 from stakesim.gate.flow_operators import FLOW_OPERATORS
+from stakesim.gate.money import money_lines
 from stakesim.gate.mutant import Mutant, Node, Source
 from stakesim.gate.place import Contract, Operator, Place
 from stakesim.gate.plain_build import PlainBuild
@@ -68,6 +69,7 @@ def _mutants(source: str, definition: Node, unused: frozenset[int]) -> list[Muta
     if definition["nodeType"] == "FunctionDefinition":
         definition = {"nodeType": "SourceUnit", "name": _FREE, "src": definition["src"], "nodes": [definition]}
     text = Source(source)
+    money = money_lines(text.raw, definition)
     mutants: dict[tuple[int, int, str], Mutant] = {}
     for node, place in _nodes(definition, Place(Contract(text, definition)), unused):
         for operators in _SETS:
@@ -75,7 +77,10 @@ def _mutants(source: str, definition: Node, unused: frozenset[int]) -> list[Muta
                 for edit in operator(node, place):
                     mutant = text.mutant(edit, place.name, place.span)
                     if mutant.old != mutant.new:
-                        mutants.setdefault((mutant.start, mutant.end, mutant.new), mutant)
+                        on_money = any(line in money for line in mutant.lines)
+                        mutants.setdefault(
+                            (mutant.start, mutant.end, mutant.new), replace(mutant, moves_money=on_money)
+                        )
     return sorted(mutants.values(), key=lambda mutant: (mutant.start, mutant.end, mutant.new))
 
 

@@ -14,7 +14,7 @@ from stakesim.gate.mutant import Mutant
 MIN_SCORE = 0.98
 """Share of mutants that must be killed."""
 MONEY = re.compile(r"price|payment|stake|refund|fee|forfeit|payout|escrow|credit|amount|compensation|_push|_send", re.I)
-"""Matches lines that compute or move money: all mutants on them must be killed."""
+"""Matches lines whose names are those of money: all mutants on them must be killed, and on all of `money_lines`."""
 
 
 class MutantStatus(StrEnum):
@@ -92,8 +92,8 @@ class Verdict:
 
     @property
     def moves_money(self) -> bool:
-        """Whether the mutant is on a line that computes or moves money."""
-        return MONEY.search(self.mutant.text) is not None
+        """Whether the mutant is on a line that computes or moves money, by the syntax tree or by its names."""
+        return self.mutant.moves_money or MONEY.search(self.mutant.text) is not None
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as `stakesim mutate --out` writes it."""
