@@ -1,8 +1,10 @@
 """Line and branch coverage of a Solidity file, from an `ExecutionTrace` and the compiler's source maps.
 
 A statement is covered when one of its instructions ran; a line, when all statements that begin on it are covered. A
-branch is a condition (`if`, `&&`, `||`, `?:`, the end of a loop). It is covered when the conditional jumps that the
-compiler made of it were both taken and not taken.
+branch is a condition (`if`, `&&`, `||`, `?:`, the end of a loop, `require` and `assert`; in inline assembly `if`, each
+`case`, and the end of a loop). It is covered when the conditional jumps that the compiler made of it were both taken
+and not taken: that of a `require` when it let a call pass and refused another one. A `try` is none, as its jumps belong
+to different places from one call to the next; the statements of its clauses count.
 
 Source maps: https://docs.soliditylang.org/en/latest/internals/source_mappings.html
 """
@@ -21,7 +23,11 @@ from stakesim.evm.in_process.trace import ExecutionTrace
 
 _PUSH1, _PUSH32 = 0x60, 0x7F
 _STATEMENTS = ("ExpressionStatement", "EmitStatement", "Return", "RevertStatement", "IfStatement", "InlineAssembly")
-_CONDITIONS = ("IfStatement", "Conditional", "ForStatement", "WhileStatement")
+_CONDITIONS = (
+    *("IfStatement", "Conditional", "ForStatement", "WhileStatement", "DoWhileStatement"),
+    *("YulIf", "YulForLoop"),
+)
+_REFUSING = ("require", "assert")
 
 AstNode: TypeAlias = Mapping[str, Any]
 """A node of the compiler's syntax tree, with at least `nodeType` and `src`."""
@@ -262,14 +268,27 @@ def _statements(functions: list[AstNode]) -> Iterator[AstNode]:
 def _conditions(functions: list[AstNode]) -> Iterator[AstNode]:
     for node in _walk(functions):
         is_logical = node["nodeType"] == "BinaryOperation" and node["operator"] in ("&&", "||")
-        if node["nodeType"] in _CONDITIONS or is_logical:
+        is_case = node["nodeType"] == "YulCase" and node["value"] != "default"
+        is_endless = node["nodeType"] == "ForStatement" and not node.get("condition")
+        if (node["nodeType"] in _CONDITIONS and not is_endless) or is_logical or is_case or _is_requirement(node):
             yield node
 
 
+def _is_requirement(node: AstNode) -> bool:
+    """Whether it is a call of the compiler's own `require` or `assert`, whose ids are below 0."""
+    called = node["expression"] if node["nodeType"] == "FunctionCall" else {}
+    return called.get("name") in _REFUSING and (called.get("referencedDeclaration") or 0) < 0
+
+
 def _evaluated(node: AstNode) -> AstNode:
-    """Returns a statement's condition; the node itself where it is an operator."""
-    condition: AstNode = node.get("condition", node)
-    return condition
+    """Returns the condition of a statement or a call, and a case's value; the node itself where it is an operator."""
+    if _is_requirement(node):
+        node = node["arguments"][0]
+    elif node["nodeType"] == "YulCase":
+        node = node["value"]
+    else:
+        node = node.get("condition") or node
+    return node
 
 
 def _walk(node: object) -> Iterator[AstNode]:
