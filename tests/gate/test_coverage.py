@@ -52,7 +52,12 @@ def gate(tmp_path_factory):
 
 
 def after(gate, *calls):
-    """Coverage of these calls of `go`."""
+    """Coverage of these calls of `go`, which all succeed."""
+    return reached(gate, (10,), *calls, status=1)
+
+
+def reached(built, arguments, *calls, status=None):
+    """Coverage of a contract made with these arguments, and of these calls of `go`."""
     trace = ExecutionTrace()
     engine = open_engine("py-evm", trace=trace)
     w3, me = engine.w3, engine.accounts[0]
@@ -64,11 +69,12 @@ def after(gate, *calls):
         ).raw_transaction
         return w3.eth.get_transaction_receipt(w3.eth.send_raw_transaction(raw))
 
-    factory = w3.eth.contract(abi=gate.artifact.abi, bytecode=gate.artifact.bytecode)
-    contract = w3.eth.contract(send(factory.constructor(10)).contractAddress, abi=gate.artifact.abi)
+    factory = w3.eth.contract(abi=built.artifact.abi, bytecode=built.artifact.bytecode)
+    contract = w3.eth.contract(send(factory.constructor(*arguments)).contractAddress, abi=built.artifact.abi)
     for call in calls:
-        assert send(contract.functions.go(*call)).status == 1
-    return measure(trace, gate.artifact, file="Gate.sol", source=GATE, tree=gate.tree, index=gate.index)
+        receipt = send(contract.functions.go(*call))
+        assert receipt.status == (status or receipt.status)
+    return measure(trace, built.artifact, file=built.file, source=built.source, tree=built.tree, index=built.index)
 
 
 def lines_with(*texts):
@@ -98,6 +104,71 @@ def test_a_branch_is_covered_when_both_ways_were_taken(gate):
     assert sorted(missed((1, 2))) == sorted([constructor, outer, inner, equal])
     assert sorted(missed((1, 2), (2, 2))) == sorted([constructor, outer, inner])
     assert missed((1, 2), (2, 2), (11, 1)) == [constructor]
+
+
+CHECKS = """// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+
+error Refused(uint256 x, string why);
+
+contract Checks {
+    uint256 public sum;
+    function other(uint256 x) external pure {
+        for (;;) {
+            if (x != 13) break;
+            revert();
+        }
+    }
+    modifier small(uint256 x) {
+        require(x < 100);
+        _;
+    }
+    function go(uint256 x, uint256 y) external small(x) {
+        require(x < 5 || y == 1, "one of the two must hold, says this text of more than thirty-two bytes");
+        require(y < 50, Refused(x, "no"));
+        assert(x < 200);
+        do {
+            ++sum;
+        } while (sum < x);
+        uint256 z;
+        assembly {
+            if eq(x, 3) { z := 1 }
+            switch y
+            case 1 { z := 2 }
+            case 2 { z := 3 }
+            default { z := 4 }
+            for { let i := 0 } lt(i, y) { i := add(i, 1) } { z := add(z, i) }
+            function twice(q) -> r { if gt(q, 9) { r := 1 } }
+            z := add(z, twice(y))
+        }
+        sum += z;
+        if (x < 14) this.other(x);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "missed"),
+    [
+        (
+            [(4, 9)],
+            {"x < 100", "x < 5 || y == 1", "y < 50", "x < 200", "eq(x, 3)", "1", "2", "gt(q, 9)"}
+            | {"x != 13", "x < 14"},
+        ),
+        (
+            [(4, 9), (3, 1), (4, 2), (0, 10)],
+            {"x != 13", "x < 14", "x < 100", "x < 5 || y == 1", "y < 50", "x < 200"},
+        ),
+        ([(4, 9), (3, 1), (4, 2), (0, 10), (100, 1), (7, 7), (13, 1), (20, 1), (0, 50)], {"x < 200"}),
+    ],
+)
+def test_a_check_that_never_refuses_is_a_gap(tmp_path, calls, missed):
+    """And a condition of inline assembly that went one way only. An endless loop has no condition."""
+    (tmp_path / "Checks.sol").write_text(CHECKS)
+    built = build(tmp_path / "Checks.sol")
+    found = {" ".join(branch.condition.split()) for branch in reached(built, (), *calls).missed_branches}
+    assert found == missed
 
 
 def test_the_tracefile_has_the_format_of_lcov(gate):

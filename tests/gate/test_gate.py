@@ -27,7 +27,8 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate import coverage, pipeline, release, report, source_parts
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
-from stakesim.gate.mutation_result import MutationResult
+from stakesim.gate.mutant import Mutant
+from stakesim.gate.mutation_result import MutantStatus, MutationResult, Verdict
 from stakesim.gate.pipeline import interface_problems
 from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS, REGRESSIONS, Effort
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
@@ -51,10 +52,11 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def make_small(monkeypatch, effort=SMALL):
-    """Little of everything: coverage of a few scenarios, and no mutants, which have tests of their own."""
+    """Little of everything: coverage of a few scenarios, and one killed mutant; both have tests of their own."""
     suite = [load(CONTRACTS.parent / "scenarios" / f"{name}.yaml") for name in ("everybody-comes", "no-show")]
     monkeypatch.setattr(coverage, "scenario_suite", lambda: suite)
-    monkeypatch.setattr(source_parts, "mutate", lambda *_, **__: MutationResult())
+    killed = Verdict(Mutant("constant", 0, 1, "1", "2", "f", 1, 1, "x = 1;"), MutantStatus.KILLED)
+    monkeypatch.setattr(source_parts, "mutate", lambda *_, **__: MutationResult(verdicts=[killed]))
     monkeypatch.setitem(EFFORTS, "pr", effort)
 
 

@@ -9,18 +9,24 @@ from types import SimpleNamespace
 
 import pytest
 from stakesim import project
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.commands.cli import cli
+from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.contract_file import production_contract
 from stakesim.evm.coverage import Branch, Coverage
 from stakesim.evm.errors import EngineError
 from stakesim.gate import coverage, report, reviewed, source_parts
 from stakesim.gate.equivalent_mutants import load_equivalents
+from stakesim.gate.errors import MalformedList, UnsoundContract
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import MutantStatus, MutationResult, Stage, Verdict
 from stakesim.gate.result import GatePart, GateResult
 from stakesim.gate.sarif import sarif
 from stakesim.gate.unreached import gaps, load_reasons
+from stakesim.paths import shipped
+from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import Terms
+from stakesim.scenario.scenario import load
+from typer.testing import CliRunner
 
 SOURCE = """contract Purse {
     function a(uint256 x) external {
@@ -30,6 +36,7 @@ SOURCE = """contract Purse {
     }
 }
 """
+FINDING = Finding("INV-02", "the contract has what it owes", "it has not")
 GAPS = ["if (x > 5 || x == 2) revert(); [x > 5]", "total += x; #2"]
 
 
@@ -44,6 +51,23 @@ def purse(tmp_path, monkeypatch):
 @pytest.fixture
 def own():
     return GateResult(production_contract(), None, Terms(), "pr", "revm", 7)
+
+
+def raising(error):
+    """A function that raises this."""
+
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def unsound(folder):
+    """Writes `EventStake` with a fee of a wei too much."""
+    source = (CONTRACTS / "EventStake.sol").read_text()
+    assert source.count("revenue * FEE_BPS / BPS;") == 1
+    (folder / "EventStake.sol").write_text(source.replace("revenue * FEE_BPS / BPS;", "revenue * FEE_BPS / BPS + 1;"))
+    (folder / "IEventStake.sol").write_text((CONTRACTS / "IEventStake.sol").read_text())
 
 
 def review(folder, monkeypatch, name, *rows):
@@ -118,6 +142,13 @@ class TestCoverage:
         assert self.check(own).verdict == "pass"
         assert self.tests == [None, CONTRACTS.parent / "tests" / "contracts"]
 
+    def test_a_contract_without_own_lines_is_no_pass(self, purse, monkeypatch):
+        """All its code is a package's."""
+        monkeypatch.setattr(source_parts, "measure_coverage", lambda *_, **__: Coverage("Purse.sol", {}, ()))
+        part = self.check(purse)
+        assert part.verdict == "vacuous"
+        assert part.problems == ["No line of the contract's code is the project's own, so that nothing was measured."]
+
     @pytest.mark.slow
     def test_out_of_time_is_no_pass(self, own, monkeypatch):
         monkeypatch.undo()
@@ -131,10 +162,40 @@ class TestCoverage:
 
     def test_a_list_that_is_none_is_told_in_one_sentence(self, tmp_path, monkeypatch, purse):
         without_reason = {"file": "Purse.sol", "unreached": "a"}
-        for row in (without_reason, without_reason | {"reason": ""}, 3):
-            review(tmp_path, monkeypatch, "unreached.json", row)
-            with pytest.raises(EngineError, match="is no list of rows with file, unreached, reason: mend it"):
+        review(tmp_path, monkeypatch, "unreached.json")
+        contents = [json.dumps([row]) for row in (without_reason, without_reason | {"reason": ""}, 3, None, [])]
+        for content in (*contents, "[{]", "{}", '""', "null", ""):
+            (tmp_path / "reviewed" / "unreached.json").write_text(content)
+            with pytest.raises(MalformedList, match="is no list of rows with file, unreached, reason: mend it"):
                 load_reasons(purse.file)
+            part = self.check(purse)
+            assert (part.verdict, len(part.problems)) == ("fail", 1)
+            assert part.problems[0].startswith("Not measured: ")
+
+    def test_findings_of_a_contract_from_elsewhere_are_a_failure(self, purse, monkeypatch):
+        monkeypatch.setattr(source_parts, "measure_coverage", raising(UnsoundContract("It has findings.", [FINDING])))
+        part = self.check(purse)
+        assert (part.verdict, part.findings) == ("fail", [FINDING])
+        purse.parts.append(part)
+        assert (purse.verdict, purse.not_tried) == ("fail", [])
+
+    def test_what_can_not_be_measured_of_it_is_not_tried(self, purse, monkeypatch):
+        monkeypatch.setattr(source_parts, "measure_coverage", raising(CompileError("Stack too deep.")))
+        part = self.check(purse)
+        assert (part.verdict, part.problems) == ("not tried", ["Not measured: Stack too deep."])
+
+    @pytest.mark.slow
+    def test_a_scenario_that_fails_is_told_with_its_findings(self, purse, tmp_path, monkeypatch):
+        """On the real way: a fee of a wei too much."""
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        unsound(tmp_path)
+        monkeypatch.setattr(coverage, "scenario_suite", lambda: [load(shipped("scenarios") / "everybody-comes.yaml")])
+        purse.contract = "EventStake.sol"
+        part = self.check(purse)
+        assert part.verdict == "fail"
+        assert "EventStake has findings: everybody-comes, INV-" in part.problems[0]
+        assert {finding.scenario.name for finding in part.findings} == {"everybody-comes"}
 
 
 class TestMutants:
@@ -176,7 +237,7 @@ class TestMutants:
         part = self.check(own)
         assert part.verdict == "fail"
         assert part.problems == [
-            "97.8% of 46 mutants are killed, and 0.0% of those on lines with money: 98% and 100% must be.",
+            "97.8% of 46 mutants are killed, and there are none on lines with money: 98% and 100% must be.",
             "line 5: nothing tells this mutant: a: total += x; [1: += -> -5]",
         ]
         [run] = sarif(own)["runs"]
@@ -208,6 +269,25 @@ class TestMutants:
         judged(*[self.verdict("not judged")] * 6)
         assert self.check(own).verdict == "vacuous"
 
+    def test_none_that_was_killed_or_survived_is_no_pass(self, own, judged):
+        judged(*[self.verdict(each) for each in ("invalid", "equivalent", "duplicate")])
+        part = self.check(own)
+        assert part.verdict == "vacuous"
+        assert part.problems == ["No mutant was killed, and none survived, which says nothing of the scenarios."]
+        content = report.as_json(own, report.datetime(2026, 1, 1), "stakesim gate")["mutation"]
+        assert (content["score"], content["money_score"]) == (None, None)
+        judged(*[self.verdict("invalid")] * 6, *[self.verdict("not judged")] * 4)
+        part = self.check(own)
+        assert (part.verdict, part.only_cut) == ("vacuous", True)
+
+    def test_without_lines_with_money_there_is_no_score_of_them(self, own, judged):
+        other = [self.verdict(each, text="x = 1;") for each in ("killed", "survived")]
+        judged(*other, self.verdict("equivalent", text="uint256 fee = 1;"))
+        part = self.check(own)
+        assert part.problems[0].startswith("50.0% of 2 mutants are killed, and there are none on lines with money:")
+        assert report.as_json(own, report.datetime(2026, 1, 1), "stakesim gate")["mutation"]["money_score"] is None
+        assert own.mutation.as_json()["score"] == 0.5
+
     def test_of_a_contract_from_elsewhere_survivors_are_not_judged_unless_somebody_reviews_them(
         self, purse, judged, tmp_path, monkeypatch
     ):
@@ -218,6 +298,33 @@ class TestMutants:
         assert part.problems[2].startswith("line 4: nothing tells")
         review(tmp_path, monkeypatch, "equivalent_mutants.json")
         assert self.check(purse).verdict == "fail"
+
+    def test_findings_of_a_contract_from_elsewhere_are_a_failure(self, purse, monkeypatch):
+        monkeypatch.setattr(source_parts, "mutate", raising(UnsoundContract("It has findings.", [FINDING])))
+        part = self.check(purse)
+        assert (part.verdict, part.findings) == ("fail", [FINDING])
+        monkeypatch.setattr(source_parts, "mutate", raising(EngineError("There is no mutant.")))
+        assert self.check(purse).verdict == "not tried"
+
+    @pytest.mark.slow
+    def test_what_the_lane_finds_in_it_is_told_with_its_findings(self, purse, tmp_path):
+        unsound(tmp_path)
+        purse.contract = "EventStake.sol"
+        part = self.check(purse)
+        assert part.verdict == "fail"
+        assert "EventStake itself has findings, so that no mutant could be told from it" in part.problems[0]
+        assert part.findings
+
+    @pytest.mark.slow
+    def test_a_list_that_is_none_fails_before_anything_is_judged(self, purse, tmp_path, monkeypatch):
+        review(tmp_path, monkeypatch, "equivalent_mutants.json")
+        (tmp_path / "reviewed" / "equivalent_mutants.json").write_text("[{]")
+        (tmp_path / "Purse.sol").write_text(SOURCE.replace("{\n    f", "{\n    uint256 total;\n    f", 1))
+        part = self.check(purse)
+        assert part.verdict == "fail"
+        assert part.problems[0].endswith("is no list of rows with file, mutant, argument: mend it.")
+        result = CliRunner().invoke(cli, ["mutate", "--contract", "Purse.sol"])
+        assert isinstance(result.exception, MalformedList), "told in one sentence by `main`"
 
     def test_an_artifact_has_none(self, purse):
         purse.contract = "Purse.json"

@@ -34,7 +34,7 @@ def coverage(
     reasons = load_reasons(file, ContractPath.parse(contract).name if contract else None)
     missing = gaps(reached, file.read_text(encoding="utf-8"))
     for gap in missing:
-        place, reason = f"{file.name}:{gap.line}", reasons.get(gap.key)
+        place, reason = f"{gap.file or file.name}:{gap.line}", reasons.get(gap.key)
         console(findings=reason is None).print(f"{place}: {gap.what}: {gap.key}", markup=False)
         if reason is None:
             print_finding(gap.what, gap.key, place=place)
@@ -47,6 +47,8 @@ def coverage(
     for key in gone:
         console(findings=True).print(f"reached, and still listed in {UNREACHED}: {key}", markup=False)
         print_finding("reached", key)
+    for left_out in reached.left_out:
+        output.print(f"not tried: {left_out}", markup=False)
     output.print(f"{reached.line_count} lines, {reached.branch_count} branches")
     ok = not gone and all(gap.key in reasons for gap in missing)
     finish(ok=ok, lines=reached.line_count, branches=reached.branch_count)

@@ -84,8 +84,8 @@ def mutate(
         kept = f"the same command goes on from {out}" if out else "nothing is kept without --out"
         verdict = f"interrupted: {kept}"
     console().print(
-        f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, and {result.money_score:.1%} of those on "
-        f"lines that compute or move money, in {result.seconds / 60:.1f} min; required are {MIN_SCORE:.0%} and 100%: "
+        f"{killed} of {killed + survived} mutants killed, {result.score:.1%}, and {result.money_text}, "
+        f"in {result.seconds / 60:.1f} min; required are {MIN_SCORE:.0%} and 100%: "
         f"{verdict}",
         markup=False,
     )
@@ -95,7 +95,7 @@ def mutate(
         killed=killed,
         survived=survived,
         score=round(result.score, 4),
-        money_score=round(result.money_score, 4),
+        money_score=None if result.money_score is None else round(result.money_score, 4),
         seconds=round(result.seconds, 1),
     )
 
@@ -121,9 +121,11 @@ def _show(result: MutationResult) -> None:
     arguments = Counter(verdict.reason for verdict in result.with_status(MutantStatus.EQUIVALENT))
     for argument, count in arguments.most_common():
         output.print(f"equivalent, {count}: {argument}", markup=False)
+    for left_out in result.left_out:
+        output.print(f"not tried: {left_out}", markup=False)
     for key in result.stale:
         output.print(f"listed as equivalent, and not made: {key}", markup=False)
     for verdict in result.with_status(MutantStatus.SURVIVED):
-        change = diff(result.source, verdict.mutant)
+        change = diff(result.source_of(verdict.mutant), verdict.mutant)
         console(findings=True).print(f"\nsurvived: {verdict.mutant.key}\n{change}", markup=False)
         print_finding("survived", change, mutant=verdict.mutant.key)

@@ -1,8 +1,10 @@
 """Line and branch coverage of a Solidity file, from an `ExecutionTrace` and the compiler's source maps.
 
 A statement is covered when one of its instructions ran; a line, when all statements that begin on it are covered. A
-branch is a condition (`if`, `&&`, `||`, `?:`, the end of a loop). It is covered when the conditional jumps that the
-compiler made of it were both taken and not taken.
+branch is a condition (`if`, `&&`, `||`, `?:`, the end of a loop, `require` and `assert`; in inline assembly `if`, each
+`case`, and the end of a loop). It is covered when the conditional jumps that the compiler made of it were both taken
+and not taken: that of a `require` when it let a call pass and refused another one. A `try` is none, as its jumps belong
+to different places from one call to the next; the statements of its clauses count.
 
 Source maps: https://docs.soliditylang.org/en/latest/internals/source_mappings.html
 """
@@ -10,9 +12,10 @@ Source maps: https://docs.soliditylang.org/en/latest/internals/source_mappings.h
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from stakesim.evm.compiler import Artifact
@@ -20,7 +23,11 @@ from stakesim.evm.in_process.trace import ExecutionTrace
 
 _PUSH1, _PUSH32 = 0x60, 0x7F
 _STATEMENTS = ("ExpressionStatement", "EmitStatement", "Return", "RevertStatement", "IfStatement", "InlineAssembly")
-_CONDITIONS = ("IfStatement", "Conditional", "ForStatement", "WhileStatement")
+_CONDITIONS = (
+    *("IfStatement", "Conditional", "ForStatement", "WhileStatement", "DoWhileStatement"),
+    *("YulIf", "YulForLoop"),
+)
+_REFUSING = ("require", "assert")
 
 AstNode: TypeAlias = Mapping[str, Any]
 """A node of the compiler's syntax tree, with at least `nodeType` and `src`."""
@@ -59,40 +66,56 @@ class Branch:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Coverage of one file.
+    """Coverage of a contract: of its file, and of the other files that its code comes from.
 
     Attributes:
-        file: The file's path, for reports.
-        lines: Line numbers on which statements begin, each with whether all of them ran.
-        branches: All conditions, in the order of the syntax tree.
+        file: Path of the contract's file, for reports.
+        lines: Line numbers of this file on which statements begin, each with whether all of them ran.
+        branches: All conditions of this file, in the order of the syntax tree.
+        source: Text of this file.
+        others: Coverage of each other file. `line_count`, `branch_count` and `lcov` have all files.
+        left_out: Code that is not measured, in words.
     """
 
     file: str
     lines: Mapping[int, bool]
     branches: tuple[Branch, ...]
+    source: str = ""
+    others: tuple[Coverage, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[Coverage, ...]:
+        """Coverage of each file, the contract's first."""
+        return (replace(self, others=()), *self.others)
 
     @property
     def missed_lines(self) -> list[int]:
-        """Numbers of the lines that did not run completely."""
+        """Numbers of the lines of the contract's file that did not run completely."""
         return [line for line, covered in self.lines.items() if not covered]
 
     @property
     def missed_branches(self) -> list[Branch]:
-        """Conditions of which a way was not taken."""
+        """Conditions of the contract's file of which a way was not taken."""
         return [branch for branch in self.branches if not branch.covered]
 
     @property
     def line_count(self) -> str:
         """How many lines ran, as `150 of 160`."""
-        return f"{sum(self.lines.values())} of {len(self.lines)}"
+        ran = sum(sum(each.lines.values()) for each in self.files)
+        return f"{ran} of {sum(len(each.lines) for each in self.files)}"
 
     @property
     def branch_count(self) -> str:
         """How many branches, two for each condition, were taken, as `99 of 100`."""
-        return f"{sum(len(branch.taken) for branch in self.branches)} of {2 * len(self.branches)}"
+        branches = [branch for each in self.files for branch in each.branches]
+        return f"{sum(len(branch.taken) for branch in branches)} of {2 * len(branches)}"
 
     def lcov(self) -> str:
-        """Returns the file's record in the format of lcov's tracefiles (man geninfo)."""
+        """Returns a record for each file in the format of lcov's tracefiles (man geninfo)."""
+        return "".join(each._lcov_record() for each in self.files)
+
+    def _lcov_record(self) -> str:
         rows = ["TN:", f"SF:{self.file}"]
         for number, branch in enumerate(self.branches):
             rows += [f"BRDA:{branch.line},{number},{int(way)},{int(way in branch.taken)}" for way in (False, True)]
@@ -106,7 +129,10 @@ class Coverage:
 def measure(
     trace: ExecutionTrace, artifact: Artifact, *, file: str, source: str, tree: AstNode, index: int
 ) -> Coverage:
-    """Computes the coverage of a file by what a trace recorded of one of its contracts.
+    """Computes the coverage of a file by what a trace recorded of a contract.
+
+    Only functions and modifiers count that the contract's code has: not those of other contracts of the file, and none
+    that it overrides, or never calls.
 
     Args:
         trace: What ran.
@@ -124,16 +150,55 @@ def measure(
 
     executed, ways = _executed_ranges(trace, artifact, index)
     lines: dict[int, bool] = {}
-    for statement in _statements(tree):
+    compiled = compiled_functions(artifact, tree, index)
+    for statement in _statements(compiled):
         statement_range = _range(_evaluated(statement) if statement["nodeType"] == "IfStatement" else statement)
         ran = any(statement_range.contains(each) for each in executed)
         lines[line_of(statement)] = lines.get(line_of(statement), True) and ran
     branches = []
-    for condition in _conditions(tree):
+    for condition in _conditions(compiled):
         start, length = _range(_evaluated(condition))
         shown = text[start : start + length].decode()
         branches.append(Branch(line_of(condition), shown, frozenset(ways.get(_range(condition), ()))))
-    return Coverage(file, dict(sorted(lines.items())), tuple(branches))
+    return Coverage(file, dict(sorted(lines.items())), tuple(branches), source)
+
+
+def compiled_functions(artifact: Artifact, tree: AstNode, index: int) -> list[AstNode]:
+    """Finds functions and modifiers of a file that a contract's code has: an instruction comes from their body.
+
+    Args:
+        artifact: The contract, with source maps, compiled without optimizer.
+        tree: The file's syntax tree.
+        index: The compiler's number for it.
+    """
+    ranges = sorted(
+        {
+            each
+            for code, source_map in _codes(artifact)
+            for each in _instruction_ranges(bytes.fromhex(code[2:]), source_map, index).values()
+        }
+    )
+
+    def is_compiled(body: SourceRange) -> bool:
+        within = range(bisect.bisect_left(ranges, (body.start,)), len(ranges))
+        inside = itertools.takewhile(lambda number: ranges[number].start < body.start + body.length, within)
+        return any(body.contains(ranges[number]) for number in inside)
+
+    return [
+        node
+        for node in _walk(tree)
+        if node["nodeType"] in ("FunctionDefinition", "ModifierDefinition")
+        and node.get("body")
+        and is_compiled(_range(node["body"]))
+    ]
+
+
+def _codes(artifact: Artifact) -> tuple[tuple[str, str], ...]:
+    """Code and source map of the creation, and of what is deployed."""
+    return (
+        (artifact.bytecode, artifact.source_map),
+        (artifact.deployed_bytecode, artifact.deployed_source_map),
+    )
 
 
 def _executed_ranges(
@@ -146,10 +211,7 @@ def _executed_ranges(
     """
     executed: set[SourceRange] = set()
     ways: dict[SourceRange, set[bool]] = defaultdict(set)
-    for code, source_map in (
-        (artifact.bytecode, artifact.source_map),
-        (artifact.deployed_bytecode, artifact.deployed_source_map),
-    ):
+    for code, source_map in _codes(artifact):
         compiled = bytes.fromhex(code[2:])
         counters, jumps = _recorded(trace, compiled)
         ranges = _instruction_ranges(compiled, source_map, index)
@@ -196,24 +258,37 @@ def _instruction_ranges(code: bytes, source_map: str, index: int) -> dict[int, S
     return ranges
 
 
-def _statements(tree: AstNode) -> Iterator[AstNode]:
-    for node in _walk(tree):
+def _statements(functions: list[AstNode]) -> Iterator[AstNode]:
+    for node in _walk(functions):
         is_initialization = node["nodeType"] == "VariableDeclarationStatement" and node.get("initialValue")
         if node["nodeType"] in _STATEMENTS or is_initialization:
             yield node
 
 
-def _conditions(tree: AstNode) -> Iterator[AstNode]:
-    for node in _walk(tree):
+def _conditions(functions: list[AstNode]) -> Iterator[AstNode]:
+    for node in _walk(functions):
         is_logical = node["nodeType"] == "BinaryOperation" and node["operator"] in ("&&", "||")
-        if node["nodeType"] in _CONDITIONS or is_logical:
+        is_case = node["nodeType"] == "YulCase" and node["value"] != "default"
+        is_endless = node["nodeType"] == "ForStatement" and not node.get("condition")
+        if (node["nodeType"] in _CONDITIONS and not is_endless) or is_logical or is_case or _is_requirement(node):
             yield node
 
 
+def _is_requirement(node: AstNode) -> bool:
+    """Whether it is a call of the compiler's own `require` or `assert`, whose ids are below 0."""
+    called = node["expression"] if node["nodeType"] == "FunctionCall" else {}
+    return called.get("name") in _REFUSING and (called.get("referencedDeclaration") or 0) < 0
+
+
 def _evaluated(node: AstNode) -> AstNode:
-    """Returns a statement's condition; the node itself where it is an operator."""
-    condition: AstNode = node.get("condition", node)
-    return condition
+    """Returns the condition of a statement or a call, and a case's value; the node itself where it is an operator."""
+    if _is_requirement(node):
+        node = node["arguments"][0]
+    elif node["nodeType"] == "YulCase":
+        node = node["value"]
+    else:
+        node = node.get("condition") or node
+    return node
 
 
 def _walk(node: object) -> Iterator[AstNode]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from enum import Enum, auto
 from pathlib import Path
+from typing import NamedTuple
 
 from stakesim.evm.compiler import CompileError, ensure_node_modules, node_modules
 from stakesim.evm.solc_install import pinned_packages
@@ -12,7 +14,55 @@ from stakesim.evm.solc_install import pinned_packages
 _IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
 
 
+_PROJECT_FILES = ("foundry.toml", "remappings.txt", "package.json", "pyproject.toml", ".git")
+
+
+class Origin(Enum):
+    """Whose code a file is.
+
+    Attributes:
+        PROJECT: The project's own.
+        PACKAGE: A package's: below `node_modules`, or below `lib` in the folder of a project.
+        REMAPPED: What `remappings.txt` leads to, elsewhere and not beside the contract. Most are packages, but nothing
+            says so.
+    """
+
+    PROJECT = auto()
+    PACKAGE = auto()
+    REMAPPED = auto()
+
+
+class SolidityFile(NamedTuple):
+    """A Solidity file that was read.
+
+    Attributes:
+        path: Where it is, without symbolic links.
+        text: Its text.
+        origin: Whose it is.
+    """
+
+    path: Path
+    text: str
+    origin: Origin
+
+
 def collect_sources(file: Path) -> dict[str, str]:
+    """Reads a Solidity file and all files that it imports, directly or not; see `collect_files`.
+
+    Args:
+        file: Absolute path of the Solidity file.
+
+    Returns:
+        Texts of the files, by the names under which the compiler asks for them.
+
+    Raises:
+        CompileError: An imported file is missing, or a file is not UTF-8 text.
+        InstallError: The compiler's packages are needed and can't be installed.
+    """
+    return {name: each.text for name, each in collect_files(file).items()}
+
+
+def collect_files(file: Path) -> dict[str, SolidityFile]:
     """Reads a Solidity file and all files that it imports, directly or not.
 
     A relative import is looked for beside the file that makes it. Any other import is looked for by `remappings.txt`,
@@ -23,32 +73,46 @@ def collect_sources(file: Path) -> dict[str, str]:
         file: Absolute path of the Solidity file.
 
     Returns:
-        Texts of the files, by the names under which the compiler asks for them. That of `file` is its file name.
+        The files, by the names under which the compiler asks for them. That of `file` is its file name.
 
     Raises:
         CompileError: An imported file is missing, or a file is not UTF-8 text.
         InstallError: The compiler's packages are needed and can't be installed.
     """
     paths: dict[str, Path] = {file.name: file}
-    sources: dict[str, str] = {}
+    origins = {file.name: Origin.PROJECT}
+    files: dict[str, SolidityFile] = {}
     unread = [file.name]
     while unread:
         name = unread.pop()
         importer = paths[name]
-        sources[name] = _read(importer)
-        for imported in _IMPORT.findall(sources[name]):
+        files[name] = SolidityFile(importer.resolve(), _read(importer), origins[name])
+        for imported in _IMPORT.findall(files[name].text):
+            is_remapped = origins[name] is Origin.REMAPPED
             if imported.startswith("."):
                 imported_name = _relative_name(name, imported)
                 path: Path | None = (importer.parent / imported).resolve()
             else:
-                imported_name, path = imported, _find_library_file(file, imported)
+                imported_name, (path, is_remapped) = imported, _find_library_file(file, imported)
             if imported_name in paths or path is None:
                 continue
             if not path.is_file():
                 raise CompileError(f"{importer} imports {imported}, which is not there.")
             paths[imported_name] = path
+            origins[imported_name] = _origin(path.resolve(), file, is_remapped=is_remapped)
             unread.append(imported_name)
-    return sources
+    return files
+
+
+def _origin(path: Path, main: Path, *, is_remapped: bool) -> Origin:
+    """Whose file it is that `main` imports. What nothing shows to be a package's is the project's own."""
+    for folder in main.parents:
+        for packages in (folder / "node_modules", folder / "lib"):
+            if not path.is_relative_to(packages.resolve()) or main.is_relative_to(packages):
+                continue
+            if packages.name == "node_modules" or any((folder / each).exists() for each in _PROJECT_FILES):
+                return Origin.PACKAGE
+    return Origin.REMAPPED if is_remapped and not path.is_relative_to(main.parent) else Origin.PROJECT
 
 
 def _read(path: Path) -> str:
@@ -69,16 +133,17 @@ def _relative_name(importer: str, imported: str) -> str:
     return "/".join(parts)
 
 
-def _find_library_file(main: Path, imported: str) -> Path | None:
-    """Finds a file of a library; returns None for a package that the compiler reads by itself."""
+def _find_library_file(main: Path, imported: str) -> tuple[Path | None, bool]:
+    """Finds a file of a library, and whether by a remapping; None for a package that the compiler reads by itself."""
     for folder in main.parents:
-        candidates = (*_remapped(folder, imported), folder / "node_modules" / imported, folder / "lib" / imported)
-        for candidate in candidates:
-            if candidate.is_file():
+        found = [(each, True) for each in _remapped(folder, imported)]
+        found += [(folder / packages / imported, False) for packages in ("node_modules", "lib")]
+        for candidate in found:
+            if candidate[0].is_file():
                 return candidate
     is_pinned = any(imported.startswith(f"{package}/") for package in pinned_packages())
     if ((ensure_node_modules() if is_pinned else node_modules()) / imported).is_file():
-        return None
+        return None, False
     raise CompileError(f"{imported} is not found: install it (node_modules, lib) at or above {main.parent}.")
 
 

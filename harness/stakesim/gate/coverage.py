@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,7 @@ from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate.contract_tests import TESTS_LIMIT_S, first_failing_test
+from stakesim.gate.errors import UnsoundContract
 from stakesim.gate.plain_build import build
 from stakesim.gate.scenario_suite import scenario_suite
 from stakesim.runner.environment import open_environment
@@ -37,6 +39,8 @@ def measure_coverage(
 ) -> Coverage:
     """Runs the scenario suite on py-evm, and then the tests.
 
+    It measures the project's own files that the contract's code comes from, see `PlainBuild.files`.
+
     Args:
         contract: FILE.sol, or FILE.sol:Name; by default the packaged `EventStake`.
         tests: File or folder of tests that take the contract of the option `--stakesim-contract`, and write their
@@ -46,7 +50,7 @@ def measure_coverage(
 
     Raises:
         CompileError: The contract can't be compiled.
-        EngineError: The contract has findings, or a test fails.
+        UnsoundContract: The contract has findings, or a test fails.
         OutOfTime: They take longer than `seconds`.
     """
     ends = time.monotonic() + seconds
@@ -59,9 +63,10 @@ def measure_coverage(
             result = run_scenario(environment, scenario)
             if result.findings:
                 first = result.findings[0]
-                raise EngineError(
+                raise UnsoundContract(
                     f"{plain.artifact.name} has findings: {scenario.name}, {first.id}, {first.message.rstrip('.')}. "
-                    "Fix it first."
+                    "Fix it first.",
+                    result.findings,
                 )
             if progress:
                 progress(result)
@@ -76,11 +81,20 @@ def measure_coverage(
             except NeverEnds:
                 raise OutOfTime from None
             if failed or not trace_file.exists():
-                raise EngineError(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
+                raise UnsoundContract(f"{failed or tests} fails with {plain.artifact.name}: fix it first.")
             trace.add(trace_file)
-    return measure(
-        trace, plain.artifact, file=_relative_path(plain.path), source=plain.source, tree=plain.tree, index=plain.index
+    main, *others = (
+        measure(
+            trace,
+            plain.artifact,
+            file=_relative_path(each.path),
+            source=each.source,
+            tree=each.tree,
+            index=each.index,
+        )
+        for each in plain.files
     )
+    return replace(main, others=tuple(others), left_out=plain.left_out)
 
 
 def _relative_path(file: Path) -> str:

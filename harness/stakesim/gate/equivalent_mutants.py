@@ -19,7 +19,7 @@ def load_equivalents(file: Path, contract: str | None = None) -> dict[str, str]:
         contract: Its name; None: all contracts of the file.
 
     Raises:
-        EngineError: The list can't be read.
+        MalformedList: The list can't be read.
     """
     rows = reviewed_rows(file, contract, EQUIVALENT, "mutant", "argument")
     return {row["mutant"]: row["argument"] for row in rows}

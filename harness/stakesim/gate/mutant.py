@@ -58,6 +58,9 @@ class Mutant:
         text: The line, without its indent.
         occurrence: How often the function has had this line up to here.
         also: Further replacements without which it would not compile.
+        file: Name of its file among the sources; empty for the contract's.
+        unit: The base, library or file of free functions that it is in; empty for the contract itself.
+        moves_money: Whether a line that it changes computes or moves money, see `money_lines`.
     """
 
     operator: str
@@ -71,15 +74,27 @@ class Mutant:
     text: str
     occurrence: int = 1
     also: tuple[Replacement, ...] = ()
+    file: str = ""
+    unit: str = ""
+    moves_money: bool = False
 
     @property
     def key(self) -> str:
-        """Name in the list of equivalent mutants. Stable while the line stays the same, and unique in its file."""
+        """Name in the list of equivalent mutants. Stable while the line stays the same, and unique for the contract."""
         again = f" #{self.occurrence}" if self.occurrence > 1 else ""
-        return f"{self.function}: {self.text}{again} [{self.column}: {_short(self.old)} -> {_short(self.new)}]"
+        unit = f"{self.unit}." if self.unit else ""
+        file = f"{self.file}:" if self.file else ""
+        return (
+            f"{file}{unit}{self.function}: {self.text}{again} [{self.column}: {_short(self.old)} -> {_short(self.new)}]"
+        )
+
+    @property
+    def lines(self) -> range:
+        """Numbers of the lines that it changes."""
+        return range(self.line, self.line + self.old.count("\n") + 1)
 
     def apply(self, source: str) -> str:
-        """Returns the source with this fault."""
+        """Returns the source of its file with this fault."""
         raw = source.encode()
         for (start, end), new in sorted([Replacement(Span(self.start, self.end), self.new), *self.also], reverse=True):
             raw = raw[:start] + new.encode() + raw[end:]

@@ -19,6 +19,7 @@ from stakesim.errors import NotInstalled
 from stakesim.evm.compiler import Artifact, Compiler
 from stakesim.evm.errors import EngineError
 from stakesim.gate.contract_tests import TESTS_LIMIT_S, first_failing_test
+from stakesim.gate.errors import UnsoundContract
 from stakesim.gate.hashes import code_hash
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import Build, MutantStatus, Stage, Verdict
@@ -28,7 +29,7 @@ from stakesim.lane.knowledge import Knowledge
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.runner.scenario_run import run_scenario
 from stakesim.scenario.scenario import Scenario
-from stakesim.search.contract_search import open_search
+from stakesim.search.contract_search import confirm, open_search
 from stakesim.workers.time_limit import NeverEnds
 
 SETTINGS: Mapping[Build, Mapping[str, Any]] = {Build.PLAIN: PLAIN_SETTINGS, Build.DEPLOYED: DEPLOYED_SETTINGS}
@@ -88,7 +89,7 @@ class SoundContract:
         """Checks that no scenario fails. A test is checked when it kills a mutant.
 
         Raises:
-            EngineError: One does.
+            UnsoundContract: One does.
         """
         if not self.suite:
             return
@@ -98,10 +99,11 @@ class SoundContract:
                     return
                 findings = run_scenario(environment, scenario).findings
                 if findings:
-                    raise EngineError(
+                    raise UnsoundContract(
                         f"{self.artifact.name} itself has findings, so that no mutant could be told from it: "
                         f"{scenario.name}, {findings[0].id}, {findings[0].message.rstrip('.')}. "
-                        "Fix it first: stakesim run."
+                        "Fix it first: stakesim run.",
+                        findings,
                     )
 
 
@@ -109,7 +111,7 @@ def search_sound(contract: Artifact, budget: LaneBudget | None, ends: float = in
     """Searches the sound contract in the lane, until a moment of `time.time`; returns None if the lane can't judge it.
 
     Raises:
-        EngineError: The search has findings.
+        UnsoundContract: The search has findings.
     """
     if budget is None:
         return None
@@ -119,9 +121,10 @@ def search_sound(contract: Artifact, budget: LaneBudget | None, ends: float = in
         return None
     search.run(sequences=budget.kept, watch=lambda: not search.findings and time.time() < ends)
     for finding in search.findings.values():
-        raise EngineError(
+        raise UnsoundContract(
             f"{contract.name} itself has findings, so that no mutant could be told from it: {finding.difference.text}. "
-            "Fix it first: stakesim fuzz."
+            "Fix it first: stakesim fuzz.",
+            [each for found in confirm(search) for each in found.findings],
         )
     return learn(contract, search)
 
@@ -215,7 +218,7 @@ class MutantWorker:
         sound = self.sound
         if test not in self._sound_tests and first_failing_test(sound.artifact, test, sound.engine):
             name = sound.artifact.name
-            raise EngineError(f"{name} itself fails {test}, so that no mutant could be told from it: fix it first.")
+            raise UnsoundContract(f"{name} itself fails {test}, so that no mutant could be told from it: fix it first.")
         self._sound_tests.add(test)
 
     def _is_sound_when_deployed(self, mutant: Mutant, artifact: Artifact) -> bool:
@@ -238,7 +241,8 @@ class MutantWorker:
     def compile(self, mutant: Mutant, build: Build) -> Artifact | None:
         """Compiles a mutant; returns None if it does not compile."""
         sound = self.sound
-        mutated = {**sound.sources, sound.file: mutant.apply(sound.sources[sound.file])}
+        file = mutant.file or sound.file
+        mutated = {**sound.sources, file: mutant.apply(sound.sources[file])}
         return compile_contract(self.compiler, mutated, sound.file, sound.artifact.name, SETTINGS[build])
 
     @cached_property

@@ -8,13 +8,16 @@ statements and their order; `assembly_operators.py` those of inline assembly.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stakesim.gate.assembly_operators import ASSEMBLY_OPERATORS
 from stakesim.gate.classic_operators import CLASSIC_OPERATORS
 from stakesim.gate.flow_operators import FLOW_OPERATORS
+from stakesim.gate.money import money_lines
 from stakesim.gate.mutant import Mutant, Node, Source
 from stakesim.gate.place import Contract, Operator, Place
+from stakesim.gate.plain_build import PlainBuild
 from stakesim.gate.type_operators import TYPE_OPERATORS
 
 _SETS: Sequence[Mapping[str, Sequence[Operator]]] = (
@@ -24,6 +27,8 @@ _SETS: Sequence[Mapping[str, Sequence[Operator]]] = (
     ASSEMBLY_OPERATORS,
 )
 _NO_CODE = ("EventDefinition", "ErrorDefinition", "InheritanceSpecifier")
+_FREE = "free"
+"""Stands for the contract's name where functions are in none."""
 _NO_CODE_FIELDS = ("typeDescriptions", "typeName", "documentation", "overrides", "AST")
 
 
@@ -38,26 +43,55 @@ def generate_mutants(source: str, tree: Node, contract: str) -> list[Mutant]:
         contract: Name of the contract.
     """
     (definition,) = (n for n in tree["nodes"] if n["nodeType"] == "ContractDefinition" and n["name"] == contract)
+    return _mutants(source, definition, frozenset())
+
+
+def all_mutants(plain: PlainBuild) -> list[Mutant]:
+    """All mutants of a contract and of what else of the project its code comes from.
+
+    Those of the contract come first, then those of bases, libraries and free functions, in the order of their source.
+    Functions of these that the contract's code does not have are left out.
+    """
+    mutants = []
+    for unit in plain.units:
+        made = _mutants(unit.file.source, unit.definition, unit.unused)
+        if unit.definition is not plain.definition:
+            file = "" if unit.file.name == plain.file else unit.file.name
+            is_function = unit.definition["nodeType"] == "FunctionDefinition"
+            name = _FREE if is_function else unit.definition["name"]
+            made = [replace(mutant, file=file, unit=name) for mutant in made]
+        mutants += made
+    return mutants
+
+
+def _mutants(source: str, definition: Node, unused: frozenset[int]) -> list[Mutant]:
+    """All mutants of a contract, library or free function, without those of unused functions."""
+    if definition["nodeType"] == "FunctionDefinition":
+        definition = {"nodeType": "SourceUnit", "name": _FREE, "src": definition["src"], "nodes": [definition]}
     text = Source(source)
+    money = money_lines(text.raw, definition)
     mutants: dict[tuple[int, int, str], Mutant] = {}
-    for node, place in _nodes(definition, Place(Contract(text, definition))):
+    for node, place in _nodes(definition, Place(Contract(text, definition)), unused):
         for operators in _SETS:
             for operator in operators.get(node["nodeType"], ()):
                 for edit in operator(node, place):
                     mutant = text.mutant(edit, place.name, place.span)
                     if mutant.old != mutant.new:
-                        mutants.setdefault((mutant.start, mutant.end, mutant.new), mutant)
+                        on_money = any(line in money for line in mutant.lines)
+                        mutants.setdefault(
+                            (mutant.start, mutant.end, mutant.new), replace(mutant, moves_money=on_money)
+                        )
     return sorted(mutants.values(), key=lambda mutant: (mutant.start, mutant.end, mutant.new))
 
 
-def _nodes(node: Any, place: Place) -> Iterator[tuple[Node, Place]]:
-    """All nodes with code, each with the place that it is in."""
+def _nodes(node: Any, place: Place, unused: frozenset[int]) -> Iterator[tuple[Node, Place]]:
+    """All nodes with code but for unused functions and modifiers, each with the place that it is in."""
     if isinstance(node, list):
         for child in node:
-            yield from _nodes(child, place)
+            yield from _nodes(child, place, unused)
     elif isinstance(node, dict):
         kind = node.get("nodeType")
-        if kind in _NO_CODE:
+        if kind in _NO_CODE or node.get("id") in unused:
             return
         if kind == "FunctionDefinition":
             place = Place(place.contract, node)
@@ -65,4 +99,4 @@ def _nodes(node: Any, place: Place) -> Iterator[tuple[Node, Place]]:
             yield node, place
         for name, value in node.items():
             if name not in _NO_CODE_FIELDS:
-                yield from _nodes(value, place)
+                yield from _nodes(value, place, unused)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ from stakesim.gate.mutant import Mutant
 MIN_SCORE = 0.98
 """Share of mutants that must be killed."""
 MONEY = re.compile(r"price|payment|stake|refund|fee|forfeit|payout|escrow|credit|amount|compensation|_push|_send", re.I)
-"""Matches lines that compute or move money: all mutants on them must be killed."""
+"""Matches lines whose names are those of money: all mutants on them must be killed, and on all of `money_lines`."""
 
 
 class MutantStatus(StrEnum):
@@ -92,8 +92,8 @@ class Verdict:
 
     @property
     def moves_money(self) -> bool:
-        """Whether the mutant is on a line that computes or moves money."""
-        return MONEY.search(self.mutant.text) is not None
+        """Whether the mutant is on a line that computes or moves money, by the syntax tree or by its names."""
+        return self.mutant.moves_money or MONEY.search(self.mutant.text) is not None
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as `stakesim mutate --out` writes it."""
@@ -143,6 +143,8 @@ class MutationResult:
         deployed: Verdicts on the survivors and on a sample of the killed, compiled as for a deploy.
         stale: Keys in the list of equivalent mutants that no mutant of the contract has; empty with `only`.
         interrupted: Whether Ctrl-C ended it, so that verdicts are missing.
+        sources: Source code by name, of the file and all that it imports.
+        left_out: Code that there are no mutants of, in words.
     """
 
     source: str = ""
@@ -151,6 +153,12 @@ class MutationResult:
     deployed: list[Verdict] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     interrupted: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+
+    def source_of(self, mutant: Mutant) -> str:
+        """Source code of the file that a mutant is in."""
+        return self.sources[mutant.file] if mutant.file else self.source
 
     def with_status(self, status: MutantStatus) -> list[Verdict]:
         """Verdicts with this status."""
@@ -162,9 +170,22 @@ class MutationResult:
         return _score(self.final)
 
     @property
-    def money_score(self) -> float:
-        """The same of the mutants on lines that compute or move money."""
-        return _score([verdict for verdict in self.final if verdict.moves_money])
+    def money_score(self) -> float | None:
+        """The same of the mutants on lines that compute or move money; None if there are none."""
+        on_money = [verdict for verdict in self.final if verdict.moves_money]
+        return _score(on_money) if _differ(on_money) else None
+
+    @property
+    def money_text(self) -> str:
+        """The score of the mutants on lines with money, in words."""
+        if self.money_score is None:
+            return "there are none on lines with money"
+        return f"{self.money_score:.1%} of those on lines with money"
+
+    @property
+    def differ(self) -> int:
+        """How many mutants were judged: the killed and the survivors, that is those that differ from the contract."""
+        return _differ(self.final)
 
     @property
     def final(self) -> list[Verdict]:
@@ -188,8 +209,8 @@ class MutationResult:
             **{status.replace(" ", "_"): counts[status] for status in MutantStatus},
             "killed_by": {stage: stages[stage] for stage in Stage},
             "judged_as_deployed": len(self.deployed),
-            "score": round(self.score, 4),
-            "money_score": round(self.money_score, 4),
+            "score": round(self.score, 4) if self.differ else None,
+            "money_score": None if self.money_score is None else round(self.money_score, 4),
             "survivors": [
                 {"line": each.line, "function": each.function, "operator": each.operator, "old": each.old}
                 | {"new": each.new, "mutant": each.key}
@@ -227,7 +248,10 @@ class OperatorCounts:
     stages: Counter[Stage] = field(default_factory=Counter)
 
 
+def _differ(verdicts: list[Verdict]) -> int:
+    return sum(verdict.status in (MutantStatus.KILLED, MutantStatus.SURVIVED) for verdict in verdicts)
+
+
 def _score(verdicts: list[Verdict]) -> float:
-    statuses = Counter(verdict.status for verdict in verdicts)
-    killed, survived = statuses[MutantStatus.KILLED], statuses[MutantStatus.SURVIVED]
-    return killed / (killed + survived) if killed + survived else 0.0
+    killed, differ = sum(verdict.status is MutantStatus.KILLED for verdict in verdicts), _differ(verdicts)
+    return killed / differ if differ else 0.0

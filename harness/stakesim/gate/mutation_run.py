@@ -35,7 +35,7 @@ from stakesim.gate.mutation_judge import (
     not_judged,
     search_sound,
 )
-from stakesim.gate.mutation_operators import generate_mutants
+from stakesim.gate.mutation_operators import all_mutants
 from stakesim.gate.mutation_result import Build, MutantStatus, MutationResult, Verdict
 from stakesim.gate.plain_build import DEPLOYED_SETTINGS, PlainBuild, build, compile_contract
 from stakesim.gate.scenario_suite import scenario_suite
@@ -65,7 +65,7 @@ def mutate(
     dask: str | None = None,
     interruptible: bool = False,
 ) -> MutationResult:
-    """Generates and runs all mutants of a contract.
+    """Generates and runs all mutants of a contract, its bases, and other code of the project that it uses.
 
     The status of a mutant does not depend on `jobs` and `dask`. What kills it first does, as a worker begins with the
     sequence or scenario that killed a mutant before.
@@ -90,18 +90,21 @@ def mutate(
 
     Raises:
         CompileError: The contract can't be compiled.
-        EngineError: The contract itself has findings, there are no mutants, or `out` is another kind of file.
+        UnsoundContract: The contract itself has findings, or fails a test.
+        MalformedList: The list of equivalent mutants can't be read.
+        EngineError: There are no mutants, or `out` is another kind of file.
         OSError: `out` can't be written.
     """
     started, ends = time.perf_counter(), inf if seconds is None else time.time() + seconds
     plain = build(contract)
-    everything = generate_mutants(plain.source, plain.tree, plain.artifact.name)
+    everything = all_mutants(plain)
     mutants = choose_mutants(everything, only, sample, seed)
     if not mutants:
         raise EngineError(f"There is no mutant of {plain.artifact.name} to run: choose another `--only`.")
     equivalents = load_equivalents(plain.path)
     stale = not_made(equivalents, (mutant.key for mutant in everything))
-    result = MutationResult(plain.source, stale=stale if not only else [])
+    result = MutationResult(plain.source, stale=stale if not only else [], sources=plain.sources)
+    result.left_out = plain.left_out
     if seconds is not None:
         Random(seed).shuffle(mutants)
     about = {"contract": plain.artifact.name, "sources": source_hash(plain.sources), "engine": engine}
@@ -144,8 +147,9 @@ def diff(source: str, mutant: Mutant, name: str = "EventStake.sol") -> str:
     return "\n".join(list(lines)[2:])
 
 
-def _position(verdict: Verdict) -> tuple[int, int, str]:
-    return verdict.mutant.start, verdict.mutant.end, verdict.mutant.new
+def _position(verdict: Verdict) -> tuple[bool, str, int, int, str]:
+    mutant = verdict.mutant
+    return bool(mutant.unit), mutant.file, mutant.start, mutant.end, mutant.new
 
 
 def _to_deploy(result: MutationResult, sample: int, seed: int) -> list[Mutant]:

@@ -5,8 +5,9 @@ Without the optimizer each instruction belongs to one place in the source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from stakesim.evm.compiler import (
     error_messages,
 )
 from stakesim.evm.contract_file import ContractPath, select_contract
-from stakesim.evm.import_resolver import collect_sources
+from stakesim.evm.coverage import compiled_functions
+from stakesim.evm.import_resolver import Origin, SolidityFile, collect_files
 
 PLAIN_SETTINGS = SETTINGS | {
     "viaIR": False,
@@ -33,6 +35,47 @@ DEPLOYED_SETTINGS = SETTINGS | {"metadata": PLAIN_SETTINGS["metadata"]}
 
 
 @dataclass(frozen=True)
+class ParsedFile:
+    """A file with its syntax tree.
+
+    Attributes:
+        name: Its name among the sources.
+        path: Where it is.
+        source: Source code.
+        tree: Syntax tree.
+        index: The compiler's number of the file, for source maps.
+        origin: Whose it is.
+    """
+
+    name: str
+    path: Path
+    source: str
+    tree: Mapping[str, Any]
+    index: int
+    origin: Origin
+
+    def contract(self, name: str) -> Mapping[str, Any]:
+        """Node of a contract of the file."""
+        nodes = self.tree["nodes"]
+        return next(node for node in nodes if node["nodeType"] == "ContractDefinition" and node["name"] == name)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A contract, library or free function that a contract's code comes from.
+
+    Attributes:
+        file: Its file.
+        definition: Its node.
+        unused: Ids of its functions and modifiers that the code does not have.
+    """
+
+    file: ParsedFile
+    definition: Mapping[str, Any]
+    unused: frozenset[int]
+
+
+@dataclass(frozen=True)
 class PlainBuild:
     """A contract compiled without optimizer.
 
@@ -42,6 +85,7 @@ class PlainBuild:
         artifact: The contract.
         tree: Syntax tree of the file.
         index: The compiler's number of the file, for source maps.
+        parsed: The file, and all files that it imports but those of packages.
     """
 
     path: Path
@@ -49,6 +93,65 @@ class PlainBuild:
     artifact: Artifact
     tree: Mapping[str, Any]
     index: int
+    parsed: tuple[ParsedFile, ...]
+
+    @cached_property
+    def files(self) -> list[ParsedFile]:
+        """The contract's file, and the project's other files that its code comes from."""
+        return list({each.file.name: each.file for each in self.units}.values())
+
+    @cached_property
+    def definition(self) -> Mapping[str, Any]:
+        """The contract's node."""
+        return self.parsed[0].contract(self.artifact.name)
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """What the contract's code comes from in the project's files: itself, bases, libraries, free functions."""
+        return [unit for unit in self._units if unit.file.origin is Origin.PROJECT]
+
+    @cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the contract is neither measured nor mutated, and is not known to be a package's, in words."""
+        remapped = {unit.file.name: None for unit in self._units if unit.file.origin is Origin.REMAPPED}
+        created = [f"{contract['name']} ({file.name}), which it creates" for file, contract in self._created()]
+        texts = [*created, *(f"{name}, a file that remappings lead to" for name in remapped)]
+        return tuple(f"coverage and mutants of {text}" for text in texts)
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        bases, units = self.definition["linearizedBaseContracts"], []
+        for file in self.parsed:
+            compiled = {node["id"] for node in compiled_functions(self.artifact, file.tree, file.index)}
+            for node in file.tree["nodes"]:
+                functions = {each["id"] for each in (node, *node.get("nodes", ())) if each["nodeType"] in _CALLABLE}
+                is_base = node["nodeType"] == "ContractDefinition" and node["id"] in bases and _has_code(node)
+                if is_base or functions & compiled:
+                    unused = frozenset() if node is self.definition else frozenset(functions - compiled)
+                    units.append(Unit(file, node, unused))
+        return sorted(units, key=lambda unit: (unit.file is not self.parsed[0], unit.definition is not self.definition))
+
+    def _created(self) -> Iterator[tuple[ParsedFile, Mapping[str, Any]]]:
+        """Contracts whose code this contract has as data, to create them, directly or not."""
+        contracts = {
+            node["id"]: (file, node)
+            for file in self.parsed
+            for node in file.tree["nodes"]
+            if node["nodeType"] == "ContractDefinition"
+        }
+        own = self.definition["linearizedBaseContracts"]
+        waiting, seen = list(own), set(own)
+        while waiting:
+            file_and_node = contracts.get(waiting.pop())
+            if file_and_node is None:  # a package's
+                continue
+            if file_and_node[1]["id"] not in own:
+                yield file_and_node
+            new = set(file_and_node[1].get("contractDependencies", ())) - seen
+            if file_and_node[1]["id"] not in own:
+                new |= set(file_and_node[1]["linearizedBaseContracts"]) - seen
+            seen |= new
+            waiting += sorted(new)
 
     @property
     def file(self) -> str:
@@ -76,18 +179,32 @@ def build(contract: str | Path | None = None) -> PlainBuild:
     if not path.is_file():
         raise CompileError(f"{path} can't be read: give a Solidity file.")
     path = path.resolve()
-    sources = collect_sources(path)
+    files = collect_files(path)
+    sources = {each: file.text for each, file in files.items()}
+    own = [each for each, file in files.items() if file.origin is not Origin.PACKAGE]
     with Compiler() as compiler:
-        output = compile_plain(compiler, sources, path.name, with_tree=True)
+        output = compile_plain(compiler, sources, path.name, trees=own)
     if errors := error_messages(output.get("errors", ())):
         raise CompileError(errors)
     artifact = select_contract(artifacts_from_output(output, sources), path.name, name)
-    compiled_file = output["sources"][path.name]
-    return PlainBuild(path, sources, artifact, compiled_file["ast"], compiled_file["id"])
+    parsed = tuple(_parsed(each, files[each], output["sources"][each]) for each in own)
+    return PlainBuild(path, sources, artifact, parsed[0].tree, parsed[0].index, parsed)
+
+
+_CALLABLE = ("FunctionDefinition", "ModifierDefinition")
+
+
+def _has_code(contract: Mapping[str, Any]) -> bool:
+    """Whether a contract has state or functions with a body, unlike an interface."""
+    return any(node["nodeType"] == "VariableDeclaration" or node.get("body") for node in contract["nodes"])
+
+
+def _parsed(name: str, file: SolidityFile, compiled: Mapping[str, Any]) -> ParsedFile:
+    return ParsedFile(name, file.path, file.text, compiled["ast"], compiled["id"], file.origin)
 
 
 def compile_plain(
-    compiler: Compiler, sources: Mapping[str, str], file: str, *, with_tree: bool = False
+    compiler: Compiler, sources: Mapping[str, str], file: str, *, trees: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Compiles the contracts of one file.
 
@@ -95,15 +212,14 @@ def compile_plain(
         compiler: An open compiler.
         sources: Source code by name.
         file: Name of the file.
-        with_tree: Whether the output has the file's syntax tree.
+        trees: Names of the sources whose syntax trees the output has.
 
     Returns:
         The compiler's standard JSON output. Errors are in it, under `errors`.
     """
-    outputs: dict[str, Any] = {"*": ["abi", "evm.bytecode", "evm.deployedBytecode"]}
-    if with_tree:
-        outputs[""] = ["ast"]
-    return _compile(compiler, sources, file, PLAIN_SETTINGS, outputs)
+    outputs: dict[str, Any] = {name: {"": ["ast"]} for name in trees}
+    outputs.setdefault(file, {})["*"] = ["abi", "evm.bytecode", "evm.deployedBytecode"]
+    return _compile(compiler, sources, PLAIN_SETTINGS, outputs)
 
 
 def compile_contract(
@@ -121,7 +237,7 @@ def compile_contract(
     Returns:
         The contract; None if it does not compile.
     """
-    output = _compile(compiler, sources, file, settings, {contract: _CODE})
+    output = _compile(compiler, sources, settings, {file: {contract: _CODE}})
     if any(error["severity"] == "error" for error in output.get("errors", ())):
         return None
     return artifacts_from_output(output, sources)[contract]
@@ -131,12 +247,12 @@ _CODE = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object", "evm.deplo
 
 
 def _compile(
-    compiler: Compiler, sources: Mapping[str, str], file: str, settings: Mapping[str, Any], outputs: Mapping[str, Any]
+    compiler: Compiler, sources: Mapping[str, str], settings: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     return compiler.compile(
         {
             "language": "Solidity",
             "sources": {name: {"content": text} for name, text in sources.items()},
-            "settings": {**settings, "outputSelection": {file: outputs}},
+            "settings": {**settings, "outputSelection": outputs},
         }
     )

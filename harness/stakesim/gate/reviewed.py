@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import ContractPath
-from stakesim.evm.errors import EngineError
+from stakesim.gate.errors import MalformedList
 from stakesim.project import current_project
 
 
@@ -37,18 +37,20 @@ def reviewed_rows(file: Path, contract: str | None, name: str, *keys: str) -> li
         keys: What each row has beside `file`: texts.
 
     Raises:
-        EngineError: The list can't be read.
+        MalformedList: The list can't be read.
     """
     folder = reviewed_folder(file)
     if folder is None or not (folder / name).exists():
         return []
     try:
         rows = json.loads((folder / name).read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise TypeError
         wrong = [row for row in rows if not all(row[key] and isinstance(row[key], str) for key in ("file", *keys))]
     except (OSError, ValueError, KeyError, TypeError):
         wrong = [name]
     if wrong:
-        raise EngineError(f"{folder / name} is no list of rows with {', '.join(('file', *keys))}: mend it.")
+        raise MalformedList(f"{folder / name} is no list of rows with {', '.join(('file', *keys))}: mend it.")
     root = CONTRACTS if folder == CONTRACTS else current_project().root
     return [row for row in rows if _is_about(row["file"], root, file, contract)]
 

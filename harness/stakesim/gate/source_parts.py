@@ -12,6 +12,8 @@ from stakesim.evm.compiler import CONTRACTS, CompileError
 from stakesim.evm.errors import EngineError
 from stakesim.gate.coverage import OutOfTime, measure_coverage
 from stakesim.gate.equivalent_mutants import EQUIVALENT
+from stakesim.gate.errors import MalformedList, UnsoundContract
+from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import MIN_SCORE, MutantStatus
 from stakesim.gate.mutation_run import DEPLOYED_SAMPLE, mutate
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
@@ -32,9 +34,10 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
         part.out_of_time("not all scenarios and tests", "before all scenarios and tests had run")
         return
     except (CompileError, EngineError) as error:
-        _could_not_run(gate, part, f"Not measured: {error}")
+        _could_not_run(gate, part, "Not measured", error)
         return
     gate.coverage, gate.source = coverage, gate.file.read_text(encoding="utf-8")
+    part.left_out += coverage.left_out
     missing = gaps(coverage, gate.source)
     part.problems = [gap.text for gap in missing if gap.key not in reasons]
     if tests is None:
@@ -44,6 +47,9 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
     if gate.reviewed:
         part.figures["unreached with a reviewed reason"] = len(gate.reviewed)
     _judge(gate, part, UNREACHED, ok=not part.problems)
+    if not any(each.lines for each in coverage.files) and part.verdict is PartVerdict.PASS:
+        part.verdict = PartVerdict.VACUOUS
+        part.problems.append("No line of the contract's code is the project's own, so that nothing was measured.")
 
 
 def mutants_part(gate: GateResult, part: GatePart) -> None:
@@ -68,25 +74,29 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
             seconds=part.seconds_left,
         )
     except (CompileError, EngineError) as error:
-        _could_not_run(gate, part, f"No mutants: {error}")
+        _could_not_run(gate, part, "No mutants", error)
         return
     gate.mutation = result
+    part.left_out += result.left_out
     counts = {status: len(result.with_status(status)) for status in MutantStatus}
-    differ = counts[MutantStatus.KILLED] + counts[MutantStatus.SURVIVED]
     part.figures["mutants"] = len(result.final)
     part.figures |= {str(status): count for status, count in counts.items() if count}
-    if differ:
+    if result.differ:
         part.figures["of those that differ are killed"] = f"{result.score:.1%}"
     survivors = result.with_status(MutantStatus.SURVIVED)
     part.problems = [f"listed as equivalent, and not made: {key}" for key in result.stale]
-    part.problems += [f"line {each.mutant.line}: nothing tells this mutant: {each.mutant.key}" for each in survivors]
+    part.problems += [f"{_place(each.mutant)}: nothing tells this mutant: {each.mutant.key}" for each in survivors]
     if survivors and not result.passed:
         part.problems.insert(
             0,
-            f"{result.score:.1%} of {differ} mutants are killed, and {result.money_score:.1%} of those on lines with "
-            f"money: {MIN_SCORE:.0%} and 100% must be.",
+            f"{result.score:.1%} of {result.differ} mutants are killed, and {result.money_text}: {MIN_SCORE:.0%} and "
+            "100% must be.",
         )
     _judge(gate, part, EQUIVALENT, ok=result.passed or not part.problems)
+    if not result.differ and part.verdict is PartVerdict.PASS:
+        part.verdict = PartVerdict.VACUOUS
+        if not counts[MutantStatus.NOT_JUDGED]:
+            part.problems.append("No mutant was killed, and none survived, which says nothing of the scenarios.")
     part.played(len(result.final) - counts[MutantStatus.NOT_JUDGED], len(result.final), "mutants")
 
 
@@ -102,6 +112,10 @@ def _judge(gate: GateResult, part: GatePart, reviewed: str, *, ok: bool) -> None
         )
 
 
+def _place(mutant: Mutant) -> str:
+    return f"{mutant.file}:{mutant.line}" if mutant.file else f"line {mutant.line}"
+
+
 def _has_source(gate: GateResult) -> bool:
     return gate.file.suffix == ".sol"
 
@@ -112,8 +126,10 @@ def _contract_tests(gate: GateResult) -> Path | None:
     return tests if gate.is_own and tests.is_dir() else None
 
 
-def _could_not_run(gate: GateResult, part: GatePart, reason: str) -> None:
-    """Fails the part for the project's own contract. For another one the campaigns already show what is wrong."""
-    part.not_tried(reason)
-    if gate.is_own:
+def _could_not_run(gate: GateResult, part: GatePart, what: str, error: CompileError | EngineError) -> None:
+    """Fails the part if the contract, or a reviewed list, is wrong, and always for the project's own contract."""
+    part.not_tried(f"{what}: {error}")
+    if isinstance(error, UnsoundContract):
+        part.findings = error.findings
+    if gate.is_own or isinstance(error, UnsoundContract | MalformedList):
         part.verdict = PartVerdict.FAIL

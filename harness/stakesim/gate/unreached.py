@@ -23,26 +23,37 @@ class Gap(NamedTuple):
     Attributes:
         line: Number of the line.
         what: What is missing, in words.
-        key: Name in the list of reasons.
+        key: Name in the list of reasons; that of a gap in another file than the contract's begins with the file's.
+        file: Name of that other file; empty for the contract's.
     """
 
     line: int
     what: str
     key: str
+    file: str = ""
 
     @property
     def text(self) -> str:
         """As it is told."""
-        return f"line {self.line} {self.what}: {self.key}"
+        return f"{f'{self.file}:' if self.file else 'line '}{self.line} {self.what}: {self.key}"
 
 
 def gaps(coverage: Coverage, source: str) -> list[Gap]:
-    """What a coverage lacks, in the order of the source.
+    """What a coverage lacks: in the order of the source of the contract's file, then of the other files.
 
     Args:
-        coverage: Of a file.
-        source: Its text.
+        coverage: Of a contract.
+        source: Text of the contract's file.
     """
+    missing = _gaps_of_file(coverage, source)
+    for other in coverage.others:
+        name = Path(other.file).name
+        gaps_there = _gaps_of_file(other, other.source)
+        missing += [gap._replace(key=f"{name}: {gap.key}", file=name) for gap in gaps_there]
+    return missing
+
+
+def _gaps_of_file(coverage: Coverage, source: str) -> list[Gap]:
     lines, seen, texts = source.splitlines(), Counter[str](), dict[int, str]()
     for number, line in enumerate(lines, start=1):
         text = line.strip()
@@ -64,7 +75,7 @@ def load_reasons(file: Path, contract: str | None = None) -> dict[str, str]:
         contract: Its name; None: all contracts of the file.
 
     Raises:
-        EngineError: The list can't be read.
+        MalformedList: The list can't be read.
     """
     rows = reviewed_rows(file, contract, UNREACHED, "unreached", "reason")
     return {row["unreached"]: row["reason"] for row in rows}
