@@ -16,7 +16,7 @@ import pytest
 from stakesim.campaign import campaign
 from stakesim.campaign.result import CampaignResult
 from stakesim.commands.cli import cli
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.gate import coverage, pipeline, release, report, source_parts
 from stakesim.gate.errors import ReleaseError
@@ -381,6 +381,10 @@ class TestAbiHash:
     )
     def test_each_part_of_the_interface_counts(self, old, new):
         assert abi_hash(self.edited(old, new)) != abi_hash([self.TRANSFER, self.RECEIVE])
+
+    def test_the_contract_that_the_gate_tries_has_the_abi_of_the_one_that_is_deployed(self):
+        """The first is compiled from source, the second an artifact."""
+        assert abi_hash(compile_contracts()["EventStake"].abi) == abi_hash(production_contract().abi)
 
     def test_a_missing_entry_and_the_mutability_count(self):
         hashes = {abi_hash(abi) for abi in ([], [self.RECEIVE], [self.RECEIVE | {"stateMutability": "nonpayable"}])}
