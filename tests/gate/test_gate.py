@@ -433,6 +433,18 @@ class TestReportCheck:
         with pytest.raises(ReleaseError, match=r"its ABI has the hash \w+, \w+ passed"):
             self.check(gate_json, whole)
 
+    @pytest.mark.slow
+    def test_a_contract_with_functions_that_its_abi_does_not_name_is_refused(self, gate_json):
+        """Also if the gate had the same shortened ABI. Whoever knows them can say so."""
+        artifact = production_contract()
+        shorter = replace(artifact, abi=[item for item in artifact.abi if item.get("name") != "renounceOwnership"])
+        content = json.loads(gate_json.read_text())
+        content["hashes"]["abi_sha256"] = abi_hash(shorter.abi)
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match="EventStake has functions that the ABI does not name: 0x715018a6"):
+            self.check(gate_json, shorter)
+        assert self.check(gate_json, shorter, without=["interface"])["verdict"] == "pass"
+
     def test_a_report_on_other_runtime_code_is_refused(self, gate_json):
         """Creation code says what is deployed; an artifact can name any other runtime code for it."""
         artifact = production_contract()

@@ -23,6 +23,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate.contract_state import NOBODY
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
+from stakesim.gate.hidden_functions import hidden_functions
 from stakesim.gate.node import NODE_ERRORS, node_error, with_fees
 from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
 from stakesim.gate.report_file import GateReport, contradictions, read_report
@@ -70,7 +71,8 @@ def check_report(
         without: Parts of the gate that need not have been tried, or not completely.
 
     Raises:
-        ReleaseError: The contract did not pass all parts of this profile; the report contradicts itself, is for other
+        ReleaseError: The contract did not pass all parts of this profile, or has functions that its ABI does not name,
+            which `without` interface allows; the report contradicts itself, is for other
             code, another ABI or other terms, or too old; or `without` names no part.
     """
     if unknown := [name for name in without if name not in PARTS]:
@@ -97,6 +99,11 @@ def check_report(
         raise ReleaseError(
             f"{gate} is of the profile {report.profile}: run `stakesim gate --profile {profile}`, or say with "
             f"--profile {report.profile} that this is enough, as for a test network."
+        )
+    if "interface" not in without and (hidden := hidden_functions(artifact)):
+        raise ReleaseError(
+            f"{artifact.name} has {'; '.join(hidden)}. Nothing has called them: give an artifact with the whole ABI, "
+            "or deploy with --without interface."
         )
     _check_tried(gate, report, profile, without)
     reported, given = report.constructor.terms, dict(terms)
