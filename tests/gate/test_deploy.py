@@ -309,6 +309,12 @@ class TestOwner:
         with pytest.raises(ReleaseError, match="Nobody would own EventStake"):
             plan(owner=nobody, salt=b"\1" * 32)
 
+    def test_a_contract_that_does_not_say_who_owns_it_is_refused(self, plan):
+        """What is read after the deployment is asked for before it."""
+        artifact = production_contract()
+        with pytest.raises(ReleaseError, match="EventStake has no function owner"):
+            plan(replace(artifact, abi=[item for item in artifact.abi if item.get("name") != "owner"]))
+
     def test_a_contract_can_not_own_itself(self, plan):
         with pytest.raises(ReleaseError, match="can't own itself"):
             plan(owner=plan().address)

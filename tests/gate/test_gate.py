@@ -21,7 +21,7 @@ from stakesim.commands import deploy
 from stakesim.commands.cli import cli
 from stakesim.commands.options import parse_terms
 from stakesim.errors import StakesimError
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.evm.errors import EngineError
 from stakesim.gate import coverage, pipeline, release, report, source_parts
@@ -641,6 +641,10 @@ class TestAbiHash:
     def test_each_part_of_the_interface_counts(self, old, new):
         assert abi_hash(self.edited(old, new)) != abi_hash([self.TRANSFER, self.RECEIVE])
 
+    def test_the_contract_that_the_gate_tries_has_the_abi_of_the_one_that_is_deployed(self):
+        """The first is compiled from source, the second an artifact."""
+        assert abi_hash(compile_contracts()["EventStake"].abi) == abi_hash(production_contract().abi)
+
     def test_a_missing_entry_and_the_mutability_count(self):
         hashes = {abi_hash(abi) for abi in ([], [self.RECEIVE], [self.RECEIVE | {"stateMutability": "nonpayable"}])}
         assert len(hashes) == 3
@@ -687,6 +691,18 @@ class TestReportCheck:
         whole = replace(artifact, abi=[item for item in artifact.abi if item.get("name") != "pause"])
         with pytest.raises(ReleaseError, match=r"its ABI has the hash \w+, \w+ passed"):
             self.check(gate_json, whole)
+
+    @pytest.mark.slow
+    def test_a_contract_with_functions_that_its_abi_does_not_name_is_refused(self, gate_json):
+        """Also if the gate had the same shortened ABI. Whoever knows them can say so."""
+        artifact = production_contract()
+        shorter = replace(artifact, abi=[item for item in artifact.abi if item.get("name") != "renounceOwnership"])
+        content = json.loads(gate_json.read_text())
+        content["hashes"]["abi_sha256"] = abi_hash(shorter.abi)
+        gate_json.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match="EventStake has functions that the ABI does not name: 0x715018a6"):
+            self.check(gate_json, shorter)
+        assert self.check(gate_json, shorter, without=["interface"])["verdict"] == "pass"
 
     def test_a_report_on_other_runtime_code_is_refused(self, gate_json):
         """Creation code says what is deployed; an artifact can name any other runtime code for it."""

@@ -74,6 +74,17 @@ class TestWithTheKey:
         assert owner("set-operator", OPERATOR, "--revoke").exit_code == 0
         assert not stake.functions.isOperator(OPERATOR).call()
 
+    def test_a_lost_node_does_not_lose_the_transaction(self, owner, stake, w3, monkeypatch):
+        def lost(*_args: object, **_options: object) -> None:
+            raise ConnectionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr("web3.eth.Eth.wait_for_transaction_receipt", lost)
+            result = owner("set-operator", OPERATOR)
+        told = result.stderr.removeprefix("sent ").strip()
+        assert w3.eth.wait_for_transaction_receipt(told, timeout=10)["status"] == 1
+        assert f"The transaction {told} may be on its way or mined: look there" in str(result.exception)
+
     def test_what_is_so_already_is_not_sent_again(self, owner, stake, w3, account):
         assert owner("pause").exit_code == 0
         sent = w3.eth.get_transaction_count(account.address)

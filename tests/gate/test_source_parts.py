@@ -125,7 +125,7 @@ class TestCoverage:
         assert self.check(purse).problems == ["reached, and still in unreached.json: total += x;"]
 
     def test_of_our_own_contract_a_gap_without_a_reason_fails(self, own, tmp_path, monkeypatch):
-        monkeypatch.setattr(source_parts, "load_reasons", lambda _: {})
+        monkeypatch.setattr(source_parts, "load_reasons", lambda *_: {})
         part = self.check(own)
         assert part.verdict == "fail"
         assert len(part.problems) == 2
@@ -135,7 +135,7 @@ class TestCoverage:
         assert places == [3, 5]
 
     def test_tests_run_in_the_large_profiles_and_may_reach_what_is_listed(self, own, monkeypatch):
-        monkeypatch.setattr(source_parts, "load_reasons", lambda _: dict.fromkeys([*GAPS, "by a test"], "why"))
+        monkeypatch.setattr(source_parts, "load_reasons", lambda *_: dict.fromkeys([*GAPS, "by a test"], "why"))
         monkeypatch.setattr(source_parts, "gaps", lambda coverage, _: gaps(coverage, SOURCE))
         assert self.check(own).problems == ["reached, and still in unreached.json: by a test"]
         own.profile = "nightly"

@@ -55,6 +55,7 @@ def deploy(
     from stakesim.evm.contract_file import production_contract
     from stakesim.gate import deployment_record as records
     from stakesim.gate import node, release
+    from stakesim.gate.sending import NotSentError
 
     artifact = production_contract(contract)
     terms = _terms(term, artifact, gate)
@@ -99,10 +100,10 @@ def deploy(
                 f"sent {tx_hash}: {artifact.name} will be at {deployment.address}; record: {file}", err=True
             ),
         )
-    except release.NotSentError:
+    except NotSentError:
         file.unlink()
         raise
-    with release.sent(receipt["transactionHash"].to_0x_hex(), deployment.address):
+    with release.deploying(receipt["transactionHash"].to_0x_hex(), deployment):
         entry = records.deployment_record(w3, planned, receipt)
         records.write_record(file, entry)
     typer.echo(f"deployed {artifact.name} at {deployment.address}, block {entry['block']}; record: {file}")

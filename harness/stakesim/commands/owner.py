@@ -79,7 +79,7 @@ def _call(rpc: str, address: str, env_file: Path, dry_run: bool, function: str, 
     accounts = [account for key in KEYS if (account := node.account_of(key, env_file))]
     account = next((each for each in accounts if each.address == call.sender), None)
     if account and not dry_run:
-        receipt = ownership.carry_out(w3, account, call)
+        receipt = ownership.carry_out(w3, account, call, lambda tx_hash: typer.echo(f"sent {tx_hash}", err=True))
         typer.echo(f"{call.meaning} Done in {receipt['transactionHash'].to_0x_hex()}, block {receipt['blockNumber']}.")
         return
     kind = "the contract" if call.sender_is_contract else "the account"

@@ -101,7 +101,7 @@ def mutate(
     mutants = choose_mutants(everything, only, sample, seed)
     if not mutants:
         raise EngineError(f"There is no mutant of {plain.artifact.name} to run: choose another `--only`.")
-    equivalents = load_equivalents(plain.path)
+    equivalents = load_equivalents(plain.path, plain.artifact.name)
     stale = not_made(equivalents, (mutant.key for mutant in everything))
     result = MutationResult(plain.source, stale=stale if not only else [], sources=plain.sources)
     result.left_out = plain.left_out

@@ -5,6 +5,7 @@ The owner may be a multisig, whose members sign elsewhere: each call is prepared
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from eth_account.signers.local import LocalAccount
@@ -19,7 +20,8 @@ from stakesim.evm.errors import EngineError
 from stakesim.evm.required_abi import stake_abi
 from stakesim.gate.contract_state import NOBODY, Contract, abi_item
 from stakesim.gate.errors import ReleaseError
-from stakesim.gate.node import NODE_ERRORS, node_error, send, with_fees
+from stakesim.gate.node import NODE_ERRORS, node_error, with_fees
+from stakesim.gate.sending import ignore, send_signed, sent
 
 DELEGATION = b"\xef\x01\x00"
 """Start of the code of an account with a key that delegates to a contract (EIP-7702)."""
@@ -158,18 +160,30 @@ def _reason(error: ContractLogicError) -> str:
     return stake_abi().revert_reason(bytes(HexBytes(data))).text
 
 
-def carry_out(w3: Web3, account: LocalAccount, call: OwnerCall) -> TxReceipt:
+def carry_out(
+    w3: Web3, account: LocalAccount, call: OwnerCall, after_sending: Callable[[str], None] = ignore
+) -> TxReceipt:
     """Sends a call, waits until it is mined, and checks that it did what it means.
 
+    Args:
+        w3: Connected to the node.
+        account: Who signs and pays.
+        call: As `prepare` returns it.
+        after_sending: Called with the transaction's hash at once when the node has it.
+
     Raises:
-        EngineError: The transaction fails, has no effect, or the node fails.
+        EngineError: The transaction fails, has no effect, or the node fails. After sending, the sentence has the
+            transaction.
     """
+    action = "Sending the transaction"
     try:
         transaction = with_fees(w3, account.address, {"to": call.to, "data": HexBytes(call.data)})
-        receipt = send(w3, account, transaction)
+    except NODE_ERRORS as error:
+        raise node_error(action, error) from error
+    signed = account.sign_transaction(transaction)
+    with sent(signed.hash.to_0x_hex(), action):
+        receipt = send_signed(w3, signed, after_sending)
         view, arguments, result = call.done
         if (found := Contract(w3, call.to).view(view, *arguments)) != result:
             raise EngineError(f"The transaction was mined without its effect: {view} is {found}, not {result}.")
-    except NODE_ERRORS as error:
-        raise node_error("Sending the transaction", error) from error
     return receipt

@@ -18,11 +18,11 @@ from stakesim.errors import NotInstalled, StakesimError
 from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import ContractPath, load_contract
-from stakesim.evm.dispatcher import unnamed_selectors
 from stakesim.evm.errors import EngineError
 from stakesim.gate.budget import Budget
 from stakesim.gate.equivalent_mutants import load_equivalents
 from stakesim.gate.hashes import contract_hashes
+from stakesim.gate.hidden_functions import hidden_functions
 from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
@@ -182,13 +182,7 @@ def _interface(gate: GateResult, part: GatePart) -> None:
     part.problems = interface_problems(gate.artifact)
     part.passes_if(not part.problems)
     part.figures = {"functions": sum(item["type"] == "function" for item in gate.artifact.abi)}
-    creation_code, code = gate.artifact.bytecode[2:], gate.artifact.deployed_bytecode[2:]
-    unnamed = unnamed_selectors(bytes.fromhex(code), gate.artifact.abi)
-    if unnamed:
-        selectors = ", ".join(f"0x{selector.hex()}" for selector in unnamed)
-        part.left_out.append(f"functions that the ABI does not name: {selectors}")
-    if not code or code.lower() not in creation_code.lower():
-        part.left_out.append("functions that the ABI does not name (the artifact has no runtime code of its bytecode)")
+    part.left_out += hidden_functions(gate.artifact)
 
 
 # ---------------------------------------------------------------------------------------------------------- scenarios

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,11 +13,9 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexStr
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.exceptions import Web3RPCError
 from web3.types import TxReceipt
 from web3.utils.address import get_create2_address, get_create_address
 
-from stakesim.errors import StakesimError
 from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
@@ -25,10 +23,12 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate.contract_state import NOBODY
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
-from stakesim.gate.node import MINED_WITHIN_S, NODE_ERRORS, node_error, with_fees
+from stakesim.gate.hidden_functions import hidden_functions
+from stakesim.gate.node import NODE_ERRORS, node_error, with_fees
 from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
 from stakesim.gate.report_file import GateReport, contradictions, read_report
 from stakesim.gate.result import PartVerdict
+from stakesim.gate.sending import ignore, send_signed, sent
 from stakesim.scenario.actions import Terms
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -71,7 +71,8 @@ def check_report(
         without: Parts of the gate that need not have been tried, or not completely.
 
     Raises:
-        ReleaseError: The contract did not pass all parts of this profile; the report contradicts itself, is for other
+        ReleaseError: The contract did not pass all parts of this profile, or has functions that its ABI does not name,
+            which `without` interface allows; the report contradicts itself, is for other
             code, another ABI or other terms, or too old; or `without` names no part.
     """
     if unknown := [name for name in without if name not in PARTS]:
@@ -98,6 +99,11 @@ def check_report(
         raise ReleaseError(
             f"{gate} is of the profile {report.profile}: run `stakesim gate --profile {profile}`, or say with "
             f"--profile {report.profile} that this is enough, as for a test network."
+        )
+    if "interface" not in without and (hidden := hidden_functions(artifact)):
+        raise ReleaseError(
+            f"{artifact.name} has {'; '.join(hidden)}. Nothing has called them: give an artifact with the whole ABI, "
+            "or deploy with --without interface."
         )
     _check_tried(gate, report, profile, without)
     reported, given = report.constructor.terms, dict(terms)
@@ -237,12 +243,14 @@ def plan(
         salt: Deploys by CREATE2 through `CREATE2_PROXY`: the address depends on salt, code, owner and terms only.
 
     Raises:
-        ReleaseError: It can't be deployed by CREATE2, or nobody could act as its owner.
+        ReleaseError: It can't be deployed by CREATE2, does not say who owns it, or nobody could act as its owner.
         EngineError: The node fails, or the constructor refuses its arguments.
     """
     owner = owner or deployer
     if owner == NOBODY:
         raise ReleaseError(f"Nobody would own {artifact.name}: give the address of its owner with --owner.")
+    if not any(item["type"] == "function" and item["name"] == "owner" for item in artifact.abi):
+        raise ReleaseError(f"{artifact.name} has no function owner, which says who owns it: it is no stake contract.")
     types = constructor_types(artifact)
     arguments: tuple[Any, ...] = (owner, terms.as_struct())[: len(types)]
     if not arguments and owner != deployer:
@@ -290,31 +298,9 @@ def _check_create2(w3: Web3, artifact: Artifact, arguments: tuple[Any, ...], add
         )
 
 
-class NotSentError(EngineError):
-    """The node refused the transaction, so that it is not on its way."""
-
-
-@contextmanager
-def sent(tx_hash: str, address: str) -> Iterator[None]:
-    """Context in which a transaction may be on its way: each error names it, and where the contract will be.
-
-    Args:
-        tx_hash: Of the deployment.
-        address: Of the contract.
-
-    Raises:
-        EngineError: The node or a file fails, or something is wrong with what was deployed.
-    """
-    try:
-        yield
-    except NotSentError:
-        raise
-    except (StakesimError, *NODE_ERRORS) as error:
-        failed = error if isinstance(error, StakesimError) else node_error("Deploying the contract", error)
-        raise EngineError(
-            f"{failed} The transaction {tx_hash} may be on its way or mined, with the contract at {address}: look "
-            "there before you deploy again."
-        ) from error
+def deploying(tx_hash: str, deployment: Deployment) -> AbstractContextManager[None]:
+    """Context in which a deployment may be on its way: each error names its transaction and the contract's address."""
+    return sent(tx_hash, "Deploying the contract", f", with the contract at {deployment.address}")
 
 
 def deploy(
@@ -323,8 +309,8 @@ def deploy(
     artifact: Artifact,
     deployment: Deployment,
     *,
-    before_sending: Callable[[str], None] = lambda tx_hash: None,
-    after_sending: Callable[[str], None] = lambda tx_hash: None,
+    before_sending: Callable[[str], None] = ignore,
+    after_sending: Callable[[str], None] = ignore,
 ) -> TxReceipt:
     """Deploys the contract, waits until it is mined, and checks who owns it.
 
@@ -348,23 +334,14 @@ def deploy(
             "some."
         )
     abi = ContractAbi(artifact.abi)
+    call = {"to": deployment.address, "data": HexBytes(abi.encode("owner"))}
     signed = deployer.sign_transaction(dict(deployment.transaction))
     tx_hash = signed.hash.to_0x_hex()
     before_sending(tx_hash)
-    with sent(tx_hash, deployment.address):
-        try:
-            w3.eth.send_raw_transaction(signed.raw_transaction)
-        except Web3RPCError as error:
-            if "known" in str(error).lower():  # "already known": the node has it
-                raise
-            raise NotSentError(str(node_error("Sending the transaction", error))) from error
-        after_sending(tx_hash)
-        receipt = w3.eth.wait_for_transaction_receipt(signed.hash, timeout=MINED_WITHIN_S, poll_latency=0.2)
-        if receipt["status"] != 1:
-            raise EngineError("The transaction failed: it ran out of gas, or was refused.")
+    with deploying(tx_hash, deployment):
+        receipt = send_signed(w3, signed, after_sending)
         if not w3.eth.get_code(deployment.address):
             raise EngineError("The transaction was mined, and there is no contract.")
-        call = {"to": deployment.address, "data": HexBytes(abi.encode("owner"))}
         (owner,) = abi.decode("owner", bytes(w3.eth.call(cast(Any, call))))
         if owner != deployment.owner:
             raise EngineError(

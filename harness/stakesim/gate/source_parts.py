@@ -28,7 +28,7 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
         return
     tests = _contract_tests(gate) if gate.effort.whole else None
     try:
-        reasons = load_reasons(gate.file)
+        reasons = load_reasons(gate.file, gate.artifact.name)
         coverage = measure_coverage(gate.contract, tests, seconds=part.seconds_left)
     except OutOfTime:
         part.out_of_time("not all scenarios and tests", "before all scenarios and tests had run")
