@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -119,6 +120,10 @@ class TestPassing:
         assert gate_json_content["parts"]["scripted"]["figures"]["scenarios"] > 25
         assert gate_json_content["seed"] == 0
         assert gate_json_content["versions"]["solc"]
+        lists = ["equivalent_mutants.json", "unreached.json", "slither_triage.json", "faults.json", "gas.json"]
+        assert list(gate_json_content["reviewed"]) == lists
+        written = (CONTRACTS / "unreached.json").read_bytes()
+        assert gate_json_content["reviewed"]["unreached.json"] == hashlib.sha256(written).hexdigest()
 
     def test_the_ledger_has_all_rows(self, passing_gate):
         gate, folder = passing_gate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -13,16 +14,21 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from stakesim import plots
+from stakesim import gas_table, plots
 from stakesim.campaign.html_report import headline, payouts, render
 from stakesim.campaign.report import SUMMARY_KEYS
 from stakesim.campaign.stories import stories
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.coverage import Coverage
+from stakesim.gate.equivalent_mutants import EQUIVALENT
 from stakesim.gate.errors import ReportError
 from stakesim.gate.hashes import code_hash
+from stakesim.gate.proofs import FAULTS
 from stakesim.gate.result import GateResult, PartVerdict
+from stakesim.gate.reviewed import reviewed_folder
 from stakesim.gate.sarif import sarif
+from stakesim.gate.static_analysis import TRIAGE
+from stakesim.gate.unreached import UNREACHED
 from stakesim.runner import ledger
 from stakesim.runner.ledger import by_party
 
@@ -136,6 +142,7 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
             "reviewed": [{"unreached": gap, "reason": reason} for gap, reason in gate.reviewed.items()],
         },
         "mutation": gate.mutation and gate.mutation.as_json(),
+        "reviewed": reviewed_lists(gate),
         "proofs": [
             {"name": proof.name, "verdict": proof.verdict, "seconds": round(proof.seconds, 1)}
             for report in gate.analyses
@@ -154,6 +161,15 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
         "reached": dict(sorted(gate.reached.items())),
         "gas": {change.transaction: change.measured for change in gate.gas},
     }
+
+
+def reviewed_lists(gate: GateResult) -> dict[str, str]:
+    """SHA-256 of each list of what people have reviewed and the gate therefore allows, by its file's name."""
+    folder = reviewed_folder(gate.file)
+    files = [] if folder is None else [folder / EQUIVALENT, folder / UNREACHED]
+    if gate.is_own:
+        files += [TRIAGE, FAULTS, gas_table.table_file()]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
 def versions() -> dict[str, str]:
