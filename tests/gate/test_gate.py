@@ -400,6 +400,17 @@ class TestReportCheck:
             self.check(gate_json)
         assert self.check(gate_json, without=["calls", "proofs"])["verdict"] == "pass"
 
+    @pytest.mark.parametrize("part", ["coverage", "mutants"])
+    def test_code_that_was_not_measured_is_named(self, gate_json, part):
+        left_out = ["coverage and mutants of Helper (Helper.sol), which it creates"]
+        self.with_part(gate_json, part, left_out=left_out)
+        with pytest.raises(ReleaseError, match=rf"{part} \(cut short, coverage and mutants of Helper \(Helper.sol\)"):
+            self.check(gate_json)
+        assert self.check(gate_json, without=[part])["verdict"] == "pass"
+        self.with_part(gate_json, part, left_out=[])
+        self.with_part(gate_json, "calls", left_out=["calls: expire (the contract has no such function)"])
+        assert self.check(gate_json)["verdict"] == "pass"
+
     def test_a_part_that_the_report_does_not_know_is_named(self, gate_json):
         """It was made by a gate that did not have it yet."""
         self.with_part(gate_json, "mutants")

@@ -72,6 +72,8 @@ def check_report(
         reported_hash, reported_terms = report["hashes"]["creation_code_keccak256"], report["constructor"]["terms"]
         reported_profile = list(EFFORTS).index(report["profile"])
         parts = {name: (part["result"], part["cut_short"]) for name, part in report["parts"].items()}
+        for name in {"coverage", "mutants"} & parts.keys():  # code of the contract that they say nothing of
+            parts[name] = (parts[name][0], parts[name][1] or ", ".join(report["parts"][name]["left_out"]) or None)
     except OSError as error:
         raise ReleaseError(f"{gate} can't be read: {error.strerror}. Run `stakesim gate` first.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
