@@ -774,6 +774,18 @@ class TestReportCheck:
             self.check(gate_json)
         assert self.check(gate_json, without=["calls", "proofs"])["verdict"] == "pass"
 
+    @pytest.mark.parametrize("part", ["coverage", "mutants"])
+    def test_code_that_was_not_measured_is_named(self, gate_json, part):
+        left_out = ["coverage and mutants of Helper (Helper.sol), which it creates"]
+        self.with_part(gate_json, part, left_out=left_out)
+        missing = rf"{part} \(not of all code: coverage and mutants of Helper \(Helper.sol\)"
+        with pytest.raises(ReleaseError, match=missing):
+            self.check(gate_json)
+        assert self.check(gate_json, without=[part])["verdict"] == "pass"
+        self.with_part(gate_json, part, left_out=[])
+        self.with_part(gate_json, "calls", left_out=["calls: expire (the contract has no such function)"])
+        assert self.check(gate_json)["verdict"] == "pass"
+
     def test_a_report_that_lacks_a_part_is_refused(self, gate_json):
         """The gate writes each part, also one that was not tried."""
         self.with_part(gate_json, "mutants")
