@@ -152,7 +152,7 @@ def test_a_booking_is_profiled():
     parts = full_path.profile("revm", 1)
     assert parts["signing"][0] == 1
     # 5 to book, 8 to pay for it, and 2 of rows()
-    assert parts["database: SQLAlchemy"][0] == parts["database: in the driver and the server"][0] == 15
+    assert parts["database: SQLAlchemy"][0] == parts["database: in the driver and the server"][0] == 13
 
 
 def test_time_of_inner_parts_counts_once(monkeypatch):
