@@ -115,8 +115,8 @@ class _Mutation(JsonModel):
     not_judged: _Count
     killed_by: dict[str, _Count]
     judged_as_deployed: _Count
-    score: _Share
-    money_score: _Share
+    score: _Share | None
+    money_score: _Share | None
     survivors: list[_Survivor]
     equivalents_not_made: list[str]
 
@@ -154,6 +154,7 @@ class GateReport(JsonModel):
     parts: dict[str, _Part]
     coverage: _Coverage | None
     mutation: _Mutation | None
+    reviewed: dict[str, _Hash]
     proofs: list[_Proof]
     analyses: list[_Analysis]
     reached: dict[str, _Count]
@@ -286,7 +287,7 @@ def _mutation_contradictions(mutation: _Mutation | None, part: _Part) -> Iterato
     score = killed / (killed + survived)
     if mutation.score != round(score, 4) or len(mutation.survivors) != survived:
         yield "the score of the mutants is not that of their numbers"
-    if score < MIN_SCORE or (survived and mutation.money_score != 1) or 0 < mutation.money_score < 1:
+    if score < MIN_SCORE or mutation.money_score not in (None, 1):
         yield f"mutants passed, and {survived} of {killed + survived} survived"
     if mutation.equivalents_not_made:
         yield "mutants passed, and equivalent ones are out of date"
