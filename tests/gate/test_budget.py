@@ -269,6 +269,19 @@ def test_what_finished_searches_found_stays_whatever_ends_the_others(monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "is_own"), [("EventStake.sol", True), ("link.sol:EventStake", True), ("Copy.sol", False)]
+)
+def test_the_packaged_contract_may_be_named_by_its_file(monkeypatch, tmp_path, name, is_own):
+    """Its slither, proofs and gas table are not left out then."""
+    (tmp_path / "link.sol").symlink_to(CONTRACTS / "EventStake.sol")
+    (tmp_path / "Copy.sol").write_text(MINIMAL.read_text())
+    monkeypatch.setattr(pipeline, "_checks", lambda _: [pipeline._Check("interface", "", pipeline._interface)])
+    folder = CONTRACTS if name == "EventStake.sol" else tmp_path
+    assert pipeline.run_gate(str(folder / name)).is_own is is_own
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["mended", "mended and broken again", "an import is gone", None])
 def test_a_source_that_changes_while_the_gate_runs_is_no_pass(monkeypatch, tmp_path, change):
     """Its parts have tested different contracts, and the report is for the code with which it has begun."""
