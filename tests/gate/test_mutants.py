@@ -383,6 +383,23 @@ def test_mutants_without_effect_on_the_scenarios_survive(only_scenarios, tmp_pat
     assert [(verdict.status, verdict.reason) for verdict in again.verdicts] == [("equivalent", "an argument")]
 
 
+@pytest.mark.slow
+def test_a_listed_equivalent_that_the_lane_tells_is_no_pass(only_scenarios, engine_name, tmp_path, monkeypatch):
+    """Nobody need believe the list. What the lane does not tell stays as it was reviewed."""
+    only_scenarios("everybody-comes")
+    out = tmp_path / "verdicts.jsonl"
+    fee = mutate(STAKE, engine_name, only=f"{FEE} [30: * ->", lane=LITTLE).verdicts[0].mutant.key
+    same = next(key for key in load_equivalents(STAKE) if "unchecked" in key)
+    rows = [{"file": "EventStake.sol", "mutant": key, "argument": "an argument"} for key in (fee, same)]
+    (tmp_path / "equivalent_mutants.json").write_text(json.dumps(rows))
+    monkeypatch.setattr(reviewed, "reviewed_folder", lambda contract: tmp_path)
+    monkeypatch.setattr(mutation_run, "choose_mutants", lambda made, *_: [m for m in made if m.key in (fee, same)])
+    for lane, killed in ((LITTLE, [fee]), (LITTLE, [fee]), (None, [])):
+        result = mutate(STAKE, engine_name, lane=lane, out=out if lane else None)
+        assert (result.refuted, result.passed) == (killed, False)
+        assert [each.reason for each in result.with_status("equivalent")] == ["an argument"] * (2 - len(killed))
+
+
 def test_an_equivalent_that_is_not_made_any_more_is_told():
     assert not_made({"f: a [1: b -> c]": "", "f: a [1: b -> d]": ""}, ["f: a [1: b -> d]"]) == ["f: a [1: b -> c]"]
     verdict = Verdict(generate_one(), MutantStatus.KILLED)

@@ -45,6 +45,7 @@ IRRELEVANT = {
     "mutation.money_score": (None,),  # of a contract without such lines
     "mutation.survivors": ([],),
     "mutation.equivalents_not_made": ([],),
+    "mutation.equivalents_killed": ([],),
     "proofs.*.name": ("x",),
     "reached": ({},),
     "reviewed": ({},),  # a project may have no list

@@ -125,6 +125,9 @@ def _show(result: MutationResult) -> None:
         output.print(f"not tried: {left_out}", markup=False)
     for key in result.stale:
         output.print(f"listed as equivalent, and not made: {key}", markup=False)
+    for key in result.refuted:
+        console(findings=True).print(f"listed as equivalent, and told from the contract: {key}", markup=False)
+        print_finding("not equivalent", key)
     for verdict in result.with_status(MutantStatus.SURVIVED):
         change = diff(result.source_of(verdict.mutant), verdict.mutant)
         console(findings=True).print(f"\nsurvived: {verdict.mutant.key}\n{change}", markup=False)

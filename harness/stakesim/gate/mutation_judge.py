@@ -171,6 +171,17 @@ class MutantWorker:
             sound.build,
         )
 
+    def judge_listed(self, mutant: Mutant, artifact: Artifact, argument: str) -> Verdict:
+        """Judges a mutant that is listed as equivalent: so it is, unless the contract lane tells it."""
+        started = time.perf_counter()
+        try:
+            found = self._judged_by_lane(artifact)
+        except EngineError:  # it can't be driven, which its argument may be about
+            found = None
+        status, by, shown_by, reason, stage = found or _Found(MutantStatus.EQUIVALENT, reason=argument)
+        seconds, code = time.perf_counter() - started, code_hash(artifact.bytecode)
+        return Verdict(mutant, status, by, shown_by, seconds, reason, stage, code, self.sound.build)
+
     def _judged_by_lane(self, artifact: Artifact) -> _Found | None:
         kill = None if self._lane is None else self._lane.judge(artifact)
         return None if kill is None else _Found(MutantStatus.KILLED, (kill.kind,), kill.shown_by, stage=Stage.LANE)
@@ -269,6 +280,13 @@ def compile_mutant(worker: MutantWorker, mutant: Mutant) -> Artifact | None:
 def judge_mutant(worker: MutantWorker, mutant: Mutant, artifact: Artifact) -> Verdict:
     """Judges a mutant in a worker."""
     return not_judged(mutant, worker.sound.build) if worker.sound.time_is_up else worker.judge(mutant, artifact)
+
+
+def judge_listed(worker: MutantWorker, mutant: Mutant, artifact: Artifact, argument: str) -> Verdict:
+    """Judges a mutant that is listed as equivalent in a worker; without time for it, the list is believed."""
+    if worker.sound.time_is_up:
+        return Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument, build=worker.sound.build)
+    return worker.judge_listed(mutant, artifact, argument)
 
 
 def compile_and_judge(worker: MutantWorker, mutant: Mutant) -> Verdict:

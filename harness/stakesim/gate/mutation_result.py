@@ -142,6 +142,7 @@ class MutationResult:
         seconds: Wall-clock time.
         deployed: Verdicts on the survivors and on a sample of the killed, compiled as for a deploy.
         stale: Keys in the list of equivalent mutants that no mutant of the contract has; empty with `only`.
+        refuted: Keys in that list of mutants that something told from the contract nevertheless.
         interrupted: Whether Ctrl-C ended it, so that verdicts are missing.
         sources: Source code by name, of the file and all that it imports.
         left_out: Code that there are no mutants of, in words.
@@ -152,6 +153,7 @@ class MutationResult:
     seconds: float = 0.0
     deployed: list[Verdict] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
     interrupted: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
@@ -195,9 +197,9 @@ class MutationResult:
 
     @property
     def passed(self) -> bool:
-        """Whether enough mutants are killed, all of those on lines with money, and no equivalent is out of date."""
+        """Whether enough mutants are killed, all of those on lines with money, and the listed ones are equivalent."""
         escaped = any(verdict.moves_money for verdict in self.with_status(MutantStatus.SURVIVED))
-        return self.score >= MIN_SCORE and not escaped and not self.stale
+        return self.score >= MIN_SCORE and not escaped and not self.stale and not self.refuted
 
     def as_json(self) -> dict[str, Any]:
         """Figures, and each survivor with its place, for the gate's report."""
@@ -217,6 +219,7 @@ class MutationResult:
                 for each in survivors
             ],
             "equivalents_not_made": self.stale,
+            "equivalents_killed": self.refuted,
         }
 
     @property

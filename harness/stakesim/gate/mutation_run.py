@@ -31,6 +31,7 @@ from stakesim.gate.mutation_judge import (
     SoundContract,
     compile_and_judge,
     compile_mutant,
+    judge_listed,
     judge_mutant,
     not_judged,
     search_sound,
@@ -128,6 +129,8 @@ def mutate(
             result.interrupted = True
         result.verdicts.sort(key=_position)
         result.deployed.sort(key=_position)
+        killed = (each.mutant.key for each in result.with_status(MutantStatus.KILLED))
+        result.refuted = [key for key in killed if key in equivalents]
     result.seconds = time.perf_counter() - started
     return result
 
@@ -186,14 +189,15 @@ class _Run:
         known_code |= {each.code: key for key, each in done.items() if each.code}
         waiting = []
         for mutant in mutants:
-            if (argument := equivalents.get(mutant.key)) is not None:
-                yield Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
-            elif mutant.key in done:
+            argument = equivalents.get(mutant.key)
+            if mutant.key in done and (argument is None or done[mutant.key].status is MutantStatus.KILLED):
                 yield done[mutant.key]
+            elif argument is not None and self._lane is None:
+                yield Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
             else:
                 waiting.append(mutant)
         if time.time() >= self._ends:
-            yield from (not_judged(mutant, Build.PLAIN) for mutant in waiting)
+            yield from (_without_time(mutant, equivalents) for mutant in waiting)
             return
         if not waiting:
             return
@@ -211,8 +215,13 @@ class _Run:
                 if not compiling:
                     break
                 mutant, future = compiling.popleft()
-                artifact = future.result()
-                if sound.time_is_up:
+                artifact, argument = future.result(), equivalents.get(mutant.key)
+                if argument is not None:
+                    if artifact is None:
+                        yield Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
+                    else:
+                        running.add(submit(judge_listed, mutant, artifact, argument))
+                elif sound.time_is_up:
                     yield not_judged(mutant, Build.PLAIN)
                 elif artifact is None:
                     yield self._kept(Verdict(mutant, MutantStatus.INVALID, reason=DOES_NOT_COMPILE))
@@ -264,9 +273,16 @@ class _Run:
         return artifact
 
     def _kept(self, verdict: Verdict) -> Verdict:
-        if verdict.status is not MutantStatus.NOT_JUDGED:
+        if verdict.status not in (MutantStatus.NOT_JUDGED, MutantStatus.EQUIVALENT):  # the list says what is equivalent
             self._file.add(verdict)
         return verdict
+
+
+def _without_time(mutant: Mutant, equivalents: dict[str, str]) -> Verdict:
+    """The verdict on a mutant for which there is no time: the list of equivalent ones is believed."""
+    if (argument := equivalents.get(mutant.key)) is not None:
+        return Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
+    return not_judged(mutant, Build.PLAIN)
 
 
 def _done(running: Iterable[Future[Verdict]]) -> set[Future[Verdict]]:

@@ -119,6 +119,7 @@ class _Mutation(JsonModel):
     money_score: _Share | None
     survivors: list[_Survivor]
     equivalents_not_made: list[str]
+    equivalents_killed: list[str]
 
 
 class _Proof(JsonModel):
@@ -289,7 +290,7 @@ def _mutation_contradictions(mutation: _Mutation | None, part: _Part) -> Iterato
         yield "the score of the mutants is not that of their numbers"
     if score < MIN_SCORE or mutation.money_score not in (None, 1):
         yield f"mutants passed, and {survived} of {killed + survived} survived"
-    if mutation.equivalents_not_made:
+    if mutation.equivalents_not_made or mutation.equivalents_killed:
         yield "mutants passed, and equivalent ones are out of date"
     if mutation.not_judged and part.cut_short is None:
         yield "mutants were not cut short, and some were not judged"

@@ -85,6 +85,7 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
         part.figures["of those that differ are killed"] = f"{result.score:.1%}"
     survivors = result.with_status(MutantStatus.SURVIVED)
     part.problems = [f"listed as equivalent, and not made: {key}" for key in result.stale]
+    part.problems += [f"listed as equivalent, and told from the contract: {key}" for key in result.refuted]
     part.problems += [f"{_place(each.mutant)}: nothing tells this mutant: {each.mutant.key}" for each in survivors]
     if survivors and not result.passed:
         part.problems.insert(
