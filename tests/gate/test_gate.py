@@ -120,10 +120,7 @@ class TestPassing:
         assert gate_json_content["parts"]["scripted"]["figures"]["scenarios"] > 25
         assert gate_json_content["seed"] == 0
         assert gate_json_content["versions"]["solc"]
-        lists = ["equivalent_mutants.json", "unreached.json", "slither_triage.json", "faults.json", "gas.json"]
-        assert list(gate_json_content["reviewed"]) == lists
-        written = (CONTRACTS / "unreached.json").read_bytes()
-        assert gate_json_content["reviewed"]["unreached.json"] == hashlib.sha256(written).hexdigest()
+        assert gate_json_content["reviewed"] == {}
 
     def test_the_ledger_has_all_rows(self, passing_gate):
         gate, folder = passing_gate
@@ -599,6 +596,11 @@ def test_json_has_the_proofs_the_seeds_and_the_hashes():
     part = content["parts"]["random"]
     assert (part["seeds"], part["cut_short"], part["left_out"]) == ([5, 6], "1 of 2", ["1 of 2"])
     assert all(len(value.removeprefix("0x")) == 64 for value in content["hashes"].values())
+    lists = ["equivalent_mutants.json", "unreached.json", "slither_triage.json", "faults.json", "gas.json"]
+    assert list(content["reviewed"]) == lists
+    assert (
+        content["reviewed"]["unreached.json"] == hashlib.sha256((CONTRACTS / "unreached.json").read_bytes()).hexdigest()
+    )
     hashes = report.as_json(replace(gate, contract="Stake.json"), NOW, "stakesim gate")["hashes"]
     assert (hashes["sources_sha256"], hashes["settings_sha256"]) == (None, None)  # an artifact has neither
     assert json.dumps(content)

@@ -172,18 +172,18 @@ class MutantWorker:
         )
 
     def judge_listed(self, mutant: Mutant, artifact: Artifact, argument: str) -> Verdict:
-        """Judges a mutant that is listed as equivalent: so it is, unless the contract lane tells it."""
+        """Judges a mutant that is listed as equivalent: so it is, unless the contract lane tells it quickly."""
         started = time.perf_counter()
         try:
-            found = self._judged_by_lane(artifact)
+            found = self._judged_by_lane(artifact, quickly=True)
         except EngineError:  # it can't be driven, which its argument may be about
             found = None
         status, by, shown_by, reason, stage = found or _Found(MutantStatus.EQUIVALENT, reason=argument)
         seconds, code = time.perf_counter() - started, code_hash(artifact.bytecode)
         return Verdict(mutant, status, by, shown_by, seconds, reason, stage, code, self.sound.build)
 
-    def _judged_by_lane(self, artifact: Artifact) -> _Found | None:
-        kill = None if self._lane is None else self._lane.judge(artifact)
+    def _judged_by_lane(self, artifact: Artifact, *, quickly: bool = False) -> _Found | None:
+        kill = None if self._lane is None else self._lane.judge(artifact, quickly=quickly)
         return None if kill is None else _Found(MutantStatus.KILLED, (kill.kind,), kill.shown_by, stage=Stage.LANE)
 
     def _judged_by_scenarios(self, artifact: Artifact) -> _Found | None:
