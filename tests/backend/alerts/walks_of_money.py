@@ -26,7 +26,8 @@ def too_little_for_a_run(s: StandIn) -> Iterator[Reader]:
     yield Reader(by_hand={"Send ether to this address": lambda: s.set_balance(START_BALANCE)})
 
 
-@walk("LaneHeld", "WalletEmpty", "OrphanTransactions")  # the owner's call is no operation of the service
+# the owner's call is no operation of the service; a restart may take long
+@walk("LaneHeld", "WalletEmpty", "OrphanTransactions", NOT_READY)
 def one_of_two_operators_has_no_ether(s: StandIn) -> Iterator[Reader]:
     operator = Account.create()
     s.call_as_owner("setOperator", operator.address, True)
