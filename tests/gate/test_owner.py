@@ -14,6 +14,7 @@ from stakesim.evm.deployment import init_code
 from stakesim.gate import node as node_module
 from stakesim.gate import release
 from stakesim.gate.contract_state import NOBODY
+from stakesim.gate.sending import send_signed
 from stakesim.scenario.actions import Terms
 from web3 import Web3
 from web3.contract import Contract
@@ -25,7 +26,8 @@ TESTS = compiler.CONTRACTS / "test"
 
 
 def send(w3: Web3, account: LocalAccount, **call: Any) -> Any:
-    return node_module.send(w3, account, node_module.with_fees(w3, account.address, call))
+    transaction = node_module.with_fees(w3, account.address, call)
+    return send_signed(w3, account.sign_transaction(dict(transaction)))
 
 
 @pytest.fixture

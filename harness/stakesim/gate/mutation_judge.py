@@ -285,7 +285,7 @@ def judge_mutant(worker: MutantWorker, mutant: Mutant, artifact: Artifact) -> Ve
 def judge_listed(worker: MutantWorker, mutant: Mutant, artifact: Artifact, argument: str) -> Verdict:
     """Judges a mutant that is listed as equivalent in a worker; without time for it, the list is believed."""
     if worker.sound.time_is_up:
-        return Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument, build=worker.sound.build)
+        return listed(mutant, argument)
     return worker.judge_listed(mutant, artifact, argument)
 
 
@@ -300,6 +300,11 @@ def compile_and_judge(worker: MutantWorker, mutant: Mutant) -> Verdict:
         reason = "the contract, compiled as for a deploy"
         return Verdict(mutant, MutantStatus.DUPLICATE, reason=reason, build=worker.sound.build)
     return worker.judge(mutant, artifact)
+
+
+def listed(mutant: Mutant, argument: str) -> Verdict:
+    """The verdict on a mutant that is believed to be equivalent, as the reviewed list says."""
+    return Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
 
 
 def not_judged(mutant: Mutant, build: Build) -> Verdict:

@@ -33,6 +33,7 @@ from stakesim.gate.mutation_judge import (
     compile_mutant,
     judge_listed,
     judge_mutant,
+    listed,
     not_judged,
     search_sound,
 )
@@ -193,7 +194,7 @@ class _Run:
             if mutant.key in done and (argument is None or done[mutant.key].status is MutantStatus.KILLED):
                 yield done[mutant.key]
             elif argument is not None and self._lane is None:
-                yield Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
+                yield listed(mutant, argument)
             else:
                 waiting.append(mutant)
         if time.time() >= self._ends:
@@ -218,7 +219,7 @@ class _Run:
                 artifact, argument = future.result(), equivalents.get(mutant.key)
                 if argument is not None:
                     if artifact is None:
-                        yield Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
+                        yield listed(mutant, argument)
                     else:
                         running.add(submit(judge_listed, mutant, artifact, argument))
                 elif sound.time_is_up:
@@ -281,7 +282,7 @@ class _Run:
 def _without_time(mutant: Mutant, equivalents: dict[str, str]) -> Verdict:
     """The verdict on a mutant for which there is no time: the list of equivalent ones is believed."""
     if (argument := equivalents.get(mutant.key)) is not None:
-        return Verdict(mutant, MutantStatus.EQUIVALENT, reason=argument)
+        return listed(mutant, argument)
     return not_judged(mutant, Build.PLAIN)
 
 

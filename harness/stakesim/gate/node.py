@@ -18,7 +18,6 @@ from eth_utils.address import is_checksum_formatted_address
 from requests import HTTPError, RequestException, Timeout
 from web3 import HTTPProvider, Web3
 from web3.exceptions import TimeExhausted, Web3Exception, Web3RPCError
-from web3.types import TxReceipt
 
 from stakesim.evm.errors import EngineError
 from stakesim.evm.lean_web3 import lean_web3
@@ -135,19 +134,6 @@ def with_fees(w3: Web3, sender: str, transaction: Mapping[str, Any]) -> dict[str
         "maxFeePerGas": 2 * base_fee + 10**9,
         "maxPriorityFeePerGas": 10**9,
     }
-
-
-def send(w3: Web3, account: LocalAccount, transaction: Mapping[str, Any]) -> TxReceipt:
-    """Signs and sends a complete transaction, and waits until it is mined.
-
-    Raises:
-        EngineError: The transaction failed.
-    """
-    tx_hash = w3.eth.send_raw_transaction(account.sign_transaction(dict(transaction)).raw_transaction)
-    receipt = w3.eth.wait_for_transaction_receipt(tx_hash, timeout=MINED_WITHIN_S, poll_latency=0.2)
-    if receipt["status"] != 1:
-        raise EngineError(f"The transaction {tx_hash.to_0x_hex()} failed: it ran out of gas, or was refused.")
-    return receipt
 
 
 def configured_operators(env_file: Path) -> list[str]:

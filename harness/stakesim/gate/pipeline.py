@@ -395,7 +395,7 @@ def _why_no_faults(gate: GateResult) -> str:
 def _is_contract(gate: GateResult, other: str | None) -> bool:
     """Whether `other`, as `--contract` takes it, is the gate's contract, however the two are spelled."""
     if other is None:
-        return (gate.file.resolve(), gate.artifact.name) == ((CONTRACTS / "EventStake.sol").resolve(), "EventStake")
+        return gate.contract is None or _is_packaged(gate.contract)
     file, name = ContractPath.parse(other)
     return file.resolve() == gate.file.resolve() and name in (None, gate.artifact.name)
 
