@@ -18,6 +18,7 @@ from stakesim.gate import node as node_module
 from stakesim.gate import release
 from stakesim.gate.contract_state import Contract
 from stakesim.gate.deployment_record import deployment_record, planned_record
+from stakesim.gate.sending import send_signed
 from stakesim.gate.verification import Difference, Expectation, Verdict, verify
 from stakesim.scenario.actions import Terms
 from web3 import Web3
@@ -51,7 +52,8 @@ class Deployed:
     def send(self, function: str, *arguments: Any, by: LocalAccount | None = None, value: int = 0) -> None:
         sender = by or self.account
         call = {"to": self.address, "value": value, "data": self.contract.encode_abi(function, list(arguments))}
-        node_module.send(self.w3, sender, node_module.with_fees(self.w3, sender.address, call))
+        transaction = node_module.with_fees(self.w3, sender.address, call)
+        send_signed(self.w3, sender.sign_transaction(dict(transaction)))
 
     def set_code(self, code: bytes) -> None:
         self.w3.provider.make_request("anvil_setCode", [self.address, "0x" + code.hex()])  # type: ignore[arg-type]

@@ -170,8 +170,9 @@ def test_every_child_is_a_valid_scenario_and_all_options_come_up(campaign_seed):
     base = Scenario(name="base", story="", strict=False, actors=ACTORS, actions=())
     options = {(name, True) for name in ("direct", "pending", "retried", "answer_lost", "feed_moves")}
     options |= {("reorganised", "moved"), ("reorganised", "dropped"), ("payment", "late")}
-    while len(corpus) < 60 or not options <= seen:
-        assert len(corpus) < 1_000, options - seen
+    every_action = {"create_run", "book", "cancel_booking", "cancel_run", "complete", "expire"}
+    while len(corpus) < 60 or not options <= seen or not every_action <= actions:
+        assert len(corpus) < 1_000, (options - seen, every_action - actions)
         child = (
             fresh(rng, base, 12, tried)
             if len(corpus) < 30
@@ -183,7 +184,6 @@ def test_every_child_is_a_valid_scenario_and_all_options_come_up(campaign_seed):
             seen |= {(name, value) for _, name, value in options_of(step.action)}
             actions.add(step.action.do)
             tried.update(options_of(step.action))
-    assert {"create_run", "book", "cancel_booking", "cancel_run", "complete", "expire"} <= actions
 
 
 def test_failures_are_of_one_cause_by_invariant_kind_and_place():
