@@ -7,6 +7,7 @@ import html
 import json
 import re
 import shlex
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -541,6 +542,27 @@ def test_the_command_of_the_report_can_be_given_to_a_shell(monkeypatch, run_stak
     arguments += ["--term", "fee_bps=0400", "--seed", "5"]
     run_stakesim("gate", *arguments, cwd=tmp_path)
     assert shlex.split(commands[0]) == ["stakesim", "gate", *arguments]
+
+
+def test_each_part_is_told_when_it_has_ended(monkeypatch, tmp_path):
+    """Parts after it may take hours, and a machine of CI may be taken away meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    told = []
+
+    def later(_gate, _part):
+        sys.stdout.flush()
+        told.append(sys.stdout.buffer.getvalue().decode())
+
+    checks = [
+        pipeline._Check("first", "", lambda _gate, part: part.passes_if(False)),
+        pipeline._Check("second", "", lambda _gate, part: part.not_tried("It can't.")),
+        pipeline._Check("third", "", later),
+    ]
+    monkeypatch.setattr(pipeline, "_checks", lambda _: checks)
+    monkeypatch.setattr(report, "write", lambda *_: None)
+    CliRunner().invoke(cli, ["gate"])
+    assert [line.split()[:2] for line in told[0].splitlines()[1:3]] == [["fail", "first"], ["not", "tried"]]
+    assert "It can't." in told[0]
 
 
 class TestInterface:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from stakesim.commands.options import (
 )
 from stakesim.commands.terminal import console, finish, print_finding
 from stakesim.gate.profiles import EFFORTS, ProfileName
+
+if TYPE_CHECKING:
+    from stakesim.gate.result import GatePart
 
 _MINUTES = ", ".join(f"{name} {effort.minutes:g}m" for name, effort in EFFORTS.items())
 
@@ -66,6 +69,15 @@ def gate(
     require("The gate", "gate", *packages, *(["pyrevm"] if engine == "revm" else []))
     contract = contract_or_default(contract)
     output = console()
+    wrong = console(findings=True) if output.quiet else output  # or the status would be drawn over it
+
+    def print_part(part: GatePart) -> None:
+        output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)
+        for text in [*part.problems, *part.narratives]:
+            (wrong if part.is_troubled else output).print(text, markup=False)
+            if part.is_troubled:
+                print_finding(part.name, text, verdict=part.verdict.value)
+
     if seed is None:
         seed = 0 if profile == "pr" else secrets.randbits(SEED_BITS)
     output.print(f"seed {seed}")
@@ -79,16 +91,10 @@ def gate(
             terms=parse_terms(term) if term else None,
             seconds=duration(for_),
             progress=status.update,
+            ended=print_part,
         )
     options = option_text(**{"contract": contract, "for": for_}, profile=profile, engine=engine)
     options += "".join(option_text(term=each) for each in term or ())
-    for part in result.parts:
-        output.print(f"{part.verdict:10} {part.name:12} {part.seconds:6.1f} s  {part.figure_text}", markup=False)
-        wrong = part in result.troubled_parts
-        for text in [*part.problems, *part.narratives]:
-            console(findings=wrong).print(text, markup=False)
-            if wrong:
-                print_finding(part.name, text, verdict=part.verdict.value)
     console(findings=not result.ok).print(f"\n{report.verdict_line(result)}", markup=False)
     output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
     report.write(result, out, f"stakesim gate{options} --seed {seed}")

@@ -46,6 +46,7 @@ def run_gate(
     terms: Terms | None = None,
     seconds: float | None = None,
     progress: Callable[[str], None] | None = None,
+    ended: Callable[[GatePart], None] | None = None,
 ) -> GateResult:
     """Runs all parts of the gate. Ctrl-C ends it, and what was done is kept; it then passes in no case.
 
@@ -62,6 +63,7 @@ def run_gate(
             asks for any, and a contract whose constructor takes none is judged by its own.
         seconds: Time for the whole gate; None: the profile's.
         progress: Called with the name of each part when it begins.
+        ended: Called with each part when it has ended, or can't begin.
 
     Raises:
         CompileError: The contract can't be compiled.
@@ -108,6 +110,8 @@ def run_gate(
                 part.lost(
                     "The contract's source changed while the gate ran, and each part reads it anew: run it again."
                 )
+        if ended:
+            ended(part)
     gate.seconds = time.perf_counter() - started
     return gate
 

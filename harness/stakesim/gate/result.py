@@ -80,6 +80,11 @@ class GatePart:
         return max(0.0, self.ends - time.monotonic())
 
     @property
+    def is_troubled(self) -> bool:
+        """Whether it failed or is vacuous."""
+        return self.verdict in (PartVerdict.FAIL, PartVerdict.VACUOUS)
+
+    @property
     def narratives(self) -> list[str]:
         """Texts of the findings."""
         return narratives(self.findings)
@@ -211,7 +216,7 @@ class GateResult:
     @property
     def troubled_parts(self) -> list[GatePart]:
         """Parts that failed or are vacuous."""
-        return [part for part in self.parts if part.verdict in (PartVerdict.FAIL, PartVerdict.VACUOUS)]
+        return [part for part in self.parts if part.is_troubled]
 
     @property
     def not_tried(self) -> list[str]:
