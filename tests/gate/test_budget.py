@@ -16,8 +16,9 @@ from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import production_contract
 from stakesim.evm.errors import EngineError
 from stakesim.faults import campaign as fault_campaign
-from stakesim.faults.protocol import EpisodeResult
-from stakesim.gate import budget, mutation_run, pipeline, proofs, report, source_parts
+from stakesim.faults import limited_runner
+from stakesim.faults.protocol import EpisodeResult, Violation
+from stakesim.gate import budget, mutation_run, pipeline, proof_tools, proofs, report, source_parts, static_analysis
 from stakesim.gate.budget import Budget
 from stakesim.gate.mutation_result import MutantStatus, Verdict
 from stakesim.gate.mutation_run import mutate
@@ -337,21 +338,75 @@ def test_a_part_that_was_only_cut_has_no_section_of_its_own(own, tmp_path, probl
     assert ("<h2>Mutants: " in page) is bool(problem)
 
 
+class TestTrouble:
+    """A part that has begun, and can't end, is no pass, whatever its error; one that can't begin here is not tried."""
+
+    @pytest.fixture
+    def play(self, own, monkeypatch, tmp_path):
+        """Runs one part of the gate."""
+        monkeypatch.setattr(proof_tools, "PROOFS", tmp_path)
+        monkeypatch.setattr(proof_tools, "forge", lambda: tmp_path)
+
+        def play_(name, contract=None):
+            own.profile, own.contract = "release", contract
+            checks = [check for check in pipeline._checks(own.effort) if check.name == name]
+            monkeypatch.setattr(pipeline, "GateResult", lambda *_, **__: own)
+            monkeypatch.setattr(pipeline, "_checks", lambda _: checks)
+            return pipeline.run_gate().parts[0]
+
+        return play_
+
+    @pytest.mark.parametrize(("part", "program"), [("slither", "slither"), ("proofs", "halmos")])
+    @pytest.mark.parametrize("is_installed", [True, False])
+    def test_of_a_tool(self, play, monkeypatch, tmp_path, part, program, is_installed):
+        def fails(**_):
+            raise EngineError(f"{program} fails: Killed")
+
+        monkeypatch.setattr(static_analysis, program, fails)
+        if is_installed:
+            (tmp_path / f".{program}" / "bin").mkdir(parents=True)
+            (tmp_path / f".{program}" / "bin" / program).touch()
+        played = play(part)
+        assert played.verdict == ("fail" if is_installed else "not tried")
+        assert played.problems == [f"{program} fails: Killed"] or "is missing" in played.problems[0]
+
+    @pytest.mark.parametrize(("contract", "verdict"), [(None, "fail"), ("Stake.json", "not tried")])
+    def test_of_gas_and_calls(self, play, monkeypatch, contract, verdict):
+        """The project's own contract has all that they need."""
+
+        def no_gas(_):
+            raise pipeline.gas_table.GasError("a run is opened: it reverts.")
+
+        def no_search(*_, **__):
+            raise EngineError("The contract can't be judged by the lane.")
+
+        monkeypatch.setattr(pipeline, "open_environment", lambda *_, **__: SimpleNamespace(close=lambda: None))
+        monkeypatch.setattr(pipeline.gas_table, "measure", no_gas)
+        monkeypatch.setattr(side_by_side, "search_contract", no_search)
+        monkeypatch.setattr(pipeline, "_has_changed", lambda _: False)
+        assert play("gas", contract).verdict == verdict
+        assert play("calls", contract).verdict == verdict
+
+
 class TestFaults:
     @pytest.fixture
     def check(self, own, monkeypatch):
         """Runs the part with what the fault campaign gives or raises."""
 
-        def check_(contract=None, error=None, *, interrupted=False):
-            def run(names, *_, **__):
+        def check_(contract=None, error=None, **result):
+            def open_(_campaign):
                 if error:
                     raise error
-                episodes = [EpisodeResult(name, Counter(), [], []) for name in names[:9]]
-                return fault_campaign.FaultCampaignResult(
-                    SimpleNamespace(statements={}), 0, episodes, 1.0, interrupted=interrupted
-                )
+                return SimpleNamespace(close=lambda: None)
+
+            def run(names, *_, **__):
+                wrong = [Violation("ONCE", "invoice 7 is paid 2 times")] if result.get("trouble") else []
+                episodes = [EpisodeResult(name, Counter(), wrong, []) for name in names[:9]]
+                paid_once = SimpleNamespace(statements={"ONCE": "each invoice is paid once"})
+                return fault_campaign.FaultCampaignResult(paid_once, 0, episodes, 1.0, **result)
 
             own.profile, own.contract = "nightly", contract
+            monkeypatch.setattr(limited_runner, "LimitedRunner", open_)
             monkeypatch.setattr(fault_campaign, "run", run)
             part = GatePart("faults", "")
             pipeline._faults(own, part)
@@ -403,6 +458,13 @@ class TestFaults:
     def test_without_a_node_the_gate_has_a_report_all_the_same(self, check):
         part = check(error=EngineError("There is no anvil."))
         assert (part.verdict, part.problems) == ("not tried", ["Not run: There is no anvil."])
+
+    def test_an_episode_that_can_not_be_run_is_no_pass_and_what_was_found_stays(self, check):
+        part = check(trouble="There is no anvil any more.")
+        assert part.verdict is PartVerdict.FAIL
+        assert "invoice 7 is paid 2 times" in part.problems[0]
+        assert part.problems[-1] == "There is no anvil any more."
+        assert part.left_out == ["the rest of faults"]
 
     def test_ctrl_c_ends_the_gate_in_this_part_too(self, check):
         assert check().verdict is PartVerdict.VACUOUS, "9 of many episodes"

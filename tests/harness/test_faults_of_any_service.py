@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from payouts import NO_CONTRACT, BlindPayer, CarefulPayer, PayoutCampaign
+from stakesim.commands.cli import cli
+from stakesim.evm.errors import EngineError
 from stakesim.evm.lean_web3 import lean_web3
 from stakesim.faults import campaign as campaigns
 from stakesim.faults import regressions
@@ -19,9 +24,11 @@ from stakesim.faults.chain_faults import MAX_REQUESTS, ChainFaults, ServiceHooks
 from stakesim.faults.episode_script import load_script, save_script
 from stakesim.faults.events import RandomEvents, Swarm
 from stakesim.faults.faulty_provider import FaultyProvider
+from stakesim.faults.protocol import EpisodeResult, Violation
 from stakesim.faults.rpc_faults import FAULTS
 from stakesim.faults.testbed import FaultTestbed, service_account, stranger
 from stakesim.project import ProjectError
+from typer.testing import CliRunner
 from web3 import Web3
 
 pytestmark = pytest.mark.slow
@@ -99,6 +106,57 @@ def test_a_violation_is_shrunk_to_the_one_payment_that_shows_it(tmp_path: Path) 
     assert load_script(file) == script
     assert [v.invariant for v in regressions.replay_file(file, blind).violations] == ["ONCE"]
     assert not regressions.replay_file(file, PayoutCampaign(CarefulPayer)).violations
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """A campaign whose third episode can't be run; the second has a violation."""
+
+    statements: ClassVar = {"ONCE": "each invoice is paid once"}
+    faults: ClassVar[dict[str, int]] = {}
+
+    def plan(self, runs: int) -> dict[str, int]:
+        return {"payout": runs}
+
+    def open(self) -> Breaks:
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def run_episode(self, kind: str, seed: int, number: int) -> EpisodeResult:
+        if number == 2:
+            raise EngineError("The node is gone.")
+        wrong = [Violation("ONCE", "invoice 7 is paid 2 times")] if number == 1 else []
+        return EpisodeResult(f"{kind}:{number}", Counter(), wrong, [])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_episode_that_can_not_be_run_loses_nothing_that_was_found(jobs: int) -> None:
+    result = campaigns.run(campaigns.plan(5, Breaks()), campaign=Breaks(), jobs=jobs)
+    assert result.trouble == "The node is gone."
+    if jobs == 1:
+        assert [episode.name for episode in result.episodes] == ["payout:0", "payout:1"]
+        assert "invoice 7" in "\n".join(result.narratives())
+
+
+def test_a_name_that_is_no_episode_is_told_before_anything_runs() -> None:
+    played: list[EpisodeResult] = []
+    with pytest.raises(EngineError, match="abc is no episode: give payout, a colon and a number"):
+        campaigns.run(["payout:0", "abc"], campaign=Breaks(), progress=played.append)
+    assert played == []
+
+
+@pytest.mark.parametrize(("only", "code"), [([], 1), (["--only", "payout:0", "--only", "payout:2"], 2)])
+def test_the_command_shows_what_was_found_and_why_it_ended(
+    monkeypatch: pytest.MonkeyPatch, only: list[str], code: int
+) -> None:
+    monkeypatch.setattr(campaigns, "project_campaign", Breaks)
+    ended = CliRunner().invoke(cli, ["faults", "-j", "1", *only])
+    assert ended.exit_code == code, ended.output
+    assert "stakesim: The node is gone.\n" in ended.stderr
+    assert "interrupted: " in ended.stdout
+    assert ("invoice 7 is paid 2 times" in ended.stdout) is (code == 1)
 
 
 def test_only_faults_that_fit_service_and_contract_are_possible(testbed: FaultTestbed) -> None:

@@ -35,10 +35,11 @@ def opinions(
             raise typer.BadParameter(f"{out} is a folder: name a file.")
         check_folder(out.parent)
     tools: dict[str, Callable[[], ToolReport]] = {**TOOLS, "halmos": partial(halmos, long=long)}
-    chosen = [refutations] if refute else [run_tool for name, run_tool in tools.items() if only in (None, name)]
-    results = [run_tool() for run_tool in chosen]
-    screen = console()
-    for report in results:
+    chosen = [refutations] if refute else [tool for name, tool in tools.items() if only in (None, name)]
+    results, screen = list[ToolReport](), console()
+    for run_tool in chosen:
+        report = run_tool()
+        results.append(report)
         for proof in report.proofs:
             screen.print(f"{proof.seconds:6.1f} s  {proof.name}: {proof.verdict}", markup=False)
         for problem in report.problems:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, islice
 
+from stakesim.errors import StakesimError
 from stakesim.evm.errors import EngineError
 from stakesim.faults.contract_actions import SURROUNDINGS
 from stakesim.faults.limited_runner import LimitedRunner, statements
@@ -34,6 +35,7 @@ class FaultCampaignResult:
             if the campaign was given a time or was interrupted.
         seconds: Wall-clock time.
         interrupted: Whether Ctrl-C ended the campaign.
+        trouble: Why it ended before all episodes had run, if not by Ctrl-C or as its time was up.
     """
 
     campaign: FaultCampaign
@@ -41,6 +43,7 @@ class FaultCampaignResult:
     episodes: list[EpisodeResult]
     seconds: float
     interrupted: bool = False
+    trouble: str = ""
 
     @property
     def ok(self) -> bool:
@@ -130,7 +133,7 @@ def run(
     progress: Callable[[EpisodeResult], None] | None = None,
     campaign: FaultCampaign | None = None,
 ) -> FaultCampaignResult:
-    """Runs episodes. Ctrl-C ends the campaign, with the results so far.
+    """Runs episodes. Ctrl-C, or an episode that can't be run, ends the campaign, with the results so far.
 
     Args:
         names: Episodes, named as by `plan`.
@@ -141,12 +144,15 @@ def run(
         campaign: By default the project's.
 
     Raises:
-        EngineError: There is no episode of such a name, or no node to run it on.
-        StakesimError: See `project_campaign` and `FaultCampaign.open`.
+        EngineError: There is no episode of such a name.
+        StakesimError: See `project_campaign` and `FaultCampaign.open`; or the first episode can't be run.
     """
     started = time.perf_counter()
     campaign = campaign or project_campaign()
     begun: list[str] = []
+    if isinstance(names, Sequence):  # before the first of them runs
+        for name in names:
+            _check_name(name, campaign)
 
     def checked_names() -> Iterator[str]:
         for name in names:
@@ -156,7 +162,7 @@ def run(
             begun.append(name)
             yield name
 
-    episodes, interrupted = [], False
+    episodes, interrupted, trouble = list[EpisodeResult](), False, ""
     try:
         for episode in _run_all(campaign, checked_names(), seed, jobs):
             episodes.append(episode)
@@ -164,9 +170,13 @@ def run(
                 progress(episode)
     except KeyboardInterrupt:
         interrupted = True
+    except StakesimError as error:
+        if not episodes:
+            raise
+        trouble = str(error)
     positions = {name: position for position, name in enumerate(begun)}
     episodes.sort(key=lambda episode: positions[episode.name])
-    return FaultCampaignResult(campaign, seed, episodes, time.perf_counter() - started, interrupted)
+    return FaultCampaignResult(campaign, seed, episodes, time.perf_counter() - started, interrupted, trouble)
 
 
 def _check_name(name: str, campaign: FaultCampaign) -> None:

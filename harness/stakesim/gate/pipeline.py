@@ -33,7 +33,6 @@ from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
 from stakesim.scenario.actions import Terms
 from stakesim.search.diagnosis import shortest_findings
-from stakesim.workers.processes import WorkerDied
 
 
 def run_gate(
@@ -305,6 +304,8 @@ def _calls(gate: GateResult, part: GatePart) -> None:
             gate.artifact, gate.seed, calls, jobs=gate.jobs, terms=gate.given_terms, seconds=seconds
         )
     except (EngineError, NotInstalled) as error:
+        if gate.is_own and isinstance(error, EngineError):
+            raise
         part.not_tried(f"Not searched: {error}")
         return
     try:
@@ -332,6 +333,8 @@ def _gas(gate: GateResult, part: GatePart) -> None:
         try:
             measured = gas_table.measure(environment)
         except gas_table.GasError as error:
+            if gate.is_own:
+                raise
             part.not_tried(f"Not measured, as the contract fails: {str(error).rstrip('.')}.")
             return
     part.figures = {"transactions": len(measured)}
@@ -360,27 +363,30 @@ def _gas(gate: GateResult, part: GatePart) -> None:
 def _slither(gate: GateResult, part: GatePart) -> None:
     from stakesim.gate.static_analysis import slither
 
-    _static_analysis(gate, part, slither)
+    _static_analysis(gate, part, "slither", slither)
 
 
 def _proofs(gate: GateResult, part: GatePart) -> None:
     from stakesim.gate.proofs import properties
     from stakesim.gate.static_analysis import halmos
 
-    _static_analysis(gate, part, partial(halmos, long=True, seconds=part.seconds_left))
+    _static_analysis(gate, part, "halmos", partial(halmos, long=True, seconds=part.seconds_left))
     if part.verdict is not PartVerdict.NOT_TRIED:
         part.played(part.figures["properties"], len(properties()), "proofs")
 
 
-def _static_analysis(gate: GateResult, part: GatePart, tool: Callable[[], ToolReport]) -> None:
+def _static_analysis(gate: GateResult, part: GatePart, program: str, tool: Callable[[], ToolReport]) -> None:
+    from stakesim.gate.proof_tools import installed
+
     if not gate.is_own:
         part.not_tried("Not run: it is set up for the project's own contract.")
         return
     try:
-        report = tool()
+        installed(program)
     except EngineError as error:
         part.not_tried(f"Not run: {error}")
         return
+    report = tool()
     gate.analyses.append(report)
     part.problems, part.figures = list(report.problems), dict(report.figures)
     part.passes_if(not part.problems)
@@ -406,22 +412,24 @@ def _is_contract(gate: GateResult, other: str | None) -> bool:
 
 def _faults(gate: GateResult, part: GatePart) -> None:
     from stakesim.faults import campaign as fault_campaign
+    from stakesim.faults.limited_runner import LimitedRunner
 
     if reason := _why_no_faults(gate):
         part.not_tried(f"Not run: {reason}")
         return
-    part.seeds = [gate.seed]
     try:
-        names = fault_campaign.plan(gate.effort.faults)
-        result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
-    except WorkerDied:
-        raise
+        LimitedRunner(fault_campaign.project_campaign()).close()
     except StakesimError as error:
         part.not_tried(f"Not run: {error}")
         return
+    part.seeds, names = [gate.seed], fault_campaign.plan(gate.effort.faults)
+    result = fault_campaign.run(names, gate.seed, jobs=gate.jobs, seconds=part.seconds_left)
     part.passes_if(result.ok)
     part.problems = list(result.narratives())
     part.figures = {"faults": result.injected.total(), "episodes": len(result.episodes)}
+    if result.trouble:
+        part.lost(result.trouble)
+        return
     part.played(len(result.episodes), len(names), "episodes of faults")
     if result.interrupted:
         raise KeyboardInterrupt

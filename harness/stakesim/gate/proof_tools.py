@@ -35,13 +35,14 @@ def installed(name: str) -> Path:
     """Returns a tool's program.
 
     Raises:
-        EngineError: It is not installed.
+        EngineError: It, or forge, which builds what it reads, is not installed.
     """
     program = PROOFS / f".{name}" / "bin" / name
     if checkout() is None:
         raise EngineError(f"{name} runs only in a checkout of stakesim, as the wheel does not have its set-up.")
     if not program.exists():
         raise EngineError(f"{name} is missing: {INSTALL}.")
+    forge()
     return program
 
 
