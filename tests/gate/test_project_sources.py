@@ -16,7 +16,8 @@ from stakesim.gate.mutation_judge import MutantWorker, SoundContract
 from stakesim.gate.mutation_operators import all_mutants, generate_mutants
 from stakesim.gate.mutation_result import Build, MutationResult
 from stakesim.gate.plain_build import PlainBuild, build
-from stakesim.gate.result import GatePart, GateResult
+from stakesim.gate.result import GatePart, GateResult, PartVerdict
+from stakesim.gate.sarif import sarif
 from stakesim.gate.unreached import gaps
 from stakesim.scenario.actions import Terms
 
@@ -216,12 +217,38 @@ def test_what_the_created_contract_is_made_of_is_named_too(tmp_path: Path) -> No
 def test_gaps_of_other_files_have_keys_of_their_own() -> None:
     other = Coverage("src/Base.sol", {2: False}, (), source="a\nb;\n")
     coverage = Coverage("src/Leaf.sol", {1: False}, (), source="b;\n", others=(other,))
-    assert [gap.text for gap in gaps(coverage, "b;\n")] == [
+    assert [gap.text for gap in gaps(coverage)] == [
         "line 1 did not run: b;",
         "Base.sol:2 did not run: Base.sol: b;",
     ]
     assert coverage.line_count == "0 of 2"
     assert coverage.lcov().count("end_of_record") == 2
+
+
+@pytest.mark.slow
+def test_what_is_wrong_in_another_file_is_shown_there(project: Path, leaf: PlainBuild, tmp_path: Path) -> None:
+    """On the lines of a pull request, and on the report's page."""
+    gate = GateResult(leaf.artifact, str(project / "src/Leaf.sol"), Terms(), "pr", "revm", 7)
+    in_math = next(mutant for mutant in all_mutants(leaf) if mutant.file == "lib/Math.sol")
+    others = tuple(Coverage(f"src/{name}", {2: False}, (), source="a\nb;\n") for name in ("Base.sol", "gone/Gone.sol"))
+    gate.coverage = Coverage("src/Leaf.sol", {1: False}, (), source="c;\n", others=others)
+    gate.parts = [
+        GatePart("coverage", "", PartVerdict.FAIL, [gap.text for gap in gaps(gate.coverage)]),
+        GatePart("mutants", "", PartVerdict.FAIL, [f"{source_parts._place(in_math)}: nothing tells this mutant"]),
+    ]
+    places = [result["locations"][0]["physicalLocation"] for result in sarif(gate)["runs"][0]["results"]]
+    assert [(Path(place["artifactLocation"]["uri"]).name, place["region"]["startLine"]) for place in places] == [
+        ("Leaf.sol", 1),
+        ("Base.sol", 2),
+        ("Leaf.sol", next(n for n, line in enumerate(leaf.source.splitlines(), 1) if line.startswith("contract Leaf"))),
+        ("Math.sol", in_math.line),
+    ]
+    assert places[3]["artifactLocation"]["uri"].endswith("src/lib/Math.sol")
+    report.write(gate, tmp_path, "stakesim gate")
+    page = (tmp_path / "report.html").read_text()
+    for name in ("Leaf.sol", "Base.sol", "gone/Gone.sol"):
+        assert f"<summary>src/{name}, line by line</summary>" in page
+    assert page.count('<tr class="missed">') == 3
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ class TestCoverage:
     def measured(self, monkeypatch):
         """What scenarios and tests reach: all but a line, and one way of a branch."""
         branches = (Branch(3, "x >\n 5", frozenset({True})), Branch(3, "x == 2", frozenset({True, False})))
-        measured = Coverage("Purse.sol", {3: True, 4: True, 5: False}, branches)
+        measured = Coverage("Purse.sol", {3: True, 4: True, 5: False}, branches, SOURCE)
         self.tests = []
 
         def measure(_, tests, **options):
@@ -99,9 +99,9 @@ class TestCoverage:
         return part
 
     def test_keys_hold_while_other_lines_are_added(self, measured):
-        assert [gap.key for gap in gaps(measured, SOURCE)] == GAPS
-        moved = Coverage("Purse.sol", {6: False}, (replace(measured.branches[0], line=4),))
-        assert [gap.key for gap in gaps(moved, f"\n{SOURCE}")] == GAPS
+        assert [gap.key for gap in gaps(measured)] == GAPS
+        moved = Coverage("Purse.sol", {6: False}, (replace(measured.branches[0], line=4),), f"\n{SOURCE}")
+        assert [gap.key for gap in gaps(moved)] == GAPS
 
     def test_of_a_contract_from_elsewhere_it_is_not_judged_unless_somebody_reviews_it(
         self, purse, tmp_path, monkeypatch
@@ -136,7 +136,6 @@ class TestCoverage:
 
     def test_tests_run_in_the_large_profiles_and_may_reach_what_is_listed(self, own, monkeypatch):
         monkeypatch.setattr(source_parts, "load_reasons", lambda *_: dict.fromkeys([*GAPS, "by a test"], "why"))
-        monkeypatch.setattr(source_parts, "gaps", lambda coverage, _: gaps(coverage, SOURCE))
         assert self.check(own).problems == ["reached, and still in unreached.json: by a test"]
         own.profile = "nightly"
         assert self.check(own).verdict == "pass"

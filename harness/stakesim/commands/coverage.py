@@ -32,7 +32,7 @@ def coverage(
         )
     output, file = console(), Path(reached.file)
     reasons = load_reasons(file, ContractPath.parse(contract).name if contract else None)
-    missing = gaps(reached, file.read_text(encoding="utf-8"))
+    missing = gaps(reached)
     for gap in missing:
         place, reason = f"{gap.file or file.name}:{gap.line}", reasons.get(gap.key)
         console(findings=reason is None).print(f"{place}: {gap.what}: {gap.key}", markup=False)

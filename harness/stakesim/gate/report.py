@@ -266,7 +266,7 @@ def _html(gate: GateResult, written_at: datetime, command: str) -> str:
         payouts=payouts(gate.rows),
         payouts_plot=plots.svg(plots.payouts(by_party(gate.rows))),
         gas_plot=_gas_plot(gate),
-        lines=_source_lines(gate.coverage, gate.source),
+        sources={each.file: _source_lines(each) for each in (gate.coverage.files if gate.coverage else ())},
         versions=versions(),
         code_hash=code_hash(gate.artifact.bytecode),
         command=command,
@@ -278,11 +278,10 @@ def _gas_plot(gate: GateResult) -> Any:
     return plots.svg(plots.bar_chart(measured, "gas")) if measured else ""
 
 
-def _source_lines(coverage: Coverage | None, source: str) -> list[dict[str, str]]:
-    """Text and CSS class of each line of the source."""
-    if coverage is None:
-        return []
+def _source_lines(coverage: Coverage) -> list[dict[str, str]]:
+    """Text and CSS class of each line of a source file."""
     half = {branch.line for branch in coverage.missed_branches}
     styles = {line: "half" if line in half else "ran" if ran else "missed" for line, ran in coverage.lines.items()}
     styles |= dict.fromkeys(half - styles.keys(), "half")
-    return [{"text": text, "style": styles.get(number, "")} for number, text in enumerate(source.splitlines(), start=1)]
+    lines = coverage.source.splitlines()
+    return [{"text": text, "style": styles.get(number, "")} for number, text in enumerate(lines, start=1)]

@@ -172,7 +172,6 @@ class GateResult:
         reached: How often each kind of action, outcome and status was reached.
         gas: Change of the gas of each transaction.
         coverage: Of the scenarios, and of the tests for the project's own contract. None if not measured.
-        source: Source code that the coverage is of.
         reviewed: Reason for each line or branch that was not reached and has one.
         mutation: Verdicts on the mutants. None if there were none.
         analyses: Reports of slither and of what proves properties.
@@ -194,7 +193,6 @@ class GateResult:
     reached: Reached = field(default_factory=Reached)
     gas: list[gas_table.GasChange] = field(default_factory=list)
     coverage: Coverage | None = None
-    source: str = ""
     reviewed: dict[str, str] = field(default_factory=dict)
     mutation: MutationResult | None = None
     analyses: list[ToolReport] = field(default_factory=list)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from stakesim.errors import StakesimError
+from stakesim.evm.import_resolver import collect_files
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import CallFunction
@@ -32,12 +35,15 @@ FUNCTIONS: Mapping[str, str] = {
 _ROOT = "%SRCROOT%"
 """Name of the repository's root, to which places are relative, as CodeQL has it."""
 _LINE = re.compile(r"\bline (\d+)\b")
+_OTHER_FILE = re.compile(r"([^:]+\.sol):(\d+)\b")
+"""How a problem in another file than the contract's begins."""
 
 
 def sarif(gate: GateResult) -> dict[str, Any]:
     """Returns one run of SARIF: a result for each finding, and for each problem of a part that is no pass.
 
-    A scenario's finding is shown where the function of its failing action begins; a problem that names a line, there.
+    A scenario's finding is shown where the function of its failing action begins; a problem that names a line, there,
+    in whichever file of the contract it is.
     All others are at the contract's own line, as GitHub refuses a whole file with one result that has no place. What
     failed is an error, what is vacuous a warning, and a part that was not tried a note.
     """
@@ -62,8 +68,7 @@ def _results(part: GatePart, source: _Source) -> Iterator[dict[str, Any]]:
         yield source.result(finding.weakness or finding.id, text, level, source.line_of(finding))
     if part.verdict is PartVerdict.FAIL:
         for problem in part.problems:
-            line = _LINE.search(problem)
-            yield source.result(part.name, problem, level, int(line[1]) if line else None)
+            yield source.result(part.name, problem, level, *source.place_of(problem))
     elif part.verdict is PartVerdict.NOT_TRIED or (part.verdict is PartVerdict.VACUOUS and not part.findings):
         reason = part.problems[0] if part.problems else "Too little was reached to judge the contract."
         rule = f"{part.name}: {part.verdict}"
@@ -77,21 +82,39 @@ def repository_root(folder: Path) -> Path | None:
 
 
 class _Source:
-    """The contract's file, for places in it."""
+    """The contract's files, for places in them."""
 
     def __init__(self, gate: GateResult) -> None:
-        file, here = gate.file.resolve(), Path.cwd().resolve()
-        roots = (root for root in map(repository_root, (here, file.parent)) if root and file.is_relative_to(root))
-        root = next(roots, None)
-        self.is_in_repository = root is not None
-        if root is not None:
-            self._artifact = {"uri": quote(file.relative_to(root).as_posix()), "uriBaseId": _ROOT}
-        elif file.is_relative_to(here):
-            self._artifact = {"uri": quote(file.relative_to(here).as_posix())}
-        else:
-            self._artifact = {"uri": file.as_uri()}
-        self._lines = file.read_text(encoding="utf-8").splitlines() if file.suffix == ".sol" else []
+        self._file, self._here = gate.file.resolve(), Path.cwd().resolve()
+        roots = map(repository_root, (self._here, self._file.parent))
+        self._root = next((root for root in roots if root and self._file.is_relative_to(root)), None)
+        self.is_in_repository = self._root is not None
+        self._lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.suffix == ".sol" else []
         self._contract = gate.artifact.name
+
+    @cached_property
+    def _others(self) -> dict[str, Path]:
+        """Paths of the files that the contract imports, by their names among the sources and by their own names."""
+        try:
+            files = collect_files(self._file)
+        except StakesimError:  # one is gone by now
+            return {}
+        by_name = {each.path.name: each.path for each in files.values()}
+        return by_name | {name: each.path for name, each in files.items()}
+
+    def place_of(self, problem: str) -> tuple[int | None, Path | None]:
+        """Line and file that a problem names; None for a line that it does not name, and for the contract's file."""
+        if (other := _OTHER_FILE.match(problem)) and (path := self._others.get(other[1])):
+            return int(other[2]), path
+        line = _LINE.search(problem)
+        return (int(line[1]) if line else None), None
+
+    def _artifact(self, file: Path) -> dict[str, str]:
+        if self._root is not None and file.is_relative_to(self._root):
+            return {"uri": quote(file.relative_to(self._root).as_posix()), "uriBaseId": _ROOT}
+        if file.is_relative_to(self._here):
+            return {"uri": quote(file.relative_to(self._here).as_posix())}
+        return {"uri": file.as_uri()}
 
     def line_of(self, finding: Finding) -> int | None:
         """The line where the function of a finding's action begins; None if it has none in this file."""
@@ -102,10 +125,12 @@ class _Source:
         function = action.function if isinstance(action, CallFunction) else FUNCTIONS.get(action.do)
         return self._line_with(rf"\s*function {function}\b")
 
-    def result(self, rule: str, text: str, level: str, line: int | None = None) -> dict[str, Any]:
+    def result(
+        self, rule: str, text: str, level: str, line: int | None = None, file: Path | None = None
+    ) -> dict[str, Any]:
         """A result, at the contract's own line if there is no better one."""
         line = line or self._line_with(rf"\s*contract {re.escape(self._contract)}\b") or 1
-        region = {"artifactLocation": self._artifact, "region": {"startLine": line}}
+        region = {"artifactLocation": self._artifact(file or self._file), "region": {"startLine": line}}
         return {
             "ruleId": rule,
             "level": level,

@@ -36,9 +36,9 @@ def coverage_part(gate: GateResult, part: GatePart) -> None:
     except (CompileError, EngineError) as error:
         _could_not_run(gate, part, "Not measured", error)
         return
-    gate.coverage, gate.source = coverage, gate.file.read_text(encoding="utf-8")
+    gate.coverage = coverage
     part.left_out += coverage.left_out
-    missing = gaps(coverage, gate.source)
+    missing = gaps(coverage)
     part.problems = [gap.text for gap in missing if gap.key not in reasons]
     if tests is None:
         part.problems += [f"reached, and still in {UNREACHED}: {key}" for key in reached_again(missing, reasons)]

@@ -38,24 +38,18 @@ class Gap(NamedTuple):
         return f"{f'{self.file}:' if self.file else 'line '}{self.line} {self.what}: {self.key}"
 
 
-def gaps(coverage: Coverage, source: str) -> list[Gap]:
-    """What a coverage lacks: in the order of the source of the contract's file, then of the other files.
-
-    Args:
-        coverage: Of a contract.
-        source: Text of the contract's file.
-    """
-    missing = _gaps_of_file(coverage, source)
+def gaps(coverage: Coverage) -> list[Gap]:
+    """What the coverage of a contract lacks: in the order of its own file's source, then of the other files."""
+    missing = _gaps_of_file(coverage)
     for other in coverage.others:
         name = Path(other.file).name
-        gaps_there = _gaps_of_file(other, other.source)
-        missing += [gap._replace(key=f"{name}: {gap.key}", file=name) for gap in gaps_there]
+        missing += [gap._replace(key=f"{name}: {gap.key}", file=name) for gap in _gaps_of_file(other)]
     return missing
 
 
-def _gaps_of_file(coverage: Coverage, source: str) -> list[Gap]:
-    lines, seen, texts = source.splitlines(), Counter[str](), dict[int, str]()
-    for number, line in enumerate(lines, start=1):
+def _gaps_of_file(coverage: Coverage) -> list[Gap]:
+    seen, texts = Counter[str](), dict[int, str]()
+    for number, line in enumerate(coverage.source.splitlines(), start=1):
         text = line.strip()
         seen[text] += 1
         texts[number] = text if seen[text] == 1 else f"{text} #{seen[text]}"
