@@ -16,6 +16,7 @@ from stakesim.errors import StakesimError
 from stakesim.evm.compiler import compiler_version
 from stakesim.evm.hardfork import DEFAULT_HARDFORK, Hardfork
 from stakesim.evm.rules import network_rules
+from stakesim.json_text import parse_json
 from stakesim.project import current_project
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_run import run_scenario
@@ -220,15 +221,14 @@ def reviewed_tables(file: Path | None = None) -> dict[str, dict[str, int]]:
     if not file.exists():
         return {}
     try:
-        table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        table: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
         gas, compiler = table["gas"], table["compiler"]
         if all(isinstance(value, int) for value in gas.values()):  # from before there were several tables
             gas = {DEFAULT_HARDFORK: gas}
-        tables = {
-            str(hardfork): {str(description): int(units) for description, units in table.items()}
-            for hardfork, table in gas.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        tables: dict[str, dict[str, int]] = {hardfork: dict(table) for hardfork, table in gas.items()}
+        if not all(type(units) is int and units > 0 for table in tables.values() for units in table.values()):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise GasError(f"{file} is no gas table: remove it, then `stakesim gas --write` writes one.") from None
     return tables if compiler == compiler_version() else {}
 

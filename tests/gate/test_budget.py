@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from stakesim.gate.profiles import EFFORTS, LONG_PARTS, PARTS
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.runner.findings import Finding
 from stakesim.scenario.actions import Terms
-from stakesim.search import side_by_side
+from stakesim.search import side_by_side, stateful
 from stakesim.search.side_by_side import Searched
 from stakesim.workers.pool import worker_pool
 from stakesim.workers.processes import WorkerDied
@@ -183,6 +184,69 @@ def test_a_part_without_time_is_no_pass(own, check, what):
     done, of = (int(text.replace(",", "")) for text in (left_out.split()[0], what.split()[0]))
     assert 0.97 * of < done <= of  # calls that bring the contract into its worlds are played
     assert left_out.partition(" of ")[2] == what.partition(" of ")[2]
+
+
+class TestCtrlC:
+    """What a part has found until then is told."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("while_shrinking", [True, False])
+    def test_stateful(self, own, monkeypatch, while_shrinking):
+        def ctrl_c(*_):
+            raise KeyboardInterrupt
+
+        failure = SimpleNamespace(findings=[Finding("INV-01", "conservation", "lost")], kind=1, scenario=None)
+        monkeypatch.setattr(pipeline, "_open_environment", lambda _: SimpleNamespace(foreign=False, close=lambda: None))
+        monkeypatch.setattr(pipeline, "shortest_findings", lambda failures: [each.findings[0] for each in failures])
+        monkeypatch.setattr(stateful, "_run_example", lambda *_: failure if len(seen) < 2 else ctrl_c())
+        monkeypatch.setattr(stateful, "shrink", ctrl_c if while_shrinking else lambda _, failure: failure)
+        seen = []
+        monkeypatch.setattr(stateful, "default_rng", seen.append)
+        part = GatePart("stateful", "")
+        with pytest.raises(KeyboardInterrupt):
+            pipeline._stateful(own, part)
+        part.interrupted()
+        assert (part.verdict, len(part.findings), len(seen)) == ("fail", 1, 1 if while_shrinking else 2)
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), EngineError("halmos leaves out check_b.")])
+    def test_proofs(self, own, monkeypatch, error):
+        def prove(**_):
+            yield proofs.Proof("check_a", proofs.REFUTED, 1.0)
+            raise error
+
+        monkeypatch.setattr(proofs, "prove", prove)
+        monkeypatch.setattr(proof_tools, "installed", lambda _: None)
+        part = GatePart("proofs", "")
+        if isinstance(error, KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt):
+                pipeline._proofs(own, part)
+            part.interrupted()
+        else:
+            pipeline._proofs(own, part)
+            assert part.problems[1] == str(error)
+        assert part.verdict == "fail"
+        assert part.problems[0].startswith("check_a is not proved: there is a counterexample")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_while_the_report_is_written(self, monkeypatch, run_stakesim, tmp_path, times):
+        """A second Ctrl-C, of somebody impatient, or one after hours of work."""
+
+        def play(gate, part):
+            if times == 2:
+                raise KeyboardInterrupt
+
+        write = report.write
+
+        def write_slowly(*arguments):
+            os.kill(os.getpid(), signal.SIGINT)
+            write(*arguments)
+
+        monkeypatch.setattr(pipeline, "_checks", lambda effort: [pipeline._Check("interface", "", play)])
+        monkeypatch.setattr(report, "write", write_slowly)
+        ended = run_stakesim("gate", "--out", tmp_path)
+        assert ended.returncode == (130 if times == 2 else 0)
+        assert (tmp_path / "gate.json").exists()
 
 
 @pytest.mark.parametrize(("missing", "verdict"), [(0, "pass"), (7, "pass"), (34, "vacuous")])

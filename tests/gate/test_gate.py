@@ -259,7 +259,10 @@ class TestFolder:
         assert re.fullmatch(rf"stakesim: The report can't be written into {out}: .*--out\.\n", ended.stderr)
         assert not (tmp_path / "occupied" / "gate.json").exists() or out != "occupied"
 
-    @pytest.mark.parametrize("arguments", [("--contract", "none.sol"), ("--term", "fee_bps=4000"), ("--for", "0s")])
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--contract", "none.sol"), ("--term", "fee_bps=4000"), ("--term", f"fee_bps={'4' * 5_000}"), ("--for", "0s")],
+    )
     def test_an_earlier_report_is_gone_when_the_next_gate_can_not_run(self, run_gate, tmp_path, arguments):
         out = tmp_path / "out"
         out.mkdir()

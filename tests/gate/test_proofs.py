@@ -126,7 +126,7 @@ def test_what_is_not_proved_in_the_time_is_said(monkeypatch):
     contracts = [contract for contract, _ in ran]
     assert [contract.startswith("^Long") for contract in contracts] == [False] * 4 + [True] * 5
     ran.clear()
-    proved = proofs.prove(long=True, seconds=500)
+    proved = [*proofs.prove(long=True, seconds=500)]
     assert [limit for _, limit in ran] == [500, 400, 300, 200, 100, 0]
     assert [proof.name for proof in proved] == [name for _, names in proofs._batches(long=True) for name in names]
     assert [proof.verdict for proof in proved[-5:]] == [proofs.PROVED, *[proofs.TIME_WAS_UP] * 4]

@@ -163,7 +163,9 @@ class TestCoverage:
         without_reason = {"file": "Purse.sol", "unreached": "a"}
         review(tmp_path, monkeypatch, "unreached.json")
         contents = [json.dumps([row]) for row in (without_reason, without_reason | {"reason": ""}, 3, None, [])]
-        for content in (*contents, "[{]", "{}", '""', "null", ""):
+        of_no_file = [{"file": name, "unreached": "a", "reason": "b"} for name in ("src/a\0.sol", "src/\ud800.sol", "x" * 300)]
+        contents += [json.dumps([row]) for row in (without_reason | {"reason": " "}, *of_no_file)]
+        for content in (*contents, "[{]", "{}", '""', "null", "", "[" * 200_000):
             (tmp_path / "reviewed" / "unreached.json").write_text(content)
             with pytest.raises(MalformedList, match="is no list of rows with file, unreached, reason: mend it"):
                 load_reasons(purse.file)
@@ -246,6 +248,24 @@ class TestMutants:
         assert content["killed_by"] == {"lane": 40, "scenarios": 0, "tests": 5}
         assert (content["equivalent"], content["invalid"], content["score"]) == (1, 1, 0.9783)
         assert [(each["line"], each["old"], each["new"]) for each in content["survivors"]] == [(5, "+=", "-5")]
+
+    def test_ctrl_c_keeps_what_was_judged(self, own, judged, monkeypatch):
+        judged(*[self.verdict("killed")] * 3, self.verdict("survived", 5))
+        interrupted = source_parts.mutate()
+        interrupted.interrupted = True
+        part = GatePart("mutants", "")
+        with pytest.raises(KeyboardInterrupt):
+            source_parts.mutants_part(own, part)
+        part.interrupted()
+        assert (own.mutation, part.figures["killed"]) == (interrupted, 3)
+        assert part.verdict == "fail"
+        assert [problem.partition(":")[0] for problem in part.problems[1:]] == ["line 5", "Ctrl-C ended the gate here."]
+        judged(self.verdict("killed"))
+        source_parts.mutate().interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            source_parts.mutants_part(own, part := GatePart("mutants", ""))
+        part.interrupted()
+        assert part.verdict == "vacuous"
 
     def test_one_on_a_line_with_money_is_enough(self, own, judged):
         judged(*[self.verdict("killed")] * 99, self.verdict("survived", text="uint256 fee = 1;"))

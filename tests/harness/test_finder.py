@@ -279,7 +279,7 @@ def test_every_cause_is_listed():
 
 def test_a_search_goes_on_after_a_failure():
     with opened(plainly_patched(*LATE_BOOKING, TOO_EARLY)) as environment:
-        failures = search(environment, 60, 25, seed=2)
+        failures = [*search(environment, 60, 25, seed=2)]
     assert {failure.kind.place for failure in failures} >= {"book", "complete"}
     assert len({classify(failure) for failure in failures}) == len(failures)
 

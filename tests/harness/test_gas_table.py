@@ -56,7 +56,18 @@ def test_a_file_from_before_there_were_several_tables_is_that_of_the_default_rul
     assert gas_table.reviewed_tables(tmp_path / "gas.json") == {"prague": {"a run is opened": 5}}
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"gas": 5, "compiler": "0"}', '{"gas": {"a": "b"}, "compiler": "0"}'])
+def test_a_folder_in_its_place_gives_one_sentence(tmp_path):
+    with pytest.raises(gas_table.GasError, match="is no gas table"):
+        gas_table.reviewed_tables(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[1]", "[" * 200_000, '{"gas": 5, "compiler": "0"}', '{"gas": {"a": "b"}, "compiler": "0"}'),
+        *(f'{{"gas": {{"prague": {{"a": {gas}}}}}, "compiler": "0"}}' for gas in ("1e400", "true", "-1", "0.5", '"5"')),
+    ],
+)
 def test_a_file_that_is_no_table_gives_one_sentence(tmp_path, text):
     (tmp_path / "gas.json").write_text(text)
     with pytest.raises(

@@ -15,6 +15,7 @@ from statistics import median
 
 from stakesim.bench.contenders import Contender
 from stakesim.errors import StakesimError
+from stakesim.json_text import parse_json
 
 FILE, CALLS_FILE = "ratios.json", "call_ratios.json"
 """Names of the files with ratios of times, beside RESULTS.md, and of function calls."""
@@ -54,7 +55,7 @@ def read(file: Path) -> dict[str, float]:
     """
     command = f"stakesim bench{' --calls' if file.name == CALLS_FILE else ''} --out {shlex.quote(str(file.parent))}"
     try:
-        kept: dict[str, float] = json.loads(file.read_text())
+        kept: dict[str, float] = parse_json(file.read_text())
         if not all(isinstance(ratio, float | int) and ratio > 0 for ratio in kept.values()):
             raise ValueError("a ratio is not a positive number")
     except FileNotFoundError:

@@ -73,7 +73,7 @@ def parse_cutoff(text: str) -> int:
     from stakesim.schema.fields import parse_time
 
     try:
-        seconds = parse_time(int(text) if text.isdigit() else text)
+        seconds = parse_time(text)
     except ValueError as error:
         raise InputError(f"--cutoff: {error}") from None
     if seconds < 0:

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stakesim.commands.options import contract_or_default, option_text
-from stakesim.commands.terminal import ExitCode, console, end, print_error, print_scenario_finding, progress_bar
+from stakesim.commands.terminal import (
+    ExitCode,
+    console,
+    end,
+    print_error,
+    print_scenario_finding,
+    progress_bar,
+    uninterrupted,
+)
 
 if TYPE_CHECKING:
     from stakesim.campaign.result import CampaignResult
@@ -107,6 +115,7 @@ def load_artifact(contract: str | None) -> Artifact | None:
     return load_contract(contract) if contract else None
 
 
+@uninterrupted()
 def report(
     result: CampaignResult,
     out: Path | None,

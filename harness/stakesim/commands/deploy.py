@@ -119,12 +119,13 @@ def _hours(hours: float) -> timedelta:
 def _terms(term: list[str] | None, artifact: Artifact, gate: Path) -> ContractTerms:
     """The terms of `--term`. Without it, a contract whose constructor takes none has those that the gate found."""
     from stakesim.evm.deployment import CONSTRUCTORS, constructor_types
+    from stakesim.json_text import parse_json
     from stakesim.scenario.actions import Terms
 
     if term or constructor_types(artifact) == CONSTRUCTORS[-1]:
         return parse_terms(term)
     try:
-        return Terms.model_validate(json.loads(gate.read_text(encoding="utf-8"))["constructor"]["terms"])
+        return Terms.model_validate(parse_json(gate.read_text(encoding="utf-8"))["constructor"]["terms"])
     except (OSError, ValueError, KeyError, TypeError):
         return Terms()  # the check of the report says what is wrong with it
 

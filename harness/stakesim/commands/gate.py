@@ -22,7 +22,7 @@ from stakesim.commands.options import (
     parse_terms,
     reports,
 )
-from stakesim.commands.terminal import console, finish, print_finding
+from stakesim.commands.terminal import console, finish, print_finding, uninterrupted
 from stakesim.gate.profiles import EFFORTS, ProfileName
 
 if TYPE_CHECKING:
@@ -95,9 +95,10 @@ def gate(
         )
     options = option_text(**{"contract": contract, "for": for_}, profile=profile, engine=engine)
     options += "".join(option_text(term=each) for each in term or ())
-    console(findings=not result.ok).print(f"\n{report.verdict_line(result)}", markup=False)
-    output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
-    report.write(result, out, f"stakesim gate{options} --seed {seed}")
+    with uninterrupted():
+        console(findings=not result.ok).print(f"\n{report.verdict_line(result)}", markup=False)
+        output.print(f"{report.summary_sentence(result)} {result.seconds:.0f} s", markup=False)
+        report.write(result, out, f"stakesim gate{options} --seed {seed}")
     output.print(f"report: {out / 'report.html'}, for a deployment: {out / 'gate.json'}", markup=False)
     finish(
         ok=result.ok,

@@ -48,7 +48,13 @@ def opinions(
         figures = ", ".join(f"{value} {name}" for name, value in report.figures.items())
         verdict = "fail" if report.problems else "pass"
         screen.print(f"{report.tool}: {verdict}, {figures}, {report.seconds:.0f} s", markup=False)
+        if report.interrupted:
+            break
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps([asdict(report) for report in results], indent=2) + "\n")
-    finish(ok=not any(report.problems for report in results), tools=[report.tool for report in results])
+    finish(
+        ok=not any(report.problems for report in results),
+        interrupted=any(report.interrupted for report in results),
+        tools=[report.tool for report in results],
+    )

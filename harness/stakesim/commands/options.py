@@ -163,7 +163,7 @@ def parse_terms(arguments: list[str] | None) -> ContractTerms:
     from stakesim.scenario.actions import Terms
 
     pairs = {
-        name: int(text) if re.fullmatch("[0-9]+", text) else text
+        name: int(text) if re.fullmatch("[0-9]{1,100}", text) else text
         for name, _, text in (argument.partition("=") for argument in arguments or ())
     }
     try:

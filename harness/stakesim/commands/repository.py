@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+
+from stakesim.json_text import parse_json
 
 _LARGEST = 1_000_000
 """Bytes of the largest file that is read."""
@@ -110,7 +111,7 @@ def _toml(file: Path) -> dict[str, object]:
 
 def _yaml(file: Path) -> object:
     try:
-        return json.loads(_read(file)) if file.suffix == ".json" else yaml.safe_load(_read(file))
+        return parse_json(_read(file)) if file.suffix == ".json" else yaml.safe_load(_read(file))
     except (ValueError, yaml.YAMLError, RecursionError):
         return {}
 

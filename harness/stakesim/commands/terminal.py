@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -182,6 +183,18 @@ def console(*, stderr: bool = False, width: int | None = None, findings: bool = 
 
     silent = (_output.quiet and not findings) or (_output.json and not stderr)
     return Console(stderr=stderr, soft_wrap=True, highlight=False, width=width, quiet=silent)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignores Ctrl-C and SIGTERM for the seconds in which what took hours is told and written."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(each, signal.SIG_IGN) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, previous, strict=True):
+            signal.signal(each, handler)
 
 
 @contextmanager

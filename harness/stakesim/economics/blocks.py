@@ -22,6 +22,7 @@ from stakesim.economics.gas import costs_in_paise, draw_gas_prices, measured_cos
 from stakesim.economics.metrics import METRICS, MetricSums, MetricValues
 from stakesim.economics.output import whole_file
 from stakesim.economics.settle import settle
+from stakesim.json_text import parse_json
 from stakesim.population.outcomes import have_same_outcomes, resolve_outcomes
 from stakesim.population.policy import as_policy
 from stakesim.population.population import Population, PopulationChunk, chunks_of, draw, first_runs
@@ -317,7 +318,7 @@ def _save(result: BlockResult, file: Path) -> None:
 def _load(file: Path, names: Sequence[str]) -> BlockResult | None:
     """The result in a file; None if there is none, or the file is damaged, so that it is computed again."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(file.read_text(encoding="utf-8"))
         return {name: MetricSums.from_json(data[name]) for name in names}
     except FileNotFoundError:
         return None

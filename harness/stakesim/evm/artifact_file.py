@@ -16,10 +16,9 @@ from eth_abi.exceptions import ABITypeError, ParseError
 from eth_abi.grammar import normalize, parse
 
 from stakesim.evm.compiler import Artifact, CompileError
+from stakesim.json_text import parse_json
 
 _REQUIRED_FIELDS = "it needs `abi` and `bytecode`, as Foundry and Hardhat write them."
-_BRACKETS_AND_STRINGS = re.compile(r'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
-_MAX_JSON_DEPTH = 100
 _MUTABILITIES = ("pure", "view", "nonpayable", "payable")
 _ITEM_TYPES = {"function", "constructor", "fallback", "receive", "event", "error"}
 _NAMED_ITEM_TYPES = {"function", "event", "error"}
@@ -59,19 +58,6 @@ def read_artifact(path: Path) -> Artifact:
         _read_code(path, "deployedBytecode", deployed),
         immutables=_read_immutables(path, immutables_holder.get("immutableReferences") or {}),
     )
-
-
-def parse_json(text: str) -> Any:
-    """Parses JSON. Raises `ValueError` for text that is no JSON, or nested too deeply.
-
-    The depth is checked first: py-evm raises Python's recursion limit, and `json` then overflows the C stack.
-    """
-    depth = 0
-    for match in _BRACKETS_AND_STRINGS.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
-        if depth > _MAX_JSON_DEPTH:
-            raise ValueError
-    return json.loads(text)
 
 
 def _read_code(path: Path, field: str, value: Any) -> str:

@@ -182,7 +182,7 @@ def run(
 def _check_name(name: str, campaign: FaultCampaign) -> None:
     kinds = campaign.plan(1)
     kind, _, number = name.partition(":")
-    if kind not in kinds or not number.isdecimal():
+    if kind not in kinds or not (number.isdecimal() and len(number) < 10):
         raise EngineError(f"{name} is no episode: give {', '.join(kinds)}, a colon and a number, as network:3.")
 
 

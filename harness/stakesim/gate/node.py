@@ -22,6 +22,7 @@ from web3.exceptions import TimeExhausted, Web3Exception, Web3RPCError
 from stakesim.evm.errors import EngineError
 from stakesim.evm.lean_web3 import lean_web3
 from stakesim.gate.errors import ReleaseError
+from stakesim.json_text import parse_json
 
 TIMEOUT_S = 10
 """Time limit of a request to the node, in seconds."""
@@ -146,7 +147,7 @@ def configured_operators(env_file: Path) -> list[str]:
     addresses: list[str] = [account.address] if account else []
     if keystore:
         try:
-            addresses.append("0x" + str(json.loads(Path(keystore).read_text())["address"]).removeprefix("0x"))
+            addresses.append("0x" + str(parse_json(Path(keystore).read_text())["address"]).removeprefix("0x"))
         except (OSError, ValueError, KeyError, TypeError):
             raise ReleaseError(f"{keystore} (PLATFORM_KEYSTORE) can't be read, or names no address.") from None
     if signer := setting("SIGNER_ADDRESS", env_file):

@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from traceback import format_exc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stakesim import gas_table
 from stakesim.campaign import campaign
@@ -31,6 +31,7 @@ from stakesim.gate.unreached import load_reasons
 from stakesim.project import current_project
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
+from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.scenario.actions import Terms
 from stakesim.search.diagnosis import shortest_findings
 
@@ -105,7 +106,7 @@ def run_gate(
             except Exception:  # noqa: BLE001 - a bug of one part would lose the report of all others
                 part.crashed(format_exc())
             part.seconds = time.perf_counter() - part_started
-            if not is_changed and (is_changed := _has_changed(gate)):
+            if not (is_changed or gate.interrupted) and (is_changed := _has_changed(gate)):
                 part.lost(
                     "The contract's source changed while the gate ran, and each part reads it anew: run it again."
                 )
@@ -287,11 +288,16 @@ def _stateful(gate: GateResult, part: GatePart) -> None:
         played += bool(part.seconds_left)
         return bool(part.seconds_left)
 
-    with closing(_open_environment(gate)) as environment:
-        failures = search(environment, effort.examples, effort.moves, gate.seed, terms=gate.given_terms, watch=watch)
-    part.passes_if(not failures)
-    part.findings = shortest_findings(failures)
-    part.figures = {"examples": played, "steps each": effort.moves}
+    failures: list[ScenarioResult] = []
+    try:
+        with closing(_open_environment(gate)) as environment:
+            options: dict[str, Any] = {"terms": gate.given_terms, "watch": watch}
+            for failure in search(environment, effort.examples, effort.moves, gate.seed, **options):
+                failures.append(failure)
+    finally:  # Ctrl-C loses none of them
+        part.passes_if(not failures)
+        part.findings = shortest_findings(failures)
+        part.figures = {"examples": played, "steps each": effort.moves}
     part.played(played, effort.examples, "examples of the stateful search")
 
 
@@ -390,6 +396,8 @@ def _static_analysis(gate: GateResult, part: GatePart, program: str, tool: Calla
     gate.analyses.append(report)
     part.problems, part.figures = list(report.problems), dict(report.figures)
     part.passes_if(not part.problems)
+    if report.interrupted:
+        raise KeyboardInterrupt
 
 
 def _why_no_faults(gate: GateResult) -> str:

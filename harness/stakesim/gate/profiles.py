@@ -54,7 +54,7 @@ class Effort:
             "random": 0.9 * self.runs,
             "hostile": 0.01 * self.walks * self.steps,
             "stateful": 0.01 * self.examples * self.moves,
-            "calls": self.calls / 5_000,
+            "calls": self.calls / 3_000,
             "gas": 2,
             "coverage": 180 if self.whole else 50,
             "slither": 60,
@@ -70,7 +70,7 @@ EFFORTS: dict[ProfileName, Effort] = {
         180, runs=500, walks=2_000, steps=50, examples=500, moves=50, calls=10_000_000, mutants=None, faults=100
     ),
     "release": Effort(
-        300, runs=500, walks=3_000, steps=50, examples=500, moves=50, calls=40_000_000, mutants=None, faults=200
+        300, runs=500, walks=3_000, steps=50, examples=500, moves=50, calls=20_000_000, mutants=None, faults=200
     ),
 }
 """By profile, the smallest first."""

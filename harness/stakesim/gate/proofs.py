@@ -6,12 +6,12 @@ bytecode, with symbols in place of arguments and state. Contracts named `Long...
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import inf
@@ -22,6 +22,7 @@ from typing import Any
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.errors import EngineError
 from stakesim.gate.proof_tools import PROOFS, build, installed, last_line, run
+from stakesim.json_text import parse_json
 
 FAULTS = PROOFS / "faults.json"
 """Faulty contracts: edits of `EventStake.sol`, and the properties that each must refute."""
@@ -112,8 +113,10 @@ def properties() -> list[Property]:
     return found
 
 
-def prove(*, long: bool = False, seconds: float = inf) -> list[Proof]:
+def prove(*, long: bool = False, seconds: float = inf) -> Iterator[Proof]:
     """Runs halmos on all properties, or all but the long ones; the long ones last, each for itself.
+
+    Those of a contract come as soon as all of them are proved or not.
 
     Args:
         long: Whether to prove the long ones.
@@ -127,21 +130,20 @@ def prove(*, long: bool = False, seconds: float = inf) -> list[Proof]:
     def left() -> float | None:
         return None if ends == inf else max(0.0, ends - time.monotonic())
 
-    batches, proofs = _batches(long=long), list[Proof]()
+    batches = deque(_batches(long=long))
     try:
         build(CONTRACTS, left())
-        for contract, names in batches:
+        while batches:
+            contract, names = batches[0]
             # by its whole name, as forge's folder may hold others, of earlier builds
             options = ["--match-contract", f"^{contract}$", *_functions(names)]
             proved = _halmos(CONTRACTS, options, limit=left())
             if missing := sorted(set(names) - {proof.name for proof in proved}):
                 raise EngineError(f"halmos leaves out {', '.join(missing)}.")
-            proofs += proved
+            batches.popleft()
+            yield from proved
     except subprocess.TimeoutExpired:
-        in_time = {proof.name for proof in proofs}
-        others = (name for _, names in batches for name in names if name not in in_time)
-        proofs += [Proof(name, TIME_WAS_UP, 0.0) for name in others]
-    return proofs
+        yield from (Proof(name, TIME_WAS_UP, 0.0) for _, names in batches for name in names)
 
 
 def _batches(*, long: bool) -> list[tuple[str, list[str]]]:
@@ -158,7 +160,7 @@ def _functions(names: Sequence[str]) -> list[str]:
 
 def faults() -> list[Fault]:
     """Returns the faulty contracts."""
-    return [Fault(**row) for row in json.loads(FAULTS.read_text())]
+    return [Fault(**row) for row in parse_json(FAULTS.read_text())]
 
 
 def refute(fault: Fault) -> list[Proof]:
@@ -216,7 +218,7 @@ def _halmos(
         process = run([*command, "--no-status", *options, "--json-output", str(report)], project, limit)
         if not report.exists():
             raise EngineError(f"halmos fails: {last_line(process)}")
-        results = json.loads(report.read_text())["test_results"]
+        results = parse_json(report.read_text())["test_results"]
     if not any(results.values()):
         raise EngineError("halmos found no property to prove.")
     return [_proof(test) for tests in results.values() for test in tests]

@@ -12,12 +12,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stakesim.evm.artifact_file import parse_json
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.mutation_result import MIN_SCORE
 from stakesim.gate.profiles import PARTS, REGRESSIONS, ProfileName
 from stakesim.gate.proofs import PROVED, REFUTED
 from stakesim.gate.result import PartVerdict
+from stakesim.json_text import parse_json
 
 MAX_BYTES = 64 * 2**20
 """Size of a file that is read at most. A report with some thousand surviving mutants has a few megabytes."""

@@ -148,7 +148,8 @@ class GatePart:
 
     def interrupted(self) -> None:
         """Says that Ctrl-C ended it, so that nobody takes it for a part that passed. What it has found stays."""
-        self.verdict = PartVerdict.FAIL if self.findings else PartVerdict.VACUOUS
+        has_failed = self.verdict is PartVerdict.FAIL or bool(self.findings)
+        self.verdict = PartVerdict.FAIL if has_failed else PartVerdict.VACUOUS
         self.cut = "what was done before Ctrl-C"
         self.left_out.append(f"the rest of {self.name}")
         self.problems.append("Ctrl-C ended the gate here.")

@@ -9,12 +9,12 @@ Those of the packaged contracts are beside them. Another contract has those of t
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from stakesim.evm.compiler import CONTRACTS
 from stakesim.evm.contract_file import ContractPath
 from stakesim.gate.errors import MalformedList
+from stakesim.json_text import parse_json
 from stakesim.project import current_project
 
 
@@ -43,16 +43,15 @@ def reviewed_rows(file: Path, contract: str | None, name: str, *keys: str) -> li
     if folder is None or not (folder / name).exists():
         return []
     try:
-        rows = json.loads((folder / name).read_text(encoding="utf-8"))
+        rows = parse_json((folder / name).read_text(encoding="utf-8"))
         if not isinstance(rows, list):
             raise TypeError
-        wrong = [row for row in rows if not all(row[key] and isinstance(row[key], str) for key in ("file", *keys))]
-    except (OSError, ValueError, KeyError, TypeError):
-        wrong = [name]
-    if wrong:
-        raise MalformedList(f"{folder / name} is no list of rows with {', '.join(('file', *keys))}: mend it.")
-    root = CONTRACTS if folder == CONTRACTS else current_project().root
-    return [row for row in rows if _is_about(row["file"], root, file, contract)]
+        if not all(row[key].strip() for row in rows for key in ("file", *keys)):
+            raise ValueError
+        root = CONTRACTS if folder == CONTRACTS else current_project().root
+        return [row for row in rows if _is_about(row["file"], root, file, contract)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # or a name that no file can have
+        raise MalformedList(f"{folder / name} is no list of rows with {', '.join(('file', *keys))}: mend it.") from None
 
 
 def _is_about(named: str, root: Path, file: Path, contract: str | None) -> bool:

@@ -72,6 +72,7 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
             tests=tests,
             deployed=DEPLOYED_SAMPLE if effort.whole else 0,
             seconds=part.seconds_left,
+            interruptible=True,
         )
     except (CompileError, EngineError) as error:
         _could_not_run(gate, part, "No mutants", error)
@@ -94,6 +95,8 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
             "100% must be.",
         )
     _judge(gate, part, EQUIVALENT, ok=result.passed or not part.problems)
+    if result.interrupted:
+        raise KeyboardInterrupt
     if not result.differ and part.verdict is PartVerdict.PASS:
         part.verdict = PartVerdict.VACUOUS
         if not counts[MutantStatus.NOT_JUDGED]:

@@ -5,7 +5,6 @@ Both are programs in environments of their own, which `make -C contracts/proofs`
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Any
 from stakesim.evm.errors import EngineError
 from stakesim.gate import proofs
 from stakesim.gate.proof_tools import PROOFS, build, installed, last_line, run
+from stakesim.json_text import parse_json
 
 TRIAGE = PROOFS / "slither_triage.json"
 """Reviewed findings of slither: rows of `finding` (a key), `reason` why it is no fault, and `places`, 1 if left out."""
@@ -55,6 +55,7 @@ class ToolReport:
         figures: How much was checked: number by name.
         seconds: Wall-clock time.
         proofs: The properties, if the tool proves any.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     tool: str
@@ -62,6 +63,7 @@ class ToolReport:
     figures: Mapping[str, Any]
     seconds: float
     proofs: Sequence[proofs.Proof] = ()
+    interrupted: bool = False
 
 
 def slither() -> ToolReport:
@@ -78,7 +80,7 @@ def slither() -> ToolReport:
 
 def triaged_findings() -> list[str]:
     """Returns the keys of the committed triage, each as often as it has places."""
-    return [row["finding"] for row in json.loads(TRIAGE.read_text()) for _ in range(row.get("places", 1))]
+    return [row["finding"] for row in parse_json(TRIAGE.read_text()) for _ in range(row.get("places", 1))]
 
 
 def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
@@ -111,7 +113,7 @@ def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
         process = run([*command, "--json", str(report)], project)
         if not report.exists():
             raise EngineError(f"slither fails: {last_line(process)}")
-        result = json.loads(report.read_text())
+        result = parse_json(report.read_text())
     if not result["success"]:
         raise EngineError(f"slither fails: {result['error']}")
     found = (detected for detected in result["results"].get("detectors", []) if not is_excluded(detected))
@@ -167,7 +169,7 @@ def triage_problems(findings: Sequence[str], triaged: Sequence[str]) -> list[str
 
 
 def halmos(*, long: bool = False, seconds: float = inf) -> ToolReport:
-    """Runs halmos's proofs; the long ones only if asked for.
+    """Runs halmos's proofs; the long ones only if asked for. Trouble or Ctrl-C after the first loses none before.
 
     Args:
         long: Whether to prove the long ones.
@@ -176,11 +178,21 @@ def halmos(*, long: bool = False, seconds: float = inf) -> ToolReport:
     Raises:
         EngineError: halmos is not installed, fails, or leaves a property out.
     """
-    started = time.perf_counter()
-    proved = [proof for proof in proofs.prove(long=long, seconds=seconds) if proof.verdict != proofs.TIME_WAS_UP]
+    started, proved, trouble, interrupted = time.perf_counter(), list[proofs.Proof](), list[str](), False
+    try:
+        for proof in proofs.prove(long=long, seconds=seconds):
+            if proof.verdict != proofs.TIME_WAS_UP:
+                proved.append(proof)
+    except EngineError as error:
+        if not proved:
+            raise
+        trouble.append(str(error))
+    except KeyboardInterrupt:
+        interrupted = True
     problems = [f"{proof.name} is not proved: {proof.verdict}" for proof in proved if not proof.ok]
     figures = {"properties": len(proved), "proved": len(proved) - len(problems)}
-    return ToolReport("halmos", problems, figures, time.perf_counter() - started, proved)
+    seconds = time.perf_counter() - started
+    return ToolReport("halmos", problems + trouble, figures, seconds, proved, interrupted)
 
 
 def refutations() -> ToolReport:

@@ -11,6 +11,7 @@ from typing import Any, TextIO, TypeAlias
 from stakesim.evm.errors import EngineError
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import Build, Verdict
+from stakesim.json_text import parse_json
 
 _Rows: TypeAlias = Mapping[tuple[str, str], Mapping[str, Any]]
 _NO_ROWS: _Rows = {}
@@ -44,7 +45,7 @@ class VerdictFile:
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             if not lines:
                 return _NO_ROWS
-            about, *rows = [json.loads(line) for line in lines if line.endswith("\n")]
+            about, *rows = [parse_json(line) for line in lines if line.endswith("\n")]
             if about == self._about:
                 return {(row["mutant"], row["build"]): row for row in rows}
             about["about"].items()  # a file of verdicts about something else

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from stakesim.json_text import parse_json
 from stakesim.lane.moves import Move, Nested, When
 
 FILE = "sequences.jsonl"
@@ -25,7 +26,7 @@ def load_sequences(folder: Path) -> list[tuple[str, tuple[Move, ...]]]:
 def _sequences(lines: Iterable[str]) -> Iterator[tuple[str, tuple[Move, ...]]]:
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             yield str(entry["world"]), tuple(_move(fields) for fields in entry["moves"])
         except (ValueError, KeyError, TypeError):
             continue

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stakesim.errors import StakesimError
+from stakesim.json_text import parse_json
 from stakesim.runner.tables import read_parquet, write_parquet
 from stakesim.scenario.actions import PLATFORM
 from stakesim.units import WEI_PER_ETH
@@ -154,7 +155,7 @@ def read(file: str | Path) -> pd.DataFrame:
                     frame[name] = frame[name].mask(frame[name] == "")
             case ".jsonl":
                 lines = file.read_text(encoding="utf-8").splitlines()
-                frame = _with_times(pd.DataFrame([json.loads(line) for line in lines], columns=list(LedgerRow._fields)))
+                frame = _with_times(pd.DataFrame([parse_json(line) for line in lines], columns=list(LedgerRow._fields)))
             case ".parquet":
                 frame = read_parquet(file)
             case _:

@@ -16,8 +16,9 @@ from stakesim.workers.pool import worker_pool
 
 _MOST_FOUND = 20
 """Findings after which a search ends: each is made short, and told."""
-_LONGEST = 5_000_000
-"""Calls of one search. What it has kept by then leads it to ever the same places: another seed leads elsewhere."""
+_LONGEST = 1_000_000
+"""Calls of one search, some minutes. What it has kept by then leads it to ever the same places: another seed leads
+elsewhere. And Ctrl-C loses the searches that run."""
 _Cause = tuple[object, ...]
 
 

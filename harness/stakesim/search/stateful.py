@@ -7,7 +7,7 @@ failure is shrunk to a scenario, which replays it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from numpy.random import Generator, SeedSequence, default_rng
@@ -53,8 +53,10 @@ def search(
     terms: Terms | None = None,
     most: int | None = None,
     watch: Callable[[], bool] | None = None,
-) -> list[ScenarioResult]:
+) -> Iterator[ScenarioResult]:
     """Runs examples of random actions, and shrinks the first failure of each kind.
+
+    Ctrl-C loses none: a failure that is being shrunk meanwhile is given as it is, before KeyboardInterrupt.
 
     Args:
         environment: What they are run in.
@@ -66,27 +68,33 @@ def search(
         most: How many failures to look for; None: all.
         watch: Called before each example; says whether to go on.
 
-    Returns:
-        A failure of each kind, or of each weakness of a contract written elsewhere, in the order in which they were
-        found.
+    Yields:
+        A failure of each kind, or of each weakness of a contract written elsewhere, as soon as it is found.
 
     Raises:
         EngineError: The engine can't do what is needed.
     """
     moves = [move for move in MOVES if hostile or not move.hostile]
-    found: dict[Hashable, ScenarioResult] = {}
+    found: set[Hashable] = set()
     for number in range(examples):
         if watch is not None and not watch():
             break
         rng = default_rng(SeedSequence([seed_word(seed), number]))
         result = _run_example(environment, rng, moves, steps, terms or Terms())
-        if result.findings:
+        if not result.findings:
+            continue
+        try:
             key, failure = _named(environment, result) if environment.foreign else (result.kind, result)
-            if key not in found:
-                found[key] = failure if environment.foreign else shrink(environment, failure)
+            if key in found:
+                continue
+            failure = failure if environment.foreign else shrink(environment, failure)
+        except KeyboardInterrupt:
+            yield result
+            raise
+        found.add(key)
+        yield failure
         if len(found) == most:
             break
-    return [*found.values()]
 
 
 def _named(environment: Environment, result: ScenarioResult) -> tuple[Hashable, ScenarioResult]:
