@@ -163,7 +163,9 @@ class TestCoverage:
         without_reason = {"file": "Purse.sol", "unreached": "a"}
         review(tmp_path, monkeypatch, "unreached.json")
         contents = [json.dumps([row]) for row in (without_reason, without_reason | {"reason": ""}, 3, None, [])]
-        of_no_file = [{"file": name, "unreached": "a", "reason": "b"} for name in ("src/a\0.sol", "src/\ud800.sol", "x" * 300)]
+        of_no_file = [
+            {"file": name, "unreached": "a", "reason": "b"} for name in ("src/a\0.sol", "src/\ud800.sol", "x" * 300)
+        ]
         contents += [json.dumps([row]) for row in (without_reason | {"reason": " "}, *of_no_file)]
         for content in (*contents, "[{]", "{}", '""', "null", "", "[" * 200_000):
             (tmp_path / "reviewed" / "unreached.json").write_text(content)
