@@ -254,6 +254,10 @@ class TestMutants:
         part = self.check(own)  # 99%, and told although it is no failure
         assert part.verdict == "pass"
         assert part.problems == ["line 4: nothing tells this mutant: a: total += x; [1: += -> -4]"]
+        [told] = part.left_out
+        assert told == "1 mutant that nothing tells from the contract"
+        own.parts = [part]
+        assert report.verdict_line(own) == f"PASS; not tried: {told}"
 
     def test_an_equivalent_that_is_not_made_any_more_fails(self, own, judged):
         judged(self.verdict("killed"), stale=["a: b"])
