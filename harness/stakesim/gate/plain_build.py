@@ -19,6 +19,7 @@ from stakesim.evm.compiler import (
     Compiler,
     artifacts_from_output,
     error_messages,
+    node_modules,
 )
 from stakesim.evm.contract_file import ContractPath, select_contract
 from stakesim.evm.coverage import compiled_functions
@@ -85,7 +86,7 @@ class PlainBuild:
         artifact: The contract.
         tree: Syntax tree of the file.
         index: The compiler's number of the file, for source maps.
-        parsed: The file, and all files that it imports but those of packages.
+        parsed: The file, and all files that it imports but those of the packages that come with the library.
     """
 
     path: Path
@@ -112,10 +113,13 @@ class PlainBuild:
 
     @cached_property
     def left_out(self) -> tuple[str, ...]:
-        """What of the contract is neither measured nor mutated, and is not known to be a package's, in words."""
-        remapped = {unit.file.name: None for unit in self._units if unit.file.origin is Origin.REMAPPED}
+        """What of the contract is neither measured nor mutated, in words."""
+        origins = {unit.file.name: unit.file.origin for unit in self._units}
+        remapped = [name for name, origin in origins.items() if origin is Origin.REMAPPED]
+        packages = dict.fromkeys(_package(name) for name, origin in origins.items() if origin is Origin.PACKAGE)
         created = [f"{contract['name']} ({file.name}), which it creates" for file, contract in self._created()]
         texts = [*created, *(f"{name}, a file that remappings lead to" for name in remapped)]
+        texts += [f"{name}, a package" for name in packages]
         return tuple(f"coverage and mutants of {text}" for text in texts)
 
     @cached_property
@@ -143,7 +147,7 @@ class PlainBuild:
         waiting, seen = list(own), set(own)
         while waiting:
             file_and_node = contracts.get(waiting.pop())
-            if file_and_node is None:  # a package's
+            if file_and_node is None:  # of a package that comes with the library
                 continue
             if file_and_node[1]["id"] not in own:
                 yield file_and_node
@@ -181,17 +185,29 @@ def build(contract: str | Path | None = None) -> PlainBuild:
     path = path.resolve()
     files = collect_files(path)
     sources = {each: file.text for each, file in files.items()}
-    own = [each for each, file in files.items() if file.origin is not Origin.PACKAGE]
+    unknown = [each for each, file in files.items() if not _is_pinned(each, file)]
     with Compiler() as compiler:
-        output = compile_plain(compiler, sources, path.name, trees=own)
+        output = compile_plain(compiler, sources, path.name, trees=unknown)
     if errors := error_messages(output.get("errors", ())):
         raise CompileError(errors)
     artifact = select_contract(artifacts_from_output(output, sources), path.name, name)
-    parsed = tuple(_parsed(each, files[each], output["sources"][each]) for each in own)
+    parsed = tuple(_parsed(each, files[each], output["sources"][each]) for each in unknown)
     return PlainBuild(path, sources, artifact, parsed[0].tree, parsed[0].index, parsed)
 
 
 _CALLABLE = ("FunctionDefinition", "ModifierDefinition")
+
+
+def _is_pinned(name: str, file: SolidityFile) -> bool:
+    """Whether a file is one of the packages that come with the library, wherever the project has it from."""
+    pinned = node_modules() / name
+    return file.origin is not Origin.PROJECT and pinned.is_file() and pinned.read_text(encoding="utf-8") == file.text
+
+
+def _package(name: str) -> str:
+    """The package that a file is of: the first folder of its name, or the first two, as in `@scope/package`."""
+    first, *others = name.split("/")[:-1] or [name]
+    return "/".join([first, *others[:1]]) if first.startswith("@") or first in ("lib", "node_modules") else first
 
 
 def _has_code(contract: Mapping[str, Any]) -> bool:

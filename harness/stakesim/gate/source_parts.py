@@ -95,7 +95,8 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
         )
     _judge(gate, part, EQUIVALENT, ok=result.passed or not part.problems)
     if survivors and part.verdict is PartVerdict.PASS:
-        part.left_out.append(f"{len(survivors)} mutant{'s' * (len(survivors) > 1)} that nothing tells from the contract")
+        what = "1 mutant" if len(survivors) == 1 else f"{len(survivors)} mutants"
+        part.left_out.append(f"{what} that nothing tells from the contract")
     if not result.differ and part.verdict is PartVerdict.PASS:
         part.verdict = PartVerdict.VACUOUS
         if not counts[MutantStatus.NOT_JUDGED]:
