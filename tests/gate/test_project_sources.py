@@ -107,7 +107,13 @@ def leaf(project: Path) -> PlainBuild:
 def nothing_reached(plain: PlainBuild) -> dict[str, Coverage]:
     return {
         each.name: measure(
-            ExecutionTrace(), plain.artifact, file=each.name, source=each.source, tree=each.tree, index=each.index
+            ExecutionTrace(),
+            plain.artifact,
+            file=each.name,
+            source=each.source,
+            tree=each.tree,
+            index=each.index,
+            name=each.name,
         )
         for each in plain.files
     }
@@ -252,11 +258,11 @@ def test_what_the_created_contract_is_made_of_is_named_too(tmp_path: Path) -> No
 
 
 def test_gaps_of_other_files_have_keys_of_their_own() -> None:
-    other = Coverage("src/Base.sol", {2: False}, (), source="a\nb;\n")
+    other = Coverage("src/base/Base.sol", {2: False}, (), source="a\nb;\n", name="base/Base.sol")
     coverage = Coverage("src/Leaf.sol", {1: False}, (), source="b;\n", others=(other,))
     assert [gap.text for gap in gaps(coverage)] == [
         "line 1 did not run: b;",
-        "Base.sol:2 did not run: Base.sol: b;",
+        "base/Base.sol:2 did not run: base/Base.sol: b;",
     ]
     assert coverage.line_count == "0 of 2"
     assert coverage.lcov().count("end_of_record") == 2
@@ -267,7 +273,10 @@ def test_what_is_wrong_in_another_file_is_shown_there(project: Path, leaf: Plain
     """On the lines of a pull request, and on the report's page."""
     gate = GateResult(leaf.artifact, str(project / "src/Leaf.sol"), Terms(), "pr", "revm", 7)
     in_math = next(mutant for mutant in all_mutants(leaf) if mutant.file == "lib/Math.sol")
-    others = tuple(Coverage(f"src/{name}", {2: False}, (), source="a\nb;\n") for name in ("Base.sol", "gone/Gone.sol"))
+    others = tuple(
+        Coverage(f"src/{name}", {2: False}, (), source="a\nb;\n", name=name)
+        for name in ("Base.sol", "lib/Math.sol", "gone/Gone.sol")
+    )
     gate.coverage = Coverage("src/Leaf.sol", {1: False}, (), source="c;\n", others=others)
     gate.parts = [
         GatePart("coverage", "", PartVerdict.FAIL, [gap.text for gap in gaps(gate.coverage)]),
@@ -277,15 +286,16 @@ def test_what_is_wrong_in_another_file_is_shown_there(project: Path, leaf: Plain
     assert [(Path(place["artifactLocation"]["uri"]).name, place["region"]["startLine"]) for place in places] == [
         ("Leaf.sol", 1),
         ("Base.sol", 2),
+        ("Math.sol", 2),
         ("Leaf.sol", next(n for n, line in enumerate(leaf.source.splitlines(), 1) if line.startswith("contract Leaf"))),
         ("Math.sol", in_math.line),
     ]
-    assert places[3]["artifactLocation"]["uri"].endswith("src/lib/Math.sol")
+    assert all(places[number]["artifactLocation"]["uri"].endswith("src/lib/Math.sol") for number in (2, 4))
     report.write(gate, tmp_path, "stakesim gate")
     page = (tmp_path / "report.html").read_text()
-    for name in ("Leaf.sol", "Base.sol", "gone/Gone.sol"):
+    for name in ("Leaf.sol", "Base.sol", "lib/Math.sol", "gone/Gone.sol"):
         assert f"<summary>src/{name}, line by line</summary>" in page
-    assert page.count('<tr class="missed">') == 3
+    assert page.count('<tr class="missed">') == 4
 
 
 @pytest.mark.slow

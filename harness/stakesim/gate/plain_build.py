@@ -22,7 +22,7 @@ from stakesim.evm.compiler import (
     node_modules,
 )
 from stakesim.evm.contract_file import ContractPath, select_contract
-from stakesim.evm.coverage import compiled_functions
+from stakesim.evm.coverage import compiled_nodes
 from stakesim.evm.import_resolver import Origin, SolidityFile, collect_files
 
 PLAIN_SETTINGS = SETTINGS | {
@@ -31,6 +31,10 @@ PLAIN_SETTINGS = SETTINGS | {
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},  # a mutant that compiles to the same code is no mutant
 }
 """Compiles ten times as fast. The code does the same for more gas, so gas is not judged."""
+COVERAGE_SETTINGS = PLAIN_SETTINGS | {
+    "optimizer": {"enabled": False, "details": {"peephole": False, "jumpdestRemover": False}}
+}
+"""With each jump as the condition has it: otherwise the compiler turns some around, even without its optimizer."""
 DEPLOYED_SETTINGS = SETTINGS | {"metadata": PLAIN_SETTINGS["metadata"]}
 """Those of a deploy, without the hash of the sources."""
 
@@ -126,7 +130,7 @@ class PlainBuild:
     def _units(self) -> list[Unit]:
         bases, units = self.definition["linearizedBaseContracts"], []
         for file in self.parsed:
-            compiled = {node["id"] for node in compiled_functions(self.artifact, file.tree, file.index)}
+            compiled = {node["id"] for node in compiled_nodes(self.artifact, file.tree, file.index)}
             for node in file.tree["nodes"]:
                 functions = {each["id"] for each in (node, *node.get("nodes", ())) if each["nodeType"] in _CALLABLE}
                 is_base = node["nodeType"] == "ContractDefinition" and node["id"] in bases and _has_code(node)
@@ -168,11 +172,12 @@ class PlainBuild:
         return self.sources[self.file]
 
 
-def build(contract: str | Path | None = None) -> PlainBuild:
+def build(contract: str | Path | None = None, settings: Mapping[str, Any] = PLAIN_SETTINGS) -> PlainBuild:
     """Compiles a Solidity file and what it imports.
 
     Args:
         contract: FILE.sol, or FILE.sol:Name if it has several contracts; by default the packaged `EventStake`.
+        settings: `PLAIN_SETTINGS` or `COVERAGE_SETTINGS`.
 
     Raises:
         CompileError: It does not compile, or the file does not have this contract.
@@ -187,7 +192,7 @@ def build(contract: str | Path | None = None) -> PlainBuild:
     sources = {each: file.text for each, file in files.items()}
     unknown = [each for each, file in files.items() if not _is_pinned(each, file)]
     with Compiler() as compiler:
-        output = compile_plain(compiler, sources, path.name, trees=unknown)
+        output = compile_plain(compiler, sources, path.name, trees=unknown, settings=settings)
     if errors := error_messages(output.get("errors", ())):
         raise CompileError(errors)
     artifact = select_contract(artifacts_from_output(output, sources), path.name, name)
@@ -220,7 +225,12 @@ def _parsed(name: str, file: SolidityFile, compiled: Mapping[str, Any]) -> Parse
 
 
 def compile_plain(
-    compiler: Compiler, sources: Mapping[str, str], file: str, *, trees: Sequence[str] = ()
+    compiler: Compiler,
+    sources: Mapping[str, str],
+    file: str,
+    *,
+    trees: Sequence[str] = (),
+    settings: Mapping[str, Any] = PLAIN_SETTINGS,
 ) -> dict[str, Any]:
     """Compiles the contracts of one file.
 
@@ -229,13 +239,14 @@ def compile_plain(
         sources: Source code by name.
         file: Name of the file.
         trees: Names of the sources whose syntax trees the output has.
+        settings: See `build`.
 
     Returns:
         The compiler's standard JSON output. Errors are in it, under `errors`.
     """
     outputs: dict[str, Any] = {name: {"": ["ast"]} for name in trees}
     outputs.setdefault(file, {})["*"] = ["abi", "evm.bytecode", "evm.deployedBytecode"]
-    return _compile(compiler, sources, PLAIN_SETTINGS, outputs)
+    return _compile(compiler, sources, settings, outputs)
 
 
 def compile_contract(
