@@ -158,8 +158,14 @@ interface IToken {
     function has(address who) external view returns (uint256);
 }
 contract Made { constructor(uint256 x) {} }
+abstract contract Middle is Base {
+    function rate() internal view virtual override returns (uint256) {
+        return 6; // $
+    }
+}
 contract Forms is
-    Base(block.chainid / 2) // $
+    Base(block.chainid / 2), // $
+    Middle
 {
     enum Status { Open, Closed }
     mapping(address => Wei) owed;
@@ -172,7 +178,7 @@ contract Forms is
     constructor() {
         op[address(1)] = true; // $
     }
-    function rate() internal view override returns (uint256) {
+    function rate() internal view override(Base, Middle) returns (uint256) {
         return block.chainid; // $
     }
     function types(uint256 x, address to) external {

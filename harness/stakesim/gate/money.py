@@ -55,15 +55,15 @@ def money_pieces(definitions: Sequence[Node]) -> list[Node]:
     """
     nodes = [each for kind in ("FunctionDefinition", "ModifierDefinition") for each in nodes_of(definitions, kind)]
     local = {node["id"] for function in nodes for node in nodes_of(function, "VariableDeclaration")}
-    roots = {node["id"]: _overridden(node) for node in nodes}
+    roots = _roots(nodes)
     functions = _functions(nodes, roots)
     members = [node for each in definitions for node in each.get("nodes", ())]
     state = [node for node in members if node["nodeType"] == "VariableDeclaration"]
     state += [base for each in definitions for base in each.get("baseContracts", ()) if base.get("arguments")]
     pieces = {piece["src"]: piece for piece in chain(state, *(each.pieces for each in functions.values()))}
     reading = {piece["src"] for node in nodes if node.get("stateMutability") in _READING for piece in _body(node)}
-    known = functions.keys() | roots.keys()
-    named = {src: {roots.get(each, each) for each in _references(piece)} for src, piece in pieces.items()}
+    known = {node["id"] for node in nodes}
+    named = {src: _named(piece, roots) for src, piece in pieces.items()}
 
     money = {
         src
@@ -110,10 +110,21 @@ def _file(node: Node) -> str:
     return str(node["src"]).rpartition(":")[2]
 
 
-def _overridden(node: Node) -> int:
-    """Id of what a function overrides first of all, as calls name that one; its own if it overrides none."""
-    bases: list[int] = node.get("baseFunctions") or node.get("baseModifiers") or []
-    return min([*bases, int(node["id"])])
+def _roots(nodes: Sequence[Node]) -> dict[int, int]:
+    """One id for all functions, or modifiers, that override each other: a call names any of them."""
+    roots: dict[int, int] = {}
+    for node in nodes:
+        bases: list[int] = node.get("baseFunctions") or node.get("baseModifiers") or []
+        same = [int(node["id"]), *bases]
+        known = {roots.get(each, each) for each in same}
+        same += [each for each, root in roots.items() if root in known]
+        roots |= dict.fromkeys(same, min(known))
+    return roots
+
+
+def _named(piece: Node, roots: dict[int, int]) -> set[_Id]:
+    """Ids of what a statement names; of functions that override each other the one for all of them."""
+    return {each if isinstance(each, str) else roots.get(each, each) for each in _references(piece)}
 
 
 def _functions(nodes: Sequence[Node], roots: dict[int, int]) -> dict[_Id, _Function]:
@@ -224,7 +235,7 @@ def _moves_money(piece: Node, local: set[int]) -> bool:
     )
 
 
-def _calls_elsewhere(piece: Node, known: set[_Id]) -> bool:
+def _calls_elsewhere(piece: Node, known: set[int]) -> bool:
     """Whether it calls code of another contract, or a function or modifier whose code is not known."""
     if piece["nodeType"] == "ModifierInvocation" and piece["modifierName"]["referencedDeclaration"] not in known:
         return True
