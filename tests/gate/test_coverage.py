@@ -8,7 +8,7 @@ from stakesim.evm.engines import open_engine
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate import coverage
-from stakesim.gate.plain_build import build
+from stakesim.gate.plain_build import COVERAGE_SETTINGS, build
 from stakesim.paths import shipped
 from stakesim.scenario.scenario import load
 from typer.testing import CliRunner
@@ -48,7 +48,7 @@ contract Gate {
 def gate(tmp_path_factory):
     file = tmp_path_factory.mktemp("gate") / "Gate.sol"
     file.write_text(GATE)
-    return build(f"{file}:Gate")
+    return build(f"{file}:Gate", COVERAGE_SETTINGS)
 
 
 def after(gate, *calls):
@@ -96,7 +96,7 @@ def test_a_branch_is_covered_when_both_ways_were_taken(gate):
     constructor, outer, inner, equal, loop = (
         "limit > 100",
         "a > LIMIT || b > LIMIT",
-        "a > LIMIT || b > LIMIT",
+        "a > LIMIT",
         "a == b",
         "i < a",
     )
@@ -153,22 +153,126 @@ contract Checks {
     [
         (
             [(4, 9)],
-            {"x < 100", "x < 5 || y == 1", "y < 50", "x < 200", "eq(x, 3)", "1", "2", "gt(q, 9)"}
+            {"x < 100", "x < 5 || y == 1", "x < 5", "y < 50", "x < 200", "eq(x, 3)", "1", "2", "gt(q, 9)"}
             | {"x != 13", "x < 14"},
         ),
         (
             [(4, 9), (3, 1), (4, 2), (0, 10)],
-            {"x != 13", "x < 14", "x < 100", "x < 5 || y == 1", "y < 50", "x < 200"},
+            {"x != 13", "x < 14", "x < 100", "x < 5 || y == 1", "x < 5", "y < 50", "x < 200"},
         ),
         ([(4, 9), (3, 1), (4, 2), (0, 10), (100, 1), (7, 7), (13, 1), (20, 1), (0, 50)], {"x < 200"}),
     ],
 )
 def test_a_check_that_never_refuses_is_a_gap(tmp_path, calls, missed):
-    """And a condition of inline assembly that went one way only. An endless loop has no condition."""
+    """And a condition of inline assembly that was only true, or only false. An endless loop has no condition."""
     (tmp_path / "Checks.sol").write_text(CHECKS)
-    built = build(tmp_path / "Checks.sol")
+    built = build(tmp_path / "Checks.sol", COVERAGE_SETTINGS)
     found = {" ".join(branch.condition.split()) for branch in reached(built, (), *calls).missed_branches}
     assert found == missed
+
+
+WAYS = """// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+
+contract Ways {
+    uint256 public sum;
+    function go(uint256 x, uint256 y) external {
+        if (x == 1) sum = 1;
+        if (!(x != 1)) sum = 2; else sum = 3;
+        sum = x == 1 ? 4 : 5;
+        bool both = x == 1 && y == 1;
+        both = x == 1 || y == 1;
+        for (uint256 i; x == 1; ++i) { if (x == 1) break; }
+        while (x == 1) { if (y < 9) break; }
+        do { if (++y > 9) break; } while (x == 1);
+        assembly {
+            if eq(x, 1) { y := 6 }
+            switch x
+            case 1 { y := 7 }
+            for {} eq(x, 1) {} { break }
+        }
+        require(x == 1);
+        require(x == 1, "text");
+        require(x == 1, No());
+        assert(x == 1);
+        if (x == 1) return;
+    }
+    error No();
+}
+"""
+
+
+def test_the_ways_of_a_branch_are_what_its_condition_was(tmp_path):
+    """Whatever jump the compiler makes of it: it turns around that of an `if` that leaves a loop."""
+    (tmp_path / "Ways.sol").write_text(WAYS)
+    built = build(tmp_path / "Ways.sol", COVERAGE_SETTINGS)
+    of_x = ("x == 1", "!(x != 1)", "eq(x, 1)", "1")
+    for x, way in ((1, True), (2, False)):
+        branches = [branch for branch in reached(built, (), (x, 0)).branches if branch.condition in of_x]
+        assert len(branches) == 17
+        # within the loop, and behind the first requirement
+        assert {branch.taken for branch in branches} == ({frozenset({way})} if way else {frozenset({way}), frozenset()})
+
+
+HEAD = """// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+
+abstract contract Root {
+    uint256 public left;
+    uint256 public base = left == 0 ? 1 : 2;
+    constructor(uint256 x) { left = x; }
+    modifier less(uint256 x) { left -= x; _; }
+    modifier least() { left = 0; _; }
+}
+contract Other { uint256 public other = block.chainid == 5 ? 1 : 2; }
+contract Head is Root(block.chainid == 1 ? 3 : 4) {
+    uint256 public start = block.chainid == 2 ? 5 : 6;
+    constructor(uint256 y) {}
+    function go(uint256 x, uint256 y) external less(x == y ? 0 : 1) {}
+    function drain() external least {}
+    function lower() external less(1) { }
+    function none() external {}
+}
+contract Arguments is Root {
+    constructor(uint256 y) Root(y == 7 ? 1 : 2) {}
+}
+"""
+
+
+def test_conditions_of_initial_values_and_arguments_are_measured_and_functions_of_modifiers_alone(tmp_path):
+    """A back door is no less one there."""
+    (tmp_path / "Head.sol").write_text(HEAD)
+    built = build(f"{tmp_path / 'Head.sol'}:Head", COVERAGE_SETTINGS)
+    measured = reached(built, (7,), (1, 2))
+    ways = {branch.condition: branch.taken for branch in measured.branches}
+    false, true = frozenset({False}), frozenset({True})
+    assert ways == {"left == 0": true, "block.chainid == 1": false, "block.chainid == 2": false, "x == y": false}
+    lines = HEAD.splitlines()
+    missed = [lines[line - 1].split("(")[0].strip() for line in measured.missed_lines]
+    assert missed == ["modifier least", "function drain", "function lower"]
+    built = build(f"{tmp_path / 'Head.sol'}:Arguments", COVERAGE_SETTINGS)
+    assert {branch.condition: branch.taken for branch in reached(built, (7,)).branches}["y == 7"] == true
+
+
+def test_code_that_differs_from_the_contract_says_nothing_of_it(gate):
+    """It may only have other immutables. Zeros of the compiler are code elsewhere."""
+    runtime = bytes.fromhex(gate.artifact.deployed_bytecode[2:])
+    [places] = gate.artifact.immutables.values()
+    [one, *_] = places
+    within = {n for place in places for n in range(place["start"], place["start"] + place["length"])}
+    filled = runtime[: one["start"]] + b"\x01" * one["length"] + runtime[one["start"] + one["length"] :]
+    zero = next(n for n, byte in enumerate(runtime) if byte == 0 and n not in within)
+    patched = runtime[:zero] + b"\x01" + runtime[zero + 1 :]
+
+    def ran(code):
+        trace = ExecutionTrace()
+        trace.executed[code] = set(range(len(code)))
+        measured = measure(trace, gate.artifact, file="", source=GATE, tree=gate.tree, index=gate.index)
+        return any(measured.lines.values())
+
+    assert [ran(code) for code in (runtime, filled, patched, runtime + b"\x00")] == [True, True, False, False]
+    creation = bytes.fromhex(gate.artifact.bytecode[2:])
+    assert [ran(code) for code in (creation + bytes(31) + b"\x09", creation[:-1] + b"\xff")] == [True, False]
 
 
 def test_the_tracefile_has_the_format_of_lcov(gate):
@@ -207,7 +311,7 @@ def test_only_py_evm_records_instructions():
 
 
 def test_all_statements_of_event_stake_are_found():
-    built = build(CONTRACTS / "EventStake.sol")
+    built = build(CONTRACTS / "EventStake.sol", COVERAGE_SETTINGS)
     nothing = measure(
         ExecutionTrace(),
         built.artifact,

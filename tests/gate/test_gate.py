@@ -799,7 +799,7 @@ class TestReportCheck:
     def test_code_that_was_not_measured_is_named(self, gate_json, part):
         left_out = ["coverage and mutants of Helper (Helper.sol), which it creates"]
         self.with_part(gate_json, part, left_out=left_out)
-        missing = rf"{part} \(not of all code: coverage and mutants of Helper \(Helper.sol\)"
+        missing = rf"{part} \(not complete: coverage and mutants of Helper \(Helper.sol\)"
         with pytest.raises(ReleaseError, match=missing):
             self.check(gate_json)
         assert self.check(gate_json, without=[part])["verdict"] == "pass"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from stakesim.evm.compiler import CONTRACTS
+from stakesim.evm.compiler import CONTRACTS, node_modules
 from stakesim.evm.contract_file import production_contract
 from stakesim.evm.coverage import Coverage, measure
 from stakesim.evm.import_resolver import Origin, collect_files
@@ -84,6 +84,8 @@ HEAD = "// SPDX-License-Identifier: MIT\npragma solidity ^0.8.30;"
 LEFT_OUT = (
     "coverage and mutants of Helper (Helper.sol), which it creates",
     "coverage and mutants of vendor/Vendored.sol, a file that remappings lead to",
+    "coverage and mutants of old, a package",
+    "coverage and mutants of packaged, a package",
 )
 
 
@@ -105,7 +107,13 @@ def leaf(project: Path) -> PlainBuild:
 def nothing_reached(plain: PlainBuild) -> dict[str, Coverage]:
     return {
         each.name: measure(
-            ExecutionTrace(), plain.artifact, file=each.name, source=each.source, tree=each.tree, index=each.index
+            ExecutionTrace(),
+            plain.artifact,
+            file=each.name,
+            source=each.source,
+            tree=each.tree,
+            index=each.index,
+            name=each.name,
         )
         for each in plain.files
     }
@@ -125,6 +133,40 @@ def test_packages_are_what_is_below_node_modules_and_lib_of_a_project(project: P
     }
     assert {name: origin for name, origin in origins.items() if origin is not Origin.PROJECT} == others
     assert "lib/Math.sol" in origins, "a folder lib of the sources is no package"
+
+
+@pytest.mark.parametrize(
+    ("file", "origin"),
+    [
+        *[(name, Origin.PACKAGE) for name in ("foundry.toml", "remappings.txt", ".gitmodules")],
+        *[(name, Origin.PROJECT) for name in ("package.json", "pyproject.toml", ".git", "README.md")],
+    ],
+)
+def test_a_folder_lib_has_packages_only_where_something_installs_them(
+    tmp_path: Path, file: str, origin: Origin
+) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / file).write_text("")
+    (tmp_path / "Leaf.sol").write_text('import "./lib/Fees.sol";')
+    (tmp_path / "lib" / "Fees.sol").write_text("")
+    assert collect_files(tmp_path / "Leaf.sol")["lib/Fees.sol"].origin is origin
+
+
+@pytest.mark.slow
+def test_packages_are_named_but_for_those_that_come_with_the_library(tmp_path: Path) -> None:
+    """The project has the library's release of OpenZeppelin, changed in one of two files."""
+    folder = tmp_path / "node_modules" / "@openzeppelin" / "contracts"
+    for name in ("access/Ownable.sol", "utils/Context.sol"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text((node_modules() / "@openzeppelin/contracts" / name).read_text())
+    (tmp_path / "Leaf.sol").write_text(
+        f'{HEAD}\nimport {{Ownable}} from "@openzeppelin/contracts/access/Ownable.sol";\n'
+        "contract Leaf is Ownable { constructor() Ownable(msg.sender) {} }\n"
+    )
+    assert build(tmp_path / "Leaf.sol").left_out == ()
+    changed = folder / "utils/Context.sol"
+    changed.write_text(changed.read_text().replace("return msg.sender;", "return address(1);"))
+    assert build(tmp_path / "Leaf.sol").left_out == ("coverage and mutants of @openzeppelin/contracts, a package",)
 
 
 def test_a_link_in_node_modules_hides_no_code_of_the_project(tmp_path: Path) -> None:
@@ -155,7 +197,8 @@ def test_all_own_code_of_the_contract_is_measured_and_no_other(leaf: PlainBuild)
 @pytest.mark.slow
 def test_all_own_code_of_the_contract_has_mutants_and_no_other(leaf: PlainBuild) -> None:
     mutants = all_mutants(leaf)
-    assert [mutant for mutant in mutants if not mutant.unit] == generate_mutants(leaf.source, leaf.tree, "Leaf")
+    alone = {mutant.key for mutant in generate_mutants(leaf.source, leaf.tree, "Leaf")}
+    assert {mutant.key for mutant in mutants if not mutant.unit} == alone
     assert {(each.file, each.unit, each.function) for each in mutants} == {
         ("", "", "leaf"),
         ("", "", "rate"),
@@ -191,16 +234,16 @@ def test_a_mutant_changes_the_file_that_it_is_in(leaf: PlainBuild) -> None:
 def test_what_is_not_tried_is_in_the_first_line_of_the_verdict(
     leaf: PlainBuild, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert leaf.left_out == LEFT_OUT
+    assert sorted(leaf.left_out) == sorted(LEFT_OUT)
     monkeypatch.chdir(project)
     covered = Coverage("src/Leaf.sol", {1: True}, (), left_out=leaf.left_out)
     monkeypatch.setattr(source_parts, "measure_coverage", lambda *_, **__: covered)
     gate = GateResult(production_contract(), "src/Leaf.sol:Leaf", Terms(), "pr", "revm", 7)
     gate.parts = [GatePart("coverage", "")]
     source_parts.coverage_part(gate, gate.parts[0])
-    assert report.verdict_line(gate) == f"PASS; not tried: {', '.join(LEFT_OUT)}"
+    assert report.verdict_line(gate) == f"PASS; not tried: {', '.join(leaf.left_out)}"
     content = json.loads(json.dumps(report.as_json(gate, report.datetime(2026, 1, 1), "stakesim gate")))
-    assert content["not_tried"] == content["parts"]["coverage"]["left_out"] == list(LEFT_OUT)
+    assert content["not_tried"] == content["parts"]["coverage"]["left_out"] == list(leaf.left_out)
 
 
 @pytest.mark.slow
@@ -215,11 +258,11 @@ def test_what_the_created_contract_is_made_of_is_named_too(tmp_path: Path) -> No
 
 
 def test_gaps_of_other_files_have_keys_of_their_own() -> None:
-    other = Coverage("src/Base.sol", {2: False}, (), source="a\nb;\n")
+    other = Coverage("src/base/Base.sol", {2: False}, (), source="a\nb;\n", name="base/Base.sol")
     coverage = Coverage("src/Leaf.sol", {1: False}, (), source="b;\n", others=(other,))
     assert [gap.text for gap in gaps(coverage)] == [
         "line 1 did not run: b;",
-        "Base.sol:2 did not run: Base.sol: b;",
+        "base/Base.sol:2 did not run: base/Base.sol: b;",
     ]
     assert coverage.line_count == "0 of 2"
     assert coverage.lcov().count("end_of_record") == 2
@@ -230,7 +273,10 @@ def test_what_is_wrong_in_another_file_is_shown_there(project: Path, leaf: Plain
     """On the lines of a pull request, and on the report's page."""
     gate = GateResult(leaf.artifact, str(project / "src/Leaf.sol"), Terms(), "pr", "revm", 7)
     in_math = next(mutant for mutant in all_mutants(leaf) if mutant.file == "lib/Math.sol")
-    others = tuple(Coverage(f"src/{name}", {2: False}, (), source="a\nb;\n") for name in ("Base.sol", "gone/Gone.sol"))
+    others = tuple(
+        Coverage(f"src/{name}", {2: False}, (), source="a\nb;\n", name=name)
+        for name in ("Base.sol", "lib/Math.sol", "gone/Gone.sol")
+    )
     gate.coverage = Coverage("src/Leaf.sol", {1: False}, (), source="c;\n", others=others)
     gate.parts = [
         GatePart("coverage", "", PartVerdict.FAIL, [gap.text for gap in gaps(gate.coverage)]),
@@ -240,15 +286,16 @@ def test_what_is_wrong_in_another_file_is_shown_there(project: Path, leaf: Plain
     assert [(Path(place["artifactLocation"]["uri"]).name, place["region"]["startLine"]) for place in places] == [
         ("Leaf.sol", 1),
         ("Base.sol", 2),
+        ("Math.sol", 2),
         ("Leaf.sol", next(n for n, line in enumerate(leaf.source.splitlines(), 1) if line.startswith("contract Leaf"))),
         ("Math.sol", in_math.line),
     ]
-    assert places[3]["artifactLocation"]["uri"].endswith("src/lib/Math.sol")
+    assert all(places[number]["artifactLocation"]["uri"].endswith("src/lib/Math.sol") for number in (2, 4))
     report.write(gate, tmp_path, "stakesim gate")
     page = (tmp_path / "report.html").read_text()
-    for name in ("Leaf.sol", "Base.sol", "gone/Gone.sol"):
+    for name in ("Leaf.sol", "Base.sol", "lib/Math.sol", "gone/Gone.sol"):
         assert f"<summary>src/{name}, line by line</summary>" in page
-    assert page.count('<tr class="missed">') == 3
+    assert page.count('<tr class="missed">') == 4
 
 
 @pytest.mark.slow

@@ -203,12 +203,17 @@ def test_a_report_that_contradicts_itself_is_refused(check, name):
 
 
 def test_mutants_that_survived_need_the_score(check):
-    """One of 100 may survive where no money moves, 3 of 100 may not."""
+    """One of 100 may survive where no money moves, if it is told and allowed by name; 3 of 100 may not."""
     content = passing_report(NOW)
     survivor = {"line": 1, "mutant": "a"}
     content["parts"]["mutants"]["figures"]["mutants"] = 100
     content["mutation"] |= {"made": 100, "killed": 99, "survived": 1, "score": 0.99, "survivors": [survivor]}
-    assert check(content)["verdict"] == "pass"
+    with pytest.raises(ReleaseError, match="contradicts itself: mutants survived, and are not among what was not"):
+        check(content, without=["mutants"])
+    content["parts"]["mutants"]["left_out"] = ["1 mutant that nothing tells from the contract"]
+    with pytest.raises(ReleaseError, match=r"mutants \(not complete: 1 mutant that nothing tells from the contract\)"):
+        check(content)
+    assert check(content, without=["mutants"])["verdict"] == "pass"
     content["mutation"] |= {"killed": 97, "survived": 3, "score": 0.97, "survivors": 3 * [survivor]}
     with pytest.raises(ReleaseError, match="mutants passed, and 3 of 100 survived"):
         check(content)

@@ -37,7 +37,7 @@ SOURCE = """contract Purse {
 }
 """
 FINDING = Finding("INV-02", "the contract has what it owes", "it has not")
-GAPS = ["if (x > 5 || x == 2) revert(); [x > 5]", "total += x; #2"]
+GAPS = ["if (x > 5 || x == 2) revert(); [x > 5] never false", "total += x; #2"]
 
 
 @pytest.fixture
@@ -103,6 +103,22 @@ class TestCoverage:
         moved = Coverage("Purse.sol", {6: False}, (replace(measured.branches[0], line=4),), f"\n{SOURCE}")
         assert [gap.key for gap in gaps(moved)] == GAPS
 
+    def test_a_reason_excuses_one_way_of_one_condition(self, measured):
+        """Not the other way, nor an equal condition of the same line, nor one of another file of the same name."""
+        line = "if (x > 5 || x == 2) revert();"
+        never = replace(measured.branches[0], taken=frozenset())
+        false, true = (f"{line} [x > 5] never {way}" for way in ("false", "true"))
+        assert [gap.key for gap in gaps(replace(measured, lines={}, branches=(never,)))] == [false, true]
+        covered = replace(never, taken=frozenset({True, False}))
+        for first, second, expected in (
+            (never, covered, [false, true]),
+            (covered, never, [f"{line} [x > 5] #2 never false", f"{line} [x > 5] #2 never true"]),
+        ):
+            assert [gap.key for gap in gaps(replace(measured, lines={}, branches=(first, second)))] == expected
+        libraries = [Coverage(f"{name}/Lib.sol", {2: False}, (), "a\nb;\n", name=f"{name}/Lib.sol") for name in "ab"]
+        others = gaps(replace(measured, lines={}, branches=(), others=tuple(libraries)))
+        assert [gap.key for gap in others] == ["a/Lib.sol: b;", "b/Lib.sol: b;"]
+
     def test_of_a_contract_from_elsewhere_it_is_not_judged_unless_somebody_reviews_it(
         self, purse, tmp_path, monkeypatch
     ):
@@ -151,7 +167,7 @@ class TestCoverage:
     @pytest.mark.slow
     def test_out_of_time_is_no_pass(self, own, monkeypatch):
         monkeypatch.undo()
-        monkeypatch.setattr(coverage, "build", lambda _: SimpleNamespace(artifact=production_contract()))
+        monkeypatch.setattr(coverage, "build", lambda *_: SimpleNamespace(artifact=production_contract()))
         part = GatePart("coverage", "", ends=time.monotonic())
         source_parts.coverage_part(own, part)
         assert (part.verdict, part.left_out) == ("vacuous", ["coverage"])
@@ -276,6 +292,10 @@ class TestMutants:
         part = self.check(own)  # 99%, and told although it is no failure
         assert part.verdict == "pass"
         assert part.problems == ["line 4: nothing tells this mutant: a: total += x; [1: += -> -4]"]
+        [told] = part.left_out
+        assert told == "1 mutant that nothing tells from the contract"
+        own.parts = [part]
+        assert report.verdict_line(own) == f"PASS; not tried: {told}"
 
     def test_an_equivalent_that_is_not_made_any_more_fails(self, own, judged):
         judged(self.verdict("killed"), stale=["a: b"])

@@ -82,16 +82,6 @@ def test_what_is_in_no_file_of_the_contract_is_left_out(files, excluded):
     assert static_analysis.is_excluded(detected(*(("node", file) for file in files))) is excluded
 
 
-def test_comments_are_blanks_and_texts_stay():
-    source = """a; // slither-disable-next-line x
-/// @custom:security non-reentrant
-b = "// no \\" comment /*"; /* two
-lines */ c = 'it // is'; d / e;"""
-    stripped = static_analysis.without_comments(source)
-    assert " ".join(stripped.split()) == """a; b = "// no \\" comment /*"; c = 'it // is'; d / e;"""
-    assert [line.strip()[:3] for line in stripped.splitlines()] == ["a;", "", "b =", "c ="]
-
-
 def test_every_triaged_finding_has_a_reason():
     rows = json.loads(static_analysis.TRIAGE.read_text())
     assert len({row["finding"] for row in rows}) == len(rows)

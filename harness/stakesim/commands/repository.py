@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import yaml
 
+from stakesim.evm.solidity_text import without_comments
 from stakesim.json_text import parse_json
 
 _LARGEST = 1_000_000
@@ -20,7 +21,6 @@ _OTHER_FOLDERS = {
     *("test", "tests", "mock", "mocks", "script", "scripts", "venv", "site-packages"),
 }
 """Folders whose Solidity files are somebody else's, generated, or no contracts to deploy."""
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _CONTRACT = re.compile(r"(?P<abstract>\babstract\s+)?\bcontract\s+(?P<name>\w+)(?:\s+is\s+(?P<parents>[^{]+))?\s*\{")
 _BOOKS = re.compile(r"\bfunction\s+bookEvent\b")
 """The function that every stake contract has: of the full interface and of the smaller one."""
@@ -63,7 +63,7 @@ def find_contracts(repository: Repository, folder: Path) -> list[str]:
     books: set[str] = set()
     deployable: list[tuple[Path, str]] = []
     for file in _solidity_files(repository.sources):
-        text = _COMMENT.sub("", _read(file))
+        text = without_comments(_read(file))
         found = list(_CONTRACT.finditer(text))
         ends = (following.start() for following in found[1:])
         for contract, end in zip(found, [*ends, len(text)], strict=False):

@@ -1,10 +1,10 @@
 """Line and branch coverage of a Solidity file, from an `ExecutionTrace` and the compiler's source maps.
 
 A statement is covered when one of its instructions ran; a line, when all statements that begin on it are covered. A
-branch is a condition (`if`, `&&`, `||`, `?:`, the end of a loop, `require` and `assert`; in inline assembly `if`, each
-`case`, and the end of a loop). It is covered when the conditional jumps that the compiler made of it were both taken
-and not taken: that of a `require` when it let a call pass and refused another one. A `try` is none, as its jumps belong
-to different places from one call to the next; the statements of its clauses count.
+branch is a condition (of `if`, `?:`, a loop, `require` and `assert`, the left side of `&&` and `||`; in inline assembly
+of `if`, each `case`, and a loop), also in initial values of state and in arguments of modifiers and base constructors.
+It is covered when it was both true and false: that of a `require` when it let a call pass and refused another one. A
+`try` is none, as its jumps belong to different places from one call to the next; the statements of its clauses count.
 
 Source maps: https://docs.soliditylang.org/en/latest/internals/source_mappings.html
 """
@@ -28,6 +28,7 @@ _CONDITIONS = (
     *("YulIf", "YulForLoop"),
 )
 _REFUSING = ("require", "assert")
+_JUMPING_IF_TRUE = ("Conditional", "DoWhileStatement", "FunctionCall", "YulCase")
 
 AstNode: TypeAlias = Mapping[str, Any]
 """A node of the compiler's syntax tree, with at least `nodeType` and `src`."""
@@ -51,7 +52,7 @@ class Branch:
     Attributes:
         line: Number of the line on which it begins.
         condition: Its source text.
-        taken: Which of its two ways were taken: whether its jumps jumped.
+        taken: Which values it had.
     """
 
     line: int
@@ -60,7 +61,7 @@ class Branch:
 
     @property
     def covered(self) -> bool:
-        """Whether both ways were taken."""
+        """Whether it was true and false."""
         return len(self.taken) == 2
 
 
@@ -75,6 +76,7 @@ class Coverage:
         source: Text of this file.
         others: Coverage of each other file. `line_count`, `branch_count` and `lcov` have all files.
         left_out: Code that is not measured, in words.
+        name: Name of this file among the compiler's sources; empty for the contract's.
     """
 
     file: str
@@ -83,6 +85,7 @@ class Coverage:
     source: str = ""
     others: tuple[Coverage, ...] = ()
     left_out: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def files(self) -> tuple[Coverage, ...]:
@@ -96,7 +99,7 @@ class Coverage:
 
     @property
     def missed_branches(self) -> list[Branch]:
-        """Conditions of the contract's file of which a way was not taken."""
+        """Conditions of the contract's file that were not both true and false."""
         return [branch for branch in self.branches if not branch.covered]
 
     @property
@@ -127,7 +130,7 @@ class Coverage:
 
 
 def measure(
-    trace: ExecutionTrace, artifact: Artifact, *, file: str, source: str, tree: AstNode, index: int
+    trace: ExecutionTrace, artifact: Artifact, *, file: str, source: str, tree: AstNode, index: int, name: str = ""
 ) -> Coverage:
     """Computes the coverage of a file by what a trace recorded of a contract.
 
@@ -136,11 +139,12 @@ def measure(
 
     Args:
         trace: What ran.
-        artifact: The contract, with source maps.
+        artifact: The contract, with source maps, compiled with `COVERAGE_SETTINGS`.
         file: The file's path, for reports.
         source: Its text.
         tree: Its syntax tree.
         index: The compiler's number for it.
+        name: See `Coverage`.
     """
     text = source.encode()
     line_starts = [0, *(position + 1 for position, byte in enumerate(text) if byte == ord("\n"))]
@@ -150,7 +154,7 @@ def measure(
 
     executed, ways = _executed_ranges(trace, artifact, index)
     lines: dict[int, bool] = {}
-    compiled = compiled_functions(artifact, tree, index)
+    compiled = compiled_nodes(artifact, tree, index)
     for statement in _statements(compiled):
         statement_range = _range(_evaluated(statement) if statement["nodeType"] == "IfStatement" else statement)
         ran = any(statement_range.contains(each) for each in executed)
@@ -159,12 +163,16 @@ def measure(
     for condition in _conditions(compiled):
         start, length = _range(_evaluated(condition))
         shown = text[start : start + length].decode()
-        branches.append(Branch(line_of(condition), shown, frozenset(ways.get(_range(condition), ()))))
-    return Coverage(file, dict(sorted(lines.items())), tuple(branches), source)
+        taken = frozenset(jumped == _jumps_if_true(condition) for jumped in ways.get(_range(condition), ()))
+        branches.append(Branch(line_of(condition), shown, taken))
+    return Coverage(file, dict(sorted(lines.items())), tuple(branches), source, name=name)
 
 
-def compiled_functions(artifact: Artifact, tree: AstNode, index: int) -> list[AstNode]:
-    """Finds functions and modifiers of a file that a contract's code has: an instruction comes from their body.
+def compiled_nodes(artifact: Artifact, tree: AstNode, index: int) -> list[AstNode]:
+    """Finds what of a file a contract's code comes from.
+
+    That are functions and modifiers with a body, state variables with a value, and bases with arguments, of which there
+    is an instruction.
 
     Args:
         artifact: The contract, with source maps, compiled without optimizer.
@@ -179,18 +187,26 @@ def compiled_functions(artifact: Artifact, tree: AstNode, index: int) -> list[As
         }
     )
 
-    def is_compiled(body: SourceRange) -> bool:
-        within = range(bisect.bisect_left(ranges, (body.start,)), len(ranges))
-        inside = itertools.takewhile(lambda number: ranges[number].start < body.start + body.length, within)
-        return any(body.contains(ranges[number]) for number in inside)
+    def is_compiled(part: SourceRange) -> bool:
+        within = range(bisect.bisect_left(ranges, (part.start,)), len(ranges))
+        inside = itertools.takewhile(lambda number: ranges[number].start < part.start + part.length, within)
+        return any(part.contains(ranges[number]) for number in inside)
 
-    return [
-        node
-        for node in _walk(tree)
-        if node["nodeType"] in ("FunctionDefinition", "ModifierDefinition")
-        and node.get("body")
-        and is_compiled(_range(node["body"]))
-    ]
+    return [node for node in _walk(tree) if any(is_compiled(_range(part)) for part in _parts_with_code(node))]
+
+
+def _parts_with_code(node: AstNode) -> list[AstNode]:
+    """Parts of a definition that instructions come from, if any do: none for any other node."""
+    if node["nodeType"] in ("FunctionDefinition", "ModifierDefinition") and node.get("body"):
+        return [node] if _has_only_modifiers(node) else [node["body"]]
+    if node["nodeType"] == "VariableDeclaration" and node["stateVariable"] and node["mutability"] != "constant":
+        return [node["value"]] if node.get("value") else []
+    return (node.get("arguments") or []) if node["nodeType"] == "InheritanceSpecifier" else []
+
+
+def _has_only_modifiers(node: AstNode) -> bool:
+    """Whether it is a function whose body is empty: what it does, its modifiers do."""
+    return node["nodeType"] == "FunctionDefinition" and bool(node["modifiers"]) and not node["body"]["statements"]
 
 
 def _codes(artifact: Artifact) -> tuple[tuple[str, str], ...]:
@@ -213,7 +229,7 @@ def _executed_ranges(
     ways: dict[SourceRange, set[bool]] = defaultdict(set)
     for code, source_map in _codes(artifact):
         compiled = bytes.fromhex(code[2:])
-        counters, jumps = _recorded(trace, compiled)
+        counters, jumps = _recorded(trace, artifact, compiled)
         ranges = _instruction_ranges(compiled, source_map, index)
         executed |= {ranges[counter] for counter in counters if counter in ranges}
         for counter, jumped in jumps:
@@ -222,20 +238,27 @@ def _executed_ranges(
     return executed, ways
 
 
-def _recorded(trace: ExecutionTrace, compiled: bytes) -> tuple[set[int], set[tuple[int, bool]]]:
+def _recorded(trace: ExecutionTrace, artifact: Artifact, compiled: bytes) -> tuple[set[int], set[tuple[int, bool]]]:
     """Returns the program counters and jumps recorded for a code, whatever its immutables and trailing arguments."""
     counters: set[int] = set()
     jumps: set[tuple[int, bool]] = set()
+    is_creation = compiled == bytes.fromhex(artifact.bytecode[2:])
     for code, executed in trace.executed.items():
-        if len(code) >= len(compiled) and _is_same_code(code, compiled):
+        # arguments follow the code of a creation
+        if code.startswith(compiled) if is_creation else _without_immutables(code, artifact) == compiled:
             counters |= executed
             jumps |= trace.jumps.get(code, set())
     return counters, jumps
 
 
-def _is_same_code(code: bytes, compiled: bytes) -> bool:
-    """Compares byte by byte. The compiler writes zeros for immutables, so its zeros match any byte."""
-    return all(byte == expected or expected == 0 for byte, expected in zip(code, compiled, strict=False))
+def _without_immutables(code: bytes, artifact: Artifact) -> bytes:
+    """The code with zeros for immutables, as the compiler writes it."""
+    zeroed = bytearray(code)
+    for places in artifact.immutables.values():
+        for place in places:
+            end = place["start"] + place["length"]
+            zeroed[place["start"] : end] = bytes(len(zeroed[place["start"] : end]))
+    return bytes(zeroed)
 
 
 def _instruction_ranges(code: bytes, source_map: str, index: int) -> dict[int, SourceRange]:
@@ -261,7 +284,7 @@ def _instruction_ranges(code: bytes, source_map: str, index: int) -> dict[int, S
 def _statements(functions: list[AstNode]) -> Iterator[AstNode]:
     for node in _walk(functions):
         is_initialization = node["nodeType"] == "VariableDeclarationStatement" and node.get("initialValue")
-        if node["nodeType"] in _STATEMENTS or is_initialization:
+        if node["nodeType"] in _STATEMENTS or is_initialization or _has_only_modifiers(node):
             yield node
 
 
@@ -281,14 +304,21 @@ def _is_requirement(node: AstNode) -> bool:
 
 
 def _evaluated(node: AstNode) -> AstNode:
-    """Returns the condition of a statement or a call, and a case's value; the node itself where it is an operator."""
+    """Returns the condition of a statement or a call, a case's value, and the left side of an operator."""
     if _is_requirement(node):
         node = node["arguments"][0]
     elif node["nodeType"] == "YulCase":
         node = node["value"]
+    elif node["nodeType"] == "BinaryOperation":
+        node = node["leftExpression"]
     else:
         node = node.get("condition") or node
     return node
+
+
+def _jumps_if_true(node: AstNode) -> bool:
+    """Whether the compiler's jump of a condition jumps where it is true."""
+    return node["nodeType"] in _JUMPING_IF_TRUE or node.get("operator") == "||"
 
 
 def _walk(node: object) -> Iterator[AstNode]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from enum import Enum, auto
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import NamedTuple
 
 from stakesim.evm.compiler import CompileError, ensure_node_modules, node_modules
 from stakesim.evm.solc_install import pinned_packages
+from stakesim.evm.solidity_text import imports
 
-_IMPORT = re.compile(r"""^\s*import\b[^;"']*["']([^"']+)["']""", re.MULTILINE)
-
-
-_PROJECT_FILES = ("foundry.toml", "remappings.txt", "package.json", "pyproject.toml", ".git")
+_INSTALLERS = ("foundry.toml", "remappings.txt", ".gitmodules")
+"""Files beside a folder `lib` that packages are installed in; without them it is like any other folder."""
 
 
 class Origin(Enum):
@@ -22,7 +20,7 @@ class Origin(Enum):
 
     Attributes:
         PROJECT: The project's own.
-        PACKAGE: A package's: below `node_modules`, or below `lib` in the folder of a project.
+        PACKAGE: A package's: below `node_modules`, or below `lib` beside a file of what installs packages there.
         REMAPPED: What `remappings.txt` leads to, elsewhere and not beside the contract. Most are packages, but nothing
             says so.
     """
@@ -87,7 +85,7 @@ def collect_files(file: Path) -> dict[str, SolidityFile]:
         name = unread.pop()
         importer = paths[name]
         files[name] = SolidityFile(importer.resolve(), _read(importer), origins[name])
-        for imported in _IMPORT.findall(files[name].text):
+        for imported in imports(files[name].text):
             is_remapped = origins[name] is Origin.REMAPPED
             if imported.startswith("."):
                 imported_name = _relative_name(name, imported)
@@ -110,7 +108,7 @@ def _origin(path: Path, main: Path, *, is_remapped: bool) -> Origin:
         for packages in (folder / "node_modules", folder / "lib"):
             if not path.is_relative_to(packages.resolve()) or main.is_relative_to(packages):
                 continue
-            if packages.name == "node_modules" or any((folder / each).exists() for each in _PROJECT_FILES):
+            if packages.name == "node_modules" or any((folder / each).exists() for each in _INSTALLERS):
                 return Origin.PACKAGE
     return Origin.REMAPPED if is_remapped and not path.is_relative_to(main.parent) else Origin.PROJECT
 

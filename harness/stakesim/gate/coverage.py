@@ -15,7 +15,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.trace import ExecutionTrace
 from stakesim.gate.contract_tests import TESTS_LIMIT_S, first_failing_test
 from stakesim.gate.errors import UnsoundContract
-from stakesim.gate.plain_build import build
+from stakesim.gate.plain_build import COVERAGE_SETTINGS, build
 from stakesim.gate.scenario_suite import scenario_suite
 from stakesim.runner.environment import open_environment
 from stakesim.runner.scenario_result import ScenarioResult
@@ -54,7 +54,7 @@ def measure_coverage(
         OutOfTime: They take longer than `seconds`.
     """
     ends = time.monotonic() + seconds
-    plain = build(contract)
+    plain = build(contract, COVERAGE_SETTINGS)
     trace = ExecutionTrace()
     with closing(open_environment(open_engine("py-evm", trace=trace), plain.artifact)) as environment:
         for scenario in scenario_suite():
@@ -91,6 +91,7 @@ def measure_coverage(
             source=each.source,
             tree=each.tree,
             index=each.index,
+            name="" if each.name == plain.file else each.name,
         )
         for each in plain.files
     )

@@ -14,7 +14,7 @@ from typing import Any
 from stakesim.gate.assembly_operators import ASSEMBLY_OPERATORS
 from stakesim.gate.classic_operators import CLASSIC_OPERATORS
 from stakesim.gate.flow_operators import FLOW_OPERATORS
-from stakesim.gate.money import money_lines
+from stakesim.gate.money import lines_with, money_pieces
 from stakesim.gate.mutant import Mutant, Node, Source
 from stakesim.gate.place import Contract, Operator, Place
 from stakesim.gate.plain_build import PlainBuild
@@ -26,7 +26,7 @@ _SETS: Sequence[Mapping[str, Sequence[Operator]]] = (
     FLOW_OPERATORS,
     ASSEMBLY_OPERATORS,
 )
-_NO_CODE = ("EventDefinition", "ErrorDefinition", "InheritanceSpecifier")
+_NO_CODE = ("EventDefinition", "ErrorDefinition")
 _FREE = "free"
 """Stands for the contract's name where functions are in none."""
 _NO_CODE_FIELDS = ("typeDescriptions", "typeName", "documentation", "overrides", "AST")
@@ -43,7 +43,7 @@ def generate_mutants(source: str, tree: Node, contract: str) -> list[Mutant]:
         contract: Name of the contract.
     """
     (definition,) = (n for n in tree["nodes"] if n["nodeType"] == "ContractDefinition" and n["name"] == contract)
-    return _mutants(source, definition, frozenset())
+    return _mutants(source, definition, frozenset(), money_pieces([definition]))
 
 
 def all_mutants(plain: PlainBuild) -> list[Mutant]:
@@ -53,8 +53,9 @@ def all_mutants(plain: PlainBuild) -> list[Mutant]:
     Functions of these that the contract's code does not have are left out.
     """
     mutants = []
+    money = money_pieces([_as_contract(unit.definition) for unit in plain.units])
     for unit in plain.units:
-        made = _mutants(unit.file.source, unit.definition, unit.unused)
+        made = _mutants(unit.file.source, unit.definition, unit.unused, money)
         if unit.definition is not plain.definition:
             file = "" if unit.file.name == plain.file else unit.file.name
             is_function = unit.definition["nodeType"] == "FunctionDefinition"
@@ -64,12 +65,18 @@ def all_mutants(plain: PlainBuild) -> list[Mutant]:
     return mutants
 
 
-def _mutants(source: str, definition: Node, unused: frozenset[int]) -> list[Mutant]:
-    """All mutants of a contract, library or free function, without those of unused functions."""
+def _as_contract(definition: Node) -> Node:
+    """A contract or library; a free function as the only one of a contract."""
     if definition["nodeType"] == "FunctionDefinition":
-        definition = {"nodeType": "SourceUnit", "name": _FREE, "src": definition["src"], "nodes": [definition]}
+        return {"nodeType": "SourceUnit", "name": _FREE, "src": definition["src"], "nodes": [definition]}
+    return definition
+
+
+def _mutants(source: str, definition: Node, unused: frozenset[int], pieces: Sequence[Node]) -> list[Mutant]:
+    """All mutants of a contract, library or free function, without those of unused functions."""
+    definition = _as_contract(definition)
     text = Source(source)
-    money = money_lines(text.raw, definition)
+    money = lines_with(pieces, text.raw, definition)
     mutants: dict[tuple[int, int, str], Mutant] = {}
     for node, place in _nodes(definition, Place(Contract(text, definition)), unused):
         for operators in _SETS:

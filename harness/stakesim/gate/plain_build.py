@@ -19,9 +19,10 @@ from stakesim.evm.compiler import (
     Compiler,
     artifacts_from_output,
     error_messages,
+    node_modules,
 )
 from stakesim.evm.contract_file import ContractPath, select_contract
-from stakesim.evm.coverage import compiled_functions
+from stakesim.evm.coverage import compiled_nodes
 from stakesim.evm.import_resolver import Origin, SolidityFile, collect_files
 
 PLAIN_SETTINGS = SETTINGS | {
@@ -30,6 +31,10 @@ PLAIN_SETTINGS = SETTINGS | {
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},  # a mutant that compiles to the same code is no mutant
 }
 """Compiles ten times as fast. The code does the same for more gas, so gas is not judged."""
+COVERAGE_SETTINGS = PLAIN_SETTINGS | {
+    "optimizer": {"enabled": False, "details": {"peephole": False, "jumpdestRemover": False}}
+}
+"""With each jump as the condition has it: otherwise the compiler turns some around, even without its optimizer."""
 DEPLOYED_SETTINGS = SETTINGS | {"metadata": PLAIN_SETTINGS["metadata"]}
 """Those of a deploy, without the hash of the sources."""
 
@@ -85,7 +90,7 @@ class PlainBuild:
         artifact: The contract.
         tree: Syntax tree of the file.
         index: The compiler's number of the file, for source maps.
-        parsed: The file, and all files that it imports but those of packages.
+        parsed: The file, and all files that it imports but those of the packages that come with the library.
     """
 
     path: Path
@@ -112,17 +117,20 @@ class PlainBuild:
 
     @cached_property
     def left_out(self) -> tuple[str, ...]:
-        """What of the contract is neither measured nor mutated, and is not known to be a package's, in words."""
-        remapped = {unit.file.name: None for unit in self._units if unit.file.origin is Origin.REMAPPED}
+        """What of the contract is neither measured nor mutated, in words."""
+        origins = {unit.file.name: unit.file.origin for unit in self._units}
+        remapped = [name for name, origin in origins.items() if origin is Origin.REMAPPED]
+        packages = dict.fromkeys(_package(name) for name, origin in origins.items() if origin is Origin.PACKAGE)
         created = [f"{contract['name']} ({file.name}), which it creates" for file, contract in self._created()]
         texts = [*created, *(f"{name}, a file that remappings lead to" for name in remapped)]
+        texts += [f"{name}, a package" for name in packages]
         return tuple(f"coverage and mutants of {text}" for text in texts)
 
     @cached_property
     def _units(self) -> list[Unit]:
         bases, units = self.definition["linearizedBaseContracts"], []
         for file in self.parsed:
-            compiled = {node["id"] for node in compiled_functions(self.artifact, file.tree, file.index)}
+            compiled = {node["id"] for node in compiled_nodes(self.artifact, file.tree, file.index)}
             for node in file.tree["nodes"]:
                 functions = {each["id"] for each in (node, *node.get("nodes", ())) if each["nodeType"] in _CALLABLE}
                 is_base = node["nodeType"] == "ContractDefinition" and node["id"] in bases and _has_code(node)
@@ -143,7 +151,7 @@ class PlainBuild:
         waiting, seen = list(own), set(own)
         while waiting:
             file_and_node = contracts.get(waiting.pop())
-            if file_and_node is None:  # a package's
+            if file_and_node is None:  # of a package that comes with the library
                 continue
             if file_and_node[1]["id"] not in own:
                 yield file_and_node
@@ -164,11 +172,12 @@ class PlainBuild:
         return self.sources[self.file]
 
 
-def build(contract: str | Path | None = None) -> PlainBuild:
+def build(contract: str | Path | None = None, settings: Mapping[str, Any] = PLAIN_SETTINGS) -> PlainBuild:
     """Compiles a Solidity file and what it imports.
 
     Args:
         contract: FILE.sol, or FILE.sol:Name if it has several contracts; by default the packaged `EventStake`.
+        settings: `PLAIN_SETTINGS` or `COVERAGE_SETTINGS`.
 
     Raises:
         CompileError: It does not compile, or the file does not have this contract.
@@ -181,17 +190,29 @@ def build(contract: str | Path | None = None) -> PlainBuild:
     path = path.resolve()
     files = collect_files(path)
     sources = {each: file.text for each, file in files.items()}
-    own = [each for each, file in files.items() if file.origin is not Origin.PACKAGE]
+    unknown = [each for each, file in files.items() if not _is_pinned(each, file)]
     with Compiler() as compiler:
-        output = compile_plain(compiler, sources, path.name, trees=own)
+        output = compile_plain(compiler, sources, path.name, trees=unknown, settings=settings)
     if errors := error_messages(output.get("errors", ())):
         raise CompileError(errors)
     artifact = select_contract(artifacts_from_output(output, sources), path.name, name)
-    parsed = tuple(_parsed(each, files[each], output["sources"][each]) for each in own)
+    parsed = tuple(_parsed(each, files[each], output["sources"][each]) for each in unknown)
     return PlainBuild(path, sources, artifact, parsed[0].tree, parsed[0].index, parsed)
 
 
 _CALLABLE = ("FunctionDefinition", "ModifierDefinition")
+
+
+def _is_pinned(name: str, file: SolidityFile) -> bool:
+    """Whether a file is one of the packages that come with the library, wherever the project has it from."""
+    pinned = node_modules() / name
+    return file.origin is not Origin.PROJECT and pinned.is_file() and pinned.read_text(encoding="utf-8") == file.text
+
+
+def _package(name: str) -> str:
+    """The package that a file is of: the first folder of its name, or the first two, as in `@scope/package`."""
+    first, *others = name.split("/")[:-1] or [name]
+    return "/".join([first, *others[:1]]) if first.startswith("@") or first in ("lib", "node_modules") else first
 
 
 def _has_code(contract: Mapping[str, Any]) -> bool:
@@ -204,7 +225,12 @@ def _parsed(name: str, file: SolidityFile, compiled: Mapping[str, Any]) -> Parse
 
 
 def compile_plain(
-    compiler: Compiler, sources: Mapping[str, str], file: str, *, trees: Sequence[str] = ()
+    compiler: Compiler,
+    sources: Mapping[str, str],
+    file: str,
+    *,
+    trees: Sequence[str] = (),
+    settings: Mapping[str, Any] = PLAIN_SETTINGS,
 ) -> dict[str, Any]:
     """Compiles the contracts of one file.
 
@@ -213,13 +239,14 @@ def compile_plain(
         sources: Source code by name.
         file: Name of the file.
         trees: Names of the sources whose syntax trees the output has.
+        settings: See `build`.
 
     Returns:
         The compiler's standard JSON output. Errors are in it, under `errors`.
     """
     outputs: dict[str, Any] = {name: {"": ["ast"]} for name in trees}
     outputs.setdefault(file, {})["*"] = ["abi", "evm.bytecode", "evm.deployedBytecode"]
-    return _compile(compiler, sources, PLAIN_SETTINGS, outputs)
+    return _compile(compiler, sources, settings, outputs)
 
 
 def compile_contract(

@@ -290,6 +290,8 @@ def _mutation_contradictions(mutation: _Mutation | None, part: _Part) -> Iterato
         yield "the score of the mutants is not that of their numbers"
     if score < MIN_SCORE or mutation.money_score not in (None, 1):
         yield f"mutants passed, and {survived} of {killed + survived} survived"
+    if survived and not part.left_out:
+        yield "mutants survived, and are not among what was not tried"
     if mutation.equivalents_not_made or mutation.equivalents_killed:
         yield "mutants passed, and equivalent ones are out of date"
     if mutation.not_judged and part.cut_short is None:

@@ -95,6 +95,9 @@ def mutants_part(gate: GateResult, part: GatePart) -> None:
             "100% must be.",
         )
     _judge(gate, part, EQUIVALENT, ok=result.passed or not part.problems)
+    if survivors and part.verdict is PartVerdict.PASS:
+        what = "1 mutant" if len(survivors) == 1 else f"{len(survivors)} mutants"
+        part.left_out.append(f"{what} that nothing tells from the contract")
     if result.interrupted:
         raise KeyboardInterrupt
     if not result.differ and part.verdict is PartVerdict.PASS:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stakesim.evm.errors import EngineError
+from stakesim.evm.solidity_text import without_comments
 from stakesim.gate import proofs
 from stakesim.gate.proof_tools import PROOFS, build, installed, last_line, run
 from stakesim.json_text import parse_json
@@ -41,7 +42,6 @@ RUN_BY_ID = (
 """How functions get a run. slither does not see writes to storage that a function returned, so it reads this."""
 
 _ASSIGNMENT = re.compile(r"^\s+- (.+ [-+*/]?= .+) \(\S+#[-\d]+\)$", re.MULTILINE)
-_COMMENT_OR_TEXT = re.compile(r"""(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|//[^\n\r]*|/\*.*?\*/""", re.DOTALL)
 _WRITTEN_LATE = "State variables written after the call(s):"
 
 
@@ -118,11 +118,6 @@ def slither_findings(edits: Sequence[Sequence[str]] = ()) -> list[str]:
         raise EngineError(f"slither fails: {result['error']}")
     found = (detected for detected in result["results"].get("detectors", []) if not is_excluded(detected))
     return [finding_key(detected) for detected in found for _ in range(places(detected))]
-
-
-def without_comments(source: str) -> str:
-    """Returns a Solidity source with each comment replaced by a blank; its lines stay where they are."""
-    return _COMMENT_OR_TEXT.sub(lambda match: match["text"] or " " + "\n" * match[0].count("\n"), source)
 
 
 def is_excluded(detected: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """The reviewed list of lines and branches that the scenarios do not reach, each with the reason why that is all right.
 
-Keys are the text of the line, so that they hold while other lines are added above it.
+Keys are the text of the line, so that they hold while other lines are added above it. Of a condition they have what it
+never was, so that the reason for one is none for the other.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ UNREACHED = "unreached.json"
 
 
 class Gap(NamedTuple):
-    """A line that did not run, or a condition of which a way was not taken.
+    """A line that did not run, or a condition that was never true, or never false.
 
     Attributes:
         line: Number of the line.
         what: What is missing, in words.
         key: Name in the list of reasons; that of a gap in another file than the contract's begins with the file's.
-        file: Name of that other file; empty for the contract's.
+        file: Name of that other file among the compiler's sources; empty for the contract's.
     """
 
     line: int
@@ -42,8 +43,7 @@ def gaps(coverage: Coverage) -> list[Gap]:
     """What the coverage of a contract lacks: in the order of its own file's source, then of the other files."""
     missing = _gaps_of_file(coverage)
     for other in coverage.others:
-        name = Path(other.file).name
-        missing += [gap._replace(key=f"{name}: {gap.key}", file=name) for gap in _gaps_of_file(other)]
+        missing += [gap._replace(key=f"{other.name}: {gap.key}", file=other.name) for gap in _gaps_of_file(other)]
     return missing
 
 
@@ -54,10 +54,13 @@ def _gaps_of_file(coverage: Coverage) -> list[Gap]:
         seen[text] += 1
         texts[number] = text if seen[text] == 1 else f"{text} #{seen[text]}"
     missing = [Gap(number, "did not run", texts[number]) for number in coverage.missed_lines]
-    for branch in coverage.missed_branches:
-        condition = " ".join(branch.condition.split())
+    for branch in coverage.branches:
+        condition = f"{texts[branch.line]} [{' '.join(branch.condition.split())}]"
+        seen[condition] += 1
+        again = f" #{seen[condition]}" if seen[condition] > 1 else ""
         what = "took one way only" if branch.taken else "took no way"
-        missing.append(Gap(branch.line, what, f"{texts[branch.line]} [{condition}]"))
+        ways = [way for way in (True, False) if way not in branch.taken]
+        missing += [Gap(branch.line, what, f"{condition}{again} never {str(way).lower()}") for way in ways]
     return sorted(missing)
 
 
