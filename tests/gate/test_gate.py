@@ -644,10 +644,10 @@ class TestInterface:
         ("name", "removed", "untried"),
         [
             ("Drained", "", []),
-            ("Magic", "", ["calls of no function (it does not refuse them all)"]),
-            ("Magic", "fallback", ["calls of no function (it does not refuse them all)"]),
+            ("Magic", "", ["calls of no function (it may take them)"]),
+            ("Magic", "fallback", ["calls of no function (it may take them)"]),
             ("Receives", "", []),
-            ("Receives", "receive", ["calls without data (it does not refuse them all)"]),
+            ("Receives", "receive", ["calls without data (it may take them)"]),
             ("Upgraded", "", ["code at other addresses that it can run (DELEGATECALL)"]),
             ("Ends", "", ["what may be in its place after its SELFDESTRUCT"]),
             ("OnOneChain", "", ["what it does on other chains (it reads CHAINID)"]),
@@ -665,7 +665,7 @@ class TestInterface:
         proxy = replace(production_contract(), bytecode=f"0x3d602d80600a3d3981f3{code}", deployed_bytecode=f"0x{code}")
         assert beyond_abi(proxy) == [
             "functions that the ABI may not name (its dispatch can't be read)",
-            "calls of no function (it does not refuse them all)",
+            "calls of no function (it may take them)",
             "code at other addresses that it can run (DELEGATECALL)",
         ]
 

@@ -40,9 +40,9 @@ def _untried(artifact: Artifact, code: bytes) -> Iterator[str]:
     elif not dispatch.is_complete or named - dispatch.selectors:
         yield "functions that the ABI may not name (its dispatch can't be read)"
     if dispatch.takes_other_data or "fallback" in kinds:
-        yield "calls of no function (it does not refuse them all)"
+        yield "calls of no function (it may take them)"
     elif dispatch.takes_no_data and "receive" not in kinds:
-        yield "calls without data (it does not refuse them all)"
+        yield "calls without data (it may take them)"
     opcodes = runnable_opcodes(code) | runnable_opcodes(_bytes(artifact.bytecode))
     yield from (text for opcode, text in _UNTRIED.items() if opcode in opcodes)
 
