@@ -40,6 +40,23 @@ contract OwnedBySender {
 }
 """
 
+DEPLOYS_OTHER_CODE = """
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+contract Drained {
+    address public owner;
+    function drain() external { payable(msg.sender).transfer(address(this).balance); }
+}
+contract Swapped {
+    address public owner;
+    constructor(address owner_) {
+        owner = owner_;
+        bytes memory code = type(Drained).runtimeCode;
+        assembly { return(add(code, 32), mload(code)) }
+    }
+}
+"""
+
 
 def varint(number: int) -> bytes:
     low, rest = number & 0x7F, number >> 7
@@ -390,6 +407,16 @@ def test_a_contract_that_ignores_its_owner_is_reported(w3, account, plan):
     deployment = plan(artifact, owner=MULTISIG)
     with pytest.raises(EngineError, match=f"{account.address} owns the contract at .*, and not {MULTISIG}: do not use"):
         release.deploy(w3, account, artifact, deployment)
+
+
+def test_a_contract_with_other_code_than_passed_is_reported(w3, account, plan):
+    """Its constructor may look at the chain. It is mined by then: the error says where, and by which transaction."""
+    artifact = compiler.compile_sources({"Swapped.sol": DEPLOYS_OTHER_CODE})["Swapped"]
+    deployment, sent = plan(artifact), []
+    with pytest.raises(EngineError) as raised:
+        release.deploy(w3, account, artifact, deployment, before_sending=sent.append)
+    assert f"has deployed other code at {deployment.address} than passed the gate" in str(raised.value)
+    assert f"The transaction {sent[0]} may be on its way or mined" in str(raised.value)
 
 
 def test_code_without_metadata_stays_as_it_is(build: SourceBuild):

@@ -23,10 +23,12 @@ from stakesim.commands import deploy
 from stakesim.commands.cli import cli
 from stakesim.commands.options import parse_terms
 from stakesim.errors import StakesimError
-from stakesim.evm.compiler import CONTRACTS, compile_contracts
+from stakesim.evm.compiler import CONTRACTS, compile_contracts, compile_sources
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.evm.errors import EngineError
+from stakesim.evm.import_resolver import collect_sources
 from stakesim.gate import coverage, pipeline, release, report, source_parts
+from stakesim.gate.beyond_abi import beyond_abi
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
 from stakesim.gate.mutant import Mutant
@@ -51,6 +53,33 @@ OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
 OTHER_TERMS = f"{CONTRACTS / 'test' / 'sound' / 'OfTheDeployedInterface.sol'}:OtherPercentages"
 SMALL = Effort(60, runs=8, walks=12, steps=12, examples=2, moves=8, calls=1_500, mutants=1, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+BEYOND_ABI = """
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.30;
+import {SoundEventStake} from "./SoundEventStake.sol";
+contract Drained is SoundEventStake {
+    function drain() external { payable(msg.sender).transfer(address(this).balance); }
+}
+contract Swapped is SoundEventStake {
+    constructor() {
+        if (block.timestamp == 0) return;
+        bytes memory code = address(new Drained()).code;
+        assembly { return(add(code, 32), mload(code)) }
+    }
+}
+contract Magic is SoundEventStake {
+    fallback() external {
+        if (keccak256(msg.data) != keccak256(hex"64726169")) revert();
+        payable(msg.sender).transfer(address(this).balance);
+    }
+}
+contract Receives is SoundEventStake { receive() external payable {} }
+contract Upgraded is SoundEventStake {
+    function run(address code) external { (bool ok,) = code.delegatecall(""); require(ok); }
+}
+contract Ends is SoundEventStake { function end() external { selfdestruct(payable(owner)); } }
+contract OnOneChain is SoundEventStake { uint256 internal id; constructor() { id = block.chainid; } }
+"""
 
 
 def make_small(monkeypatch, effort=SMALL):
@@ -568,6 +597,12 @@ def test_each_part_is_told_when_it_has_ended(monkeypatch, tmp_path):
     assert "It can't." in told[0]
 
 
+@pytest.fixture(scope="module")
+def beyond():
+    """Contracts that do more than their ABI says, by name."""
+    return compile_sources({"BeyondAbi.sol": BEYOND_ABI} | collect_sources(Path(SOUND)), "BeyondAbi.sol")
+
+
 class TestInterface:
     def left_out(self, artifact):
         gate = GateResult(artifact, "Stake.json", Terms(), "pr", "revm", 0)
@@ -585,11 +620,62 @@ class TestInterface:
         assert "not tried: functions that the ABI does not name: 0x715018a6" in self.left_out(hidden)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("code", ["0x", "0x00"])
-    def test_runtime_code_that_is_not_what_is_deployed_hides_nothing(self, code):
-        """An artifact can name any runtime code: it must be in the creation code, as the compiler puts it there."""
-        artifact = replace(production_contract(), deployed_bytecode=code + "fe" * (len(code) - 2))
+    def test_an_artifact_without_runtime_code_hides_nothing(self):
+        """Runtime code must be in the creation code, as the compiler puts it there, and `deploy` compares it."""
+        artifact = replace(production_contract(), deployed_bytecode="0x")
         assert "the artifact has no runtime code of its bytecode" in self.left_out(artifact)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("listed", [{}, {"1": [{"start": 0, "length": 2**14}]}], ids=["none", "all"])
+    def test_another_code_than_the_runtime_code_fails(self, beyond, listed):
+        """Its constructor returns a contract with `drain`. Whatever the artifact says is immutable."""
+        swapped = replace(beyond["Swapped"], immutables=listed)
+        gate = GateResult(swapped, "Swapped.json", Terms(), "pr", "revm", 0)
+        pipeline._interface(gate, part := GatePart("interface", ""))
+        assert part.verdict is PartVerdict.FAIL
+        assert ["deploys other code" in problem for problem in part.problems] == [True]
+        assert part.left_out == ["functions that the ABI does not name: 0x9890220b", *beyond_abi(swapped)]
+
+    @pytest.mark.slow
+    def test_runtime_code_whose_immutables_nothing_lists_is_what_is_deployed(self, beyond):
+        """Hardhat's artifacts do not list them. In `Receives`, the owner is one."""
+        artifact = replace(beyond["Receives"], immutables={})
+        assert self.left_out(artifact) == "PASS"
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("name", "removed", "untried"),
+        [
+            ("Drained", "", []),
+            ("Magic", "", ["calls of no function (it may take them)"]),
+            ("Magic", "fallback", ["calls of no function (it may take them)"]),
+            ("Receives", "", []),
+            ("Receives", "receive", ["calls without data (it may take them)"]),
+            ("Upgraded", "", ["code at other addresses that it can run (DELEGATECALL)"]),
+            ("Ends", "", ["what may be in its place after its SELFDESTRUCT"]),
+            ("OnOneChain", "", ["what it does on other chains (it reads CHAINID)"]),
+        ],
+    )
+    def test_what_code_does_beyond_its_abi_is_told(self, beyond, name, removed, untried):
+        artifact = beyond[name]
+        artifact = replace(artifact, abi=[item for item in artifact.abi if item["type"] != removed])
+        assert beyond_abi(artifact) == untried
+
+    @pytest.mark.slow
+    def test_a_proxy_with_the_abi_of_its_implementation_is_not_taken_for_it(self):
+        """It compares no selector: EIP-1167."""
+        code = "363d3d373d3d3d363d73" + "11" * 20 + "5af43d82803e903d91602b57fd5bf3"
+        proxy = replace(production_contract(), bytecode=f"0x3d602d80600a3d3981f3{code}", deployed_bytecode=f"0x{code}")
+        assert beyond_abi(proxy) == [
+            "functions that the ABI may not name (its dispatch can't be read)",
+            "calls of no function (it may take them)",
+            "code at other addresses that it can run (DELEGATECALL)",
+        ]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("contract", [STAND_IN, SOUND, OVERPAID, OTHER_TERMS])
+    def test_sound_contracts_do_nothing_beyond_their_abi(self, contract):
+        assert self.left_out(load_contract(contract)) == "PASS"
 
     def test_each_difference_of_the_interface_is_named(self):
         artifact = production_contract()
@@ -726,7 +812,9 @@ class TestReportCheck:
         content = json.loads(gate_json.read_text())
         content["hashes"]["abi_sha256"] = abi_hash(shorter.abi)
         gate_json.write_text(json.dumps(content))
-        with pytest.raises(ReleaseError, match="EventStake has functions that the ABI does not name: 0x715018a6"):
+        with pytest.raises(
+            ReleaseError, match="tried this of EventStake: functions that the ABI does not name: 0x715018a6"
+        ):
             self.check(gate_json, shorter)
         assert self.check(gate_json, shorter, without=["interface"])["verdict"] == "pass"
 

@@ -1,6 +1,7 @@
 """Contracts written elsewhere: each weakness is named with a short scenario; in sound contracts nothing is found."""
 
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -165,6 +166,17 @@ def test_a_pause_is_no_change_of_terms(engine_name):
     names = [scenario.name for scenario in function_probes(own_transactions(compile_contracts()["EventStake"].abi))]
     assert "probe-pause-by-platform-0" in names
     assert run([], engine=engine_name, contract=compile_contracts()["EventStake"]).findings == []
+
+
+def test_a_function_that_the_abi_calls_a_view_is_called_all_the_same(engine_name):
+    """A call of a view changes nothing, and a transaction may: an artifact's ABI can say anything."""
+    planted = load_contract(f"{CONTRACTS / 'test' / 'Planted.sol'}:OwnerTakesEscrow")
+    own = {item["name"] for item in own_transactions(planted.abi)}
+    abi = [item | {"stateMutability": "view"} if item.get("name") in own else item for item in planted.abi]
+    weaknesses = {
+        finding.weakness for finding in run([], engine=engine_name, contract=replace(planted, abi=abi)).findings
+    }
+    assert "the owner can take escrow" in weaknesses
 
 
 @pytest.mark.parametrize("contract", [SOUND, CONTRACTS / "EventStake.sol"], ids=lambda path: path.stem)

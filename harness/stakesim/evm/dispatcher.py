@@ -1,33 +1,75 @@
-"""The functions that a contract's code answers to, whatever its ABI says: the selectors that its dispatcher compares.
+"""What a contract's code answers to, whatever its ABI says: the selectors that it compares, and what it takes besides.
 
 The code is followed from its start with the call data as a symbol, along both ways of each branch that depends on
-something unknown. What is compared with the call's selector is a function; what then runs is not followed.
+something unknown. What is compared with the call's selector is a function; what then runs is not followed. Each other
+way must end in a revert, or the code takes calls of no function.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from stakesim.evm.abi import Abi, selector_of
+from stakesim.evm.instructions import (
+    ENDS,
+    INVALID,
+    JUMPDEST,
+    REVERT,
+    STOP,
+    immutable_places,
+    instructions,
+)
 
-MAX_STATES = 20_000
+MAX_STATES = 5_000
 """States that are followed at most. Those of the dispatcher come first: a few for each function."""
 _MAX_STACK = 1024
 _WORD = 2**256
-SUB, DIV, LT, GT, EQ, AND, XOR, SHR = 0x03, 0x04, 0x10, 0x11, 0x14, 0x16, 0x18, 0x1C
+ADD, SUB, DIV, LT, GT, EQ, AND, XOR, SHR = 0x01, 0x03, 0x04, 0x10, 0x11, 0x14, 0x16, 0x18, 0x1C
 _MASKS: Mapping[str, int] = {"word": 0xFFFFFFFF << 224, "selector": 0xFFFFFFFF}
 """The bits that have the selector, by kind of symbol."""
 
 
+class Dispatch(NamedTuple):
+    """What code does with a call, before a function runs.
+
+    Attributes:
+        selectors: Those that it compares with the call's. Exact for code of the Solidity compiler, legacy or via IR.
+        is_complete: Whether all ways were followed. If not, there may be other functions.
+        takes_other_data: Whether some way ends without a revert, and has found none of these selectors in the call.
+        takes_no_data: Whether this may be so for a call without data, such as a transfer of ether.
+    """
+
+    selectors: frozenset[bytes]
+    is_complete: bool
+    takes_other_data: bool
+    takes_no_data: bool
+
+
+def read_dispatch(code: bytes) -> Dispatch:
+    """Reads what runtime code answers to.
+
+    A selector that code reads from memory or storage, computes, or finds in a table, as Vyper's does, is not found: the
+    way to such a function is one that takes other data, or can't be followed.
+
+    Args:
+        code: Runtime code. Immutables may be zero: they are unknown then.
+    """
+    with_data, without = _Dispatcher(code, has_data=True), _Dispatcher(code, has_data=False)
+    with_data.follow()
+    without.follow()
+    takes_no_data = without.ends or not without.is_complete
+    return Dispatch(frozenset(with_data.found), with_data.is_complete, with_data.ends, takes_no_data)
+
+
 class _Symbol(NamedTuple):
-    """A value that depends on the call's selector.
+    """A value that depends on the call's data.
 
     Attributes:
         kind: "word": the first word of the call data, or its first four bytes. "selector": these four as a number.
-            "same": 1 if the call has the selector `value`. "other": not 0 if the call has another one.
+            "same": not 0 if the call has the selector `value`, else 0. "other": not 0 if the call has another one.
             "less or more": whether the selector is above or below a number, by which the compiler halves long lists.
+            "size": the length of the data, which is not 0.
         value: The selector.
     """
 
@@ -37,55 +79,43 @@ class _Symbol(NamedTuple):
 
 _WORD_SYMBOL = _Symbol("word")
 _Value: TypeAlias = int | _Symbol | None
-"""A number, something that depends on the selector, or None: unknown."""
+"""A number, something that depends on the call's data, or None: unknown."""
 _Stack: TypeAlias = tuple[_Value, ...]
 
 
-def dispatched_selectors(code: bytes) -> set[bytes]:
-    """Returns the selectors that the code compares with that of a call.
-
-    It is exact for code of the Solidity compiler, legacy or via IR, also for a fallback that looks at `msg.sig`. A
-    selector that code reads from memory, or finds in a table, as Vyper's does, is not found.
-
-    Args:
-        code: Runtime code.
-    """
-    return _Dispatcher(code).follow()
-
-
-def unnamed_selectors(code: bytes, abi: Abi) -> list[bytes]:
-    """Returns the selectors that the code answers to and the ABI does not name, sorted.
-
-    Args:
-        code: Runtime code.
-        abi: The contract's ABI.
-    """
-    named = {selector_of(item) for item in abi if item["type"] == "function"}
-    return sorted(dispatched_selectors(code) - named)
-
-
 class _Dispatcher:
-    def __init__(self, code: bytes) -> None:
-        self._code = code
-        self._targets = {at for at, opcode, _ in _instructions(code) if opcode == 0x5B}
-        self._pushed = {at: pushed for at, _, pushed in _instructions(code)}
-        self._found: set[bytes] = set()
-        self._open: deque[tuple[int, _Stack]] = deque([(0, ())])
+    """Follows code.
 
-    def follow(self) -> set[bytes]:
+    Attributes:
+        found: Selectors that it compared with the call's.
+        is_complete: Whether all ways were followed.
+        ends: Whether one of them ended without a revert.
+    """
+
+    def __init__(self, code: bytes, *, has_data: bool) -> None:
+        self._code, self._has_data = code, has_data
+        self._targets = {at for at, opcode, _ in instructions(code) if opcode == JUMPDEST}
+        self._pushed: dict[int, _Value] = {at: pushed for at, _, pushed in instructions(code)}
+        self._pushed |= dict.fromkeys(immutable_places(code))
+        self._open: deque[tuple[int, _Stack]] = deque([(0, ())])
+        self.found: set[bytes] = set()
+        self.is_complete, self.ends = True, False
+
+    def follow(self) -> None:
         seen: set[tuple[int, _Stack]] = set()
-        while self._open and len(seen) < MAX_STATES:
+        while self._open and len(seen) < MAX_STATES and (self._has_data or not self.ends):
             state = self._open.popleft()
             if state not in seen:
                 seen.add(state)
                 self._run(*state)
-        return self._found
+        if any(state not in seen for state in self._open):
+            self.is_complete = False
 
     def _run(self, at: int, stack: _Stack) -> None:
         """Runs the code up to the next jump, and notes where it may go on."""
         values = list(stack)
-        while at < len(self._code) and len(values) <= _MAX_STACK:
-            opcode = self._code[at]
+        while len(values) <= _MAX_STACK:
+            opcode = self._code[at] if at < len(self._code) else STOP
             try:
                 if opcode == 0x56:  # JUMP
                     self._jump(values.pop(), values)
@@ -97,23 +127,26 @@ class _Dispatcher:
                 if not self._step(at, opcode, values):
                     return
             except IndexError:
-                return  # the stack is empty: such code ends here
+                return  # the stack is empty: such code reverts
             at += 1 + (opcode - 0x5F if 0x60 <= opcode <= 0x7F else 0)
             if at in self._targets:  # where ways join
                 self._follow_later(at, values)
                 return
 
     def _jump(self, target: _Value, values: list[_Value], *, first: bool = False) -> None:
-        if isinstance(target, int) and target in self._targets:
+        if not isinstance(target, int):
+            self.is_complete = False
+        elif target in self._targets:
             self._follow_later(target, values, first=first)
 
     def _branch(self, at: int, target: _Value, condition: _Value, values: list[_Value]) -> None:
         """Follows a conditional jump: both ways, but not into a function."""
         kind = condition.kind if isinstance(condition, _Symbol) else ""
+        first = kind in ("same", "other", "less or more")
         if kind != "same" and condition != 0:
-            self._jump(target, values, first=bool(kind))
-        if kind != "other" and (kind or not isinstance(condition, int) or condition == 0):
-            self._follow_later(at + 1, values, first=bool(kind))
+            self._jump(target, values, first=first)
+        if kind not in ("other", "size") and (kind or not isinstance(condition, int) or condition == 0):
+            self._follow_later(at + 1, values, first=first)
 
     def _follow_later(self, at: int, values: list[_Value], *, first: bool = False) -> None:
         if first:
@@ -131,7 +164,10 @@ class _Dispatcher:
             other = 0x8E - opcode
             values[-1], values[other] = values[other], values[-1]
         elif opcode == 0x35:  # CALLDATALOAD
-            values.append(_WORD_SYMBOL if values.pop() == 0 else None)
+            start = values.pop()
+            values.append(0 if not self._has_data else _WORD_SYMBOL if start == 0 else None)
+        elif opcode == 0x36:  # CALLDATASIZE
+            values.append(_Symbol("size") if self._has_data else 0)
         elif opcode == 0x15:  # ISZERO
             values.append(self._is_zero(values.pop()))
         elif opcode == 0x19:  # NOT
@@ -140,14 +176,21 @@ class _Dispatcher:
         elif operation := _BINARY.get(opcode):
             left, right = values.pop(), values.pop()
             values.append(self._binary(opcode, operation, left, right))
-        else:
-            popped, pushed = _EFFECTS.get(opcode, (-1, 0))
-            if popped < 0:
-                return False
+        elif opcode in _EFFECTS:
+            popped, pushed = _EFFECTS[opcode]
             for _ in range(popped):
                 values.pop()
             values.extend([None] * pushed)
+        else:
+            self._end(opcode)
+            return False
         return True
+
+    def _end(self, opcode: int) -> None:
+        if opcode not in ENDS:  # a chain may have instructions that are not known here
+            self.is_complete = False
+        elif opcode not in (REVERT, INVALID):
+            self.ends = True
 
     def _is_zero(self, value: _Value) -> _Value:
         match value:
@@ -159,9 +202,10 @@ class _Dispatcher:
                 return _Symbol("same", selector)
             case _Symbol("less or more", _):
                 return value
-            case _Symbol("selector", _):
-                self._note(0)
-                return _Symbol("same", 0)
+            case _Symbol("size", _):
+                return 0
+            case _Symbol("selector" | "word", _):
+                return self._compared(EQ, 0)
         return None
 
     def _binary(self, opcode: int, operation: Callable[[int, int], int], left: _Value, right: _Value) -> _Value:
@@ -173,31 +217,23 @@ class _Dispatcher:
         symbol, number = (left, right) if isinstance(left, _Symbol) else (right, left)
         if not isinstance(symbol, _Symbol) or not isinstance(number, int):
             return None
+        if opcode == EQ and number == 0:
+            return self._is_zero(symbol)
+        if symbol.kind not in _MASKS:
+            return None
         if opcode == AND:
-            return symbol if number == _MASKS.get(symbol.kind) else None
+            return symbol if number == _MASKS[symbol.kind] else None
         if opcode in (LT, GT) and symbol.kind == "selector":
             return _Symbol("less or more")
-        if opcode in (EQ, XOR, SUB) and number & _MASKS.get(symbol.kind, 0) == number:
+        if opcode == ADD:  # the compiler subtracts a constant in this way
+            number = -number % _WORD
+        if opcode in (EQ, XOR, SUB, ADD) and number & _MASKS[symbol.kind] == number:
             return self._compared(opcode, number >> 224 if symbol.kind == "word" else number)
         return None
 
     def _compared(self, opcode: int, selector: int) -> _Value:
-        self._note(selector)
+        self.found.add(selector.to_bytes(4, "big"))
         return _Symbol("same" if opcode == EQ else "other", selector)
-
-    def _note(self, selector: int) -> None:
-        self._found.add(selector.to_bytes(4, "big"))
-
-
-def _instructions(code: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields position, opcode and pushed number of each instruction."""
-    at = 0
-    while at < len(code):
-        opcode = code[at]
-        length = opcode - 0x5F if 0x60 <= opcode <= 0x7F else 0
-        data = code[at + 1 : at + 1 + length]
-        yield at, opcode, int.from_bytes(data.ljust(length, b"\0"), "big")
-        at += 1 + length
 
 
 _BINARY: Mapping[int, Callable[[int, int], int]] = {
@@ -205,6 +241,7 @@ _BINARY: Mapping[int, Callable[[int, int], int]] = {
     0x02: lambda a, b: a * b,
     0x03: lambda a, b: a - b,
     0x04: lambda a, b: a // b if b else 0,
+    0x0A: lambda a, b: pow(a, b, _WORD),
     0x10: lambda a, b: int(a < b),
     0x11: lambda a, b: int(a > b),
     0x14: lambda a, b: int(a == b),
@@ -216,10 +253,10 @@ _BINARY: Mapping[int, Callable[[int, int], int]] = {
 }
 """By opcode, what an instruction computes from the first and the second value of the stack."""
 _EFFECTS: Mapping[int, tuple[int, int]] = {
-    **dict.fromkeys((0x05, 0x06, 0x07, 0x0A, 0x0B, 0x12, 0x13, 0x1A, 0x1D, 0x20), (2, 1)),
+    **dict.fromkeys((0x05, 0x06, 0x07, 0x0B, 0x12, 0x13, 0x1A, 0x1D, 0x20), (2, 1)),
     **dict.fromkeys((0x08, 0x09), (3, 1)),
-    **dict.fromkeys((0x31, 0x3B, 0x3F, 0x40, 0x49, 0x51, 0x54, 0x5C), (1, 1)),
-    **dict.fromkeys((0x30, 0x32, 0x33, 0x34, 0x36, 0x38, 0x3A, 0x3D, 0x58, 0x59, 0x5A), (0, 1)),
+    **dict.fromkeys((0x1E, 0x31, 0x3B, 0x3F, 0x40, 0x49, 0x51, 0x54, 0x5C), (1, 1)),
+    **dict.fromkeys((0x30, 0x32, 0x33, 0x34, 0x38, 0x3A, 0x3D, 0x58, 0x59, 0x5A), (0, 1)),
     **dict.fromkeys((0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x4A), (0, 1)),
     **dict.fromkeys((0x37, 0x39, 0x3E, 0x5E), (3, 0)),
     0x3C: (4, 0),

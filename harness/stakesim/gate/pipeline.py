@@ -19,15 +19,16 @@ from stakesim.evm import required_abi
 from stakesim.evm.compiler import CONTRACTS, Artifact, compile_contracts
 from stakesim.evm.contract_file import ContractPath, load_contract
 from stakesim.evm.errors import EngineError
+from stakesim.gate.beyond_abi import beyond_abi
 from stakesim.gate.budget import Budget
 from stakesim.gate.equivalent_mutants import load_equivalents
 from stakesim.gate.hashes import contract_hashes
-from stakesim.gate.hidden_functions import hidden_functions
 from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
 from stakesim.gate.static_analysis import ToolReport
 from stakesim.gate.unreached import load_reasons
+from stakesim.gate.verification import is_build_of
 from stakesim.project import current_project
 from stakesim.runner import scenario_files
 from stakesim.runner.environment import Environment, open_environment
@@ -191,10 +192,17 @@ def interface_problems(artifact: Artifact) -> list[str]:
 
 
 def _interface(gate: GateResult, part: GatePart) -> None:
+    with closing(_open_environment(gate)) as environment:
+        code = environment.deployed_code(gate.terms)
     part.problems = interface_problems(gate.artifact)
+    if len(gate.artifact.deployed_bytecode) > 2 and not is_build_of(code, gate.artifact):
+        part.problems.append(
+            "The constructor deploys other code than the runtime code (deployedBytecode), and not only other "
+            "immutables: what is read from the one says nothing of the other."
+        )
     part.passes_if(not part.problems)
     part.figures = {"functions": sum(item["type"] == "function" for item in gate.artifact.abi)}
-    part.left_out += hidden_functions(gate.artifact)
+    part.left_out += beyond_abi(gate.artifact, code)
 
 
 # ---------------------------------------------------------------------------------------------------------- scenarios

@@ -20,15 +20,16 @@ from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
+from stakesim.gate.beyond_abi import beyond_abi
 from stakesim.gate.contract_state import NOBODY
 from stakesim.gate.errors import ReleaseError
 from stakesim.gate.hashes import abi_hash, code_hash
-from stakesim.gate.hidden_functions import hidden_functions
 from stakesim.gate.node import NODE_ERRORS, node_error, with_fees
 from stakesim.gate.profiles import EFFORTS, PARTS, REGRESSIONS, ProfileName
 from stakesim.gate.report_file import GateReport, contradictions, read_report
 from stakesim.gate.result import PartVerdict
 from stakesim.gate.sending import ignore, send_signed, sent
+from stakesim.gate.verification import is_build_of
 from stakesim.scenario.actions import Terms
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -71,7 +72,7 @@ def check_report(
         without: Parts of the gate that need not have been tried, or not completely.
 
     Raises:
-        ReleaseError: The contract did not pass all parts of this profile, or has functions that its ABI does not name,
+        ReleaseError: The contract did not pass all parts of this profile, or its code does what its ABI does not name,
             which `without` interface allows; the report contradicts itself, is for other
             code, another ABI or other terms, or too old; or `without` names no part.
     """
@@ -100,10 +101,10 @@ def check_report(
             f"{gate} is of the profile {report.profile}: run `stakesim gate --profile {profile}`, or say with "
             f"--profile {report.profile} that this is enough, as for a test network."
         )
-    if "interface" not in without and (hidden := hidden_functions(artifact)):
+    if "interface" not in without and (untried := beyond_abi(artifact)):
         raise ReleaseError(
-            f"{artifact.name} has {'; '.join(hidden)}. Nothing has called them: give an artifact with the whole ABI, "
-            "or deploy with --without interface."
+            f"Nothing has tried this of {artifact.name}: {'; '.join(untried)}. Give an artifact with the whole ABI, or "
+            "deploy with --without interface."
         )
     _check_tried(gate, report, profile, without)
     reported, given = report.constructor.terms, dict(terms)
@@ -320,7 +321,7 @@ def deploy(
     before_sending: Callable[[str], None] = ignore,
     after_sending: Callable[[str], None] = ignore,
 ) -> TxReceipt:
-    """Deploys the contract, waits until it is mined, and checks who owns it.
+    """Deploys the contract, waits until it is mined, and checks its code and who owns it.
 
     Args:
         w3: Connected to the node.
@@ -332,8 +333,8 @@ def deploy(
 
     Raises:
         NotSentError: The node refused the transaction.
-        EngineError: The deployer can't pay, the transaction fails, somebody else owns the contract, or the node fails.
-            After sending, the sentence has the transaction and the address.
+        EngineError: The deployer can't pay, the transaction fails, the contract has other code than passed or another
+            owner, or the node fails. After sending, the sentence has the transaction and the address.
     """
     if deployment.balance < deployment.highest_cost:
         raise EngineError(
@@ -348,8 +349,14 @@ def deploy(
     before_sending(tx_hash)
     with deploying(tx_hash, deployment):
         receipt = send_signed(w3, signed, after_sending)
-        if not w3.eth.get_code(deployment.address):
+        code = bytes(w3.eth.get_code(deployment.address))
+        if not code:
             raise EngineError("The transaction was mined, and there is no contract.")
+        if len(artifact.deployed_bytecode) > 2 and not is_build_of(code, artifact):
+            raise EngineError(
+                f"The constructor has deployed other code at {deployment.address} than passed the gate: do not use "
+                "this contract."
+            )
         (owner,) = abi.decode("owner", bytes(w3.eth.call(cast(Any, call))))
         if owner != deployment.owner:
             raise EngineError(

@@ -12,6 +12,7 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from stakesim.evm.compiler import Artifact
+from stakesim.evm.instructions import immutable_places
 from stakesim.evm.source_build import SourceBuild, without_metadata_hash
 from stakesim.gate.contract_state import NOBODY, Contract
 from stakesim.gate.hashes import code_hash
@@ -164,11 +165,15 @@ def _rebuild_differences(code: bytes, build: SourceBuild, record: Mapping[str, A
 
 
 def is_build_of(code: bytes, artifact: Artifact, *, ignore_metadata: bool = False) -> bool:
-    """Returns whether code on chain is this contract's, whatever its immutables are."""
+    """Returns whether code on chain is this contract's, whatever its immutables are.
+
+    Where they are is seen in the code: an artifact may not list them, or list more than there are.
+    """
     built = bytes.fromhex(artifact.deployed_bytecode.removeprefix("0x"))
     if ignore_metadata:
         built = without_metadata_hash(built)
-    return mask_immutables(code, artifact.immutables) == mask_immutables(built, artifact.immutables)
+    places = {"": [{"start": at + 1, "length": 32} for at in immutable_places(built)]}
+    return len(code) == len(built) and mask_immutables(code, places) == built
 
 
 def mask_immutables(code: bytes, immutables: Mapping[str, list[Mapping[str, int]]] | Mapping[str, Any]) -> bytes:

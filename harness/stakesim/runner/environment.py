@@ -118,6 +118,15 @@ class Environment:
         """
         self._deployer.set_contract(contract)
 
+    def deployed_code(self, terms: Terms) -> bytes:
+        """Deploys the contract, and returns the code that it then has.
+
+        Raises:
+            EngineError: The deployment failed.
+        """
+        address = self._deployer.deploy_stake_contract(terms).address
+        return bytes(self.engine.w3.eth.get_code(Web3.to_checksum_address(address)))
+
     def prepare(self, scenario: Scenario) -> Session:
         """Deploys the contract, gives the actors their accounts, and starts the backend with an empty database.
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from itertools import product
 from typing import TypeAlias
 
-from stakesim.evm.abi import Abi
+from stakesim.evm.abi import Abi, AbiItem
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
@@ -62,15 +62,24 @@ def function_probes(functions: Abi) -> Iterator[Scenario]:
         functions: ABI entries of functions that only this contract has.
     """
     for function in functions:
-        name, types = function["name"], [argument["type"] for argument in function["inputs"]]
-        if name in _OWNERSHIP:
-            continue
-        takes_numbers = any(kind.startswith("uint") for kind in types)
-        for number, args in enumerate(_argument_lists(types)):
-            for by in (PLATFORM, "outsider"):
-                call = CallFunction(function=name, args=tuple(by if arg == "address" else arg for arg in args), by=by)
-                scenario_name = f"probe-{_kebab_case(name)}-by-{by}-{number}"
-                yield _with_money_in_it(scenario_name, call, books_afterwards=takes_numbers)
+        if function["name"] not in _OWNERSHIP:
+            yield from _calls_of(function, _MAX_ARGUMENT_LISTS)
+
+
+def view_probes(abi: Abi) -> Iterator[Scenario]:
+    """Makes scenarios that send a transaction to each function that is a view: nothing but the ABI says that it is."""
+    for item in abi:
+        if item["type"] == "function" and item["stateMutability"] in ("view", "pure"):
+            yield from _calls_of(item, 1)
+
+
+def _calls_of(function: AbiItem, most: int) -> Iterator[Scenario]:
+    name, types = function["name"], [argument["type"] for argument in function["inputs"]]
+    takes_numbers = any(kind.startswith("uint") for kind in types)
+    for number, args in enumerate(list(_argument_lists(types))[:most]):
+        for by in (PLATFORM, "outsider"):
+            call = CallFunction(function=name, args=tuple(by if arg == "address" else arg for arg in args), by=by)
+            yield _with_money_in_it(f"probe-{_kebab_case(name)}-by-{by}-{number}", call, books_afterwards=takes_numbers)
 
 
 def largest_run_probes(environment: Environment) -> list[ScenarioResult]:
