@@ -109,9 +109,9 @@ def run(
     scenarios, drawn = selection.scenarios, selection.drawn
     probing = probing and contract is not None
     if contract and probing:
-        from stakesim.search.probes import function_probes, view_probes
+        from stakesim.search.probes import function_probes, view_probe
 
-        scenarios += [*function_probes(own_transactions(contract.abi)), *view_probes(contract.abi)]
+        scenarios += [*function_probes(own_transactions(contract.abi)), view_probe(contract.abi)]
     in_time = _InTime(scenarios, limit)
     results, interrupted = run_all(
         in_time if seconds is None else chain(in_time, selection.draw_for(seconds, seed)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import product
+from itertools import islice, product
 from typing import TypeAlias
 
 from stakesim.evm.abi import Abi, AbiItem
@@ -62,24 +62,29 @@ def function_probes(functions: Abi) -> Iterator[Scenario]:
         functions: ABI entries of functions that only this contract has.
     """
     for function in functions:
-        if function["name"] not in _OWNERSHIP:
-            yield from _calls_of(function, _MAX_ARGUMENT_LISTS)
+        name = function["name"]
+        if name in _OWNERSHIP:
+            continue
+        takes_numbers = any(argument["type"].startswith("uint") for argument in function["inputs"])
+        for number, calls in enumerate(_calls_of(function)):
+            for call in calls:
+                scenario_name = f"probe-{_kebab_case(name)}-by-{call.by}-{number}"
+                yield _with_money_in_it(scenario_name, call, books_afterwards=takes_numbers)
 
 
-def view_probes(abi: Abi) -> Iterator[Scenario]:
-    """Makes scenarios that send a transaction to each function that is a view: nothing but the ABI says that it is."""
-    for item in abi:
-        if item["type"] == "function" and item["stateMutability"] in ("view", "pure"):
-            yield from _calls_of(item, 1)
+def view_probe(abi: Abi) -> Scenario:
+    """Makes a scenario that sends transactions to each function that is a view: nothing but the ABI says that it is."""
+    views = [item for item in abi if item["type"] == "function" and item["stateMutability"] in ("view", "pure")]
+    calls = [call for view in views for calls in islice(_calls_of(view), 1) for call in calls]
+    return _with_money_in_it("probe-views", *calls, books_afterwards=True)
 
 
-def _calls_of(function: AbiItem, most: int) -> Iterator[Scenario]:
+def _calls_of(function: AbiItem) -> Iterator[list[CallFunction]]:
+    """By list of arguments, a call by the owner and one by an outsider."""
     name, types = function["name"], [argument["type"] for argument in function["inputs"]]
-    takes_numbers = any(kind.startswith("uint") for kind in types)
-    for number, args in enumerate(list(_argument_lists(types))[:most]):
-        for by in (PLATFORM, "outsider"):
-            call = CallFunction(function=name, args=tuple(by if arg == "address" else arg for arg in args), by=by)
-            yield _with_money_in_it(f"probe-{_kebab_case(name)}-by-{by}-{number}", call, books_afterwards=takes_numbers)
+    for args in _argument_lists(types):
+        lists = {by: tuple(by if arg == "address" else arg for arg in args) for by in (PLATFORM, "outsider")}
+        yield [CallFunction(function=name, args=own, by=by) for by, own in lists.items()]
 
 
 def largest_run_probes(environment: Environment) -> list[ScenarioResult]:
@@ -152,14 +157,14 @@ def _argument_lists(types: Sequence[str]) -> Iterator[tuple[bool | int | str, ..
     yield from list(product(*choices))[:_MAX_ARGUMENT_LISTS]
 
 
-def _with_money_in_it(name: str, call: CallFunction, *, books_afterwards: bool) -> Scenario:
-    """A scenario with a call between booking and completion.
+def _with_money_in_it(name: str, *calls: CallFunction, books_afterwards: bool) -> Scenario:
+    """A scenario with calls between booking and completion.
 
     Args:
         name: Of the scenario.
-        call: Between booking and completion.
-        books_afterwards: Somebody books after the call, as its numbers may have changed the terms. Without numbers it
-            may be a pause, which stops new bookings.
+        calls: Between booking and completion.
+        books_afterwards: Somebody books after the calls, as their numbers may have changed the terms. One without
+            numbers may be a pause, which stops new bookings.
     """
     booked: list[Action] = [
         CreateRun(run="run1", by="host", price_inr=Decimal(20_000), seats=3, starts=2 * DAY),
@@ -173,7 +178,7 @@ def _with_money_in_it(name: str, call: CallFunction, *, books_afterwards: bool) 
         story="A function of the contract is called while money is in it.",
         strict=False,
         actors={name: Actor(pays="self") for name in ("host", "attendee", "no_show", "outsider")},
-        actions=(*booked, call, *later, *settled),
+        actions=(*booked, *calls, *later, *settled),
     )
 
 
