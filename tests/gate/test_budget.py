@@ -260,6 +260,7 @@ def test_proofs_that_there_was_no_time_for_are_left_out(own, monkeypatch, missin
         return [proofs.Proof(name, said, 1.0) for name, said in zip(names, verdicts, strict=True)]
 
     monkeypatch.setattr(proofs, "prove", prove)
+    monkeypatch.setattr(proof_tools, "installed", lambda _: None)
     part = GatePart("proofs", "", ends=time.monotonic() + 60)
     pipeline._proofs(own, part)
     assert (part.verdict, part.figures) == (verdict, {"properties": count, "proved": count})

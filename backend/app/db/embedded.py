@@ -37,6 +37,8 @@ KEEP_DATABASE = "STAKESIM_KEEP_DATABASE"
 """Environment variable."""
 START_LIMIT_S = 120
 """How long a server may take to recover from a crash, in seconds."""
+STOP_LIMIT_S = 60
+"""How long it may take to write what it holds in memory before it ends, in seconds."""
 _MAX_PATH = 80
 """Bytes of a data directory's path: with the socket's name at most 104, as macOS takes."""
 _uses: dict[Path, IO[str]] = {}
@@ -91,7 +93,7 @@ def stop_embedded(data_dir: Path) -> None:
     """Stops the server of this data directory if it runs, and waits until it has ended.
 
     Raises:
-        DatabaseUnavailable: It does not stop within 10 seconds.
+        DatabaseUnavailable: It does not stop within `STOP_LIMIT_S`.
     """
     data_dir = data_dir.expanduser().resolve()
     if not _running(data_dir):
@@ -100,7 +102,7 @@ def stop_embedded(data_dir: Path) -> None:
         pid_file = data_dir / "postmaster.pid"
         files = files_of_server(pid_file)
         os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)  # "fast shutdown": ends all sessions first
-        for _ in range(1000):
+        for _ in range(100 * STOP_LIMIT_S):
             if not any(file.exists() for file in files):
                 return
             time.sleep(0.01)
