@@ -19,11 +19,11 @@ from stakesim.evm.anvil import start_anvil
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.contract_file import load_contract, production_contract
 from stakesim.evm.errors import EngineError
+from stakesim.evm.instructions import mask_immutables
 from stakesim.evm.source_build import SourceBuild, without_metadata_hash
 from stakesim.gate import release
 from stakesim.gate.deployment_record import source_revision
 from stakesim.gate.errors import ReleaseError
-from stakesim.gate.verification import mask_immutables
 from stakesim.scenario.actions import Terms
 from web3 import Web3
 from web3.exceptions import Web3RPCError

@@ -60,11 +60,11 @@ def faults(
     for episode in result.episodes:
         for violation in episode.violations:
             print_finding(violation.invariant, violation.message, episode=episode.name, seed=result.seed)
-    if not (only or result.interrupted or result.trouble) and result.rows_not_injected:
+    if not (only or result.is_cut) and result.rows_not_injected:
         rows = ", ".join(map(str, result.rows_not_injected))
         output.print(f"no fault of these rows happened: {rows}; run more episodes, or for longer")
     output.print(_summary(result))
-    if not (result.interrupted or result.trouble):
+    if not result.is_cut:
         _save_violations(result)
     if out is not None:
         _write_page(result, out, _command(runs, seed, only, for_))
@@ -73,9 +73,9 @@ def faults(
         "seconds": round(result.seconds, 1),
         "episodes": len(result.episodes),
     }
-    if result.trouble and result.ok:
-        fail(result.trouble)
     if result.trouble:
+        if result.ok:
+            fail(result.trouble)
         print_error(result.trouble)
     finish(ok=result.ok, **figures, faults=result.injected.total(), interrupted=result.interrupted)
 
@@ -141,7 +141,7 @@ def _summary(result: FaultCampaignResult) -> str:
     verdict = f"{failed} episodes with violations" if failed else "no violation"
     return (
         f"{result.injected.total()} faults in {len(result.episodes)} episodes of seed {result.seed}, "
-        f"{result.seconds:.0f} s{', interrupted' if result.interrupted or result.trouble else ''}: {verdict}"
+        f"{result.seconds:.0f} s{', interrupted' if result.is_cut else ''}: {verdict}"
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.in_process.trace import ExecutionTrace
+from stakesim.evm.instructions import mask_immutables
 
 _PUSH1, _PUSH32 = 0x60, 0x7F
 _STATEMENTS = ("ExpressionStatement", "EmitStatement", "Return", "RevertStatement", "IfStatement", "InlineAssembly")
@@ -245,20 +246,10 @@ def _recorded(trace: ExecutionTrace, artifact: Artifact, compiled: bytes) -> tup
     is_creation = compiled == bytes.fromhex(artifact.bytecode[2:])
     for code, executed in trace.executed.items():
         # arguments follow the code of a creation
-        if code.startswith(compiled) if is_creation else _without_immutables(code, artifact) == compiled:
+        if code.startswith(compiled) if is_creation else mask_immutables(code, artifact.immutables) == compiled:
             counters |= executed
             jumps |= trace.jumps.get(code, set())
     return counters, jumps
-
-
-def _without_immutables(code: bytes, artifact: Artifact) -> bytes:
-    """The code with zeros for immutables, as the compiler writes it."""
-    zeroed = bytearray(code)
-    for places in artifact.immutables.values():
-        for place in places:
-            end = place["start"] + place["length"]
-            zeroed[place["start"] : end] = bytes(len(zeroed[place["start"] : end]))
-    return bytes(zeroed)
 
 
 def _instruction_ranges(code: bytes, source_map: str, index: int) -> dict[int, SourceRange]:

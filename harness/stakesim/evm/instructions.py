@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 STOP, CHAINID, JUMP, JUMPDEST, PUSH32 = 0x00, 0x46, 0x56, 0x5B, 0x7F
 CALLCODE, RETURN, DELEGATECALL, REVERT, INVALID, SELFDESTRUCT = 0xF2, 0xF3, 0xF4, 0xFD, 0xFE, 0xFF
@@ -29,6 +29,21 @@ def immutable_places(code: bytes) -> list[int]:
     The compiler leaves 32 bytes of zeros for the constructor to write, and pushes any other zero by a shorter way.
     """
     return [at for at, opcode, pushed in instructions(code) if opcode == PUSH32 and not pushed]
+
+
+def mask_immutables(code: bytes, immutables: Mapping[str, Sequence[Mapping[str, int]]]) -> bytes:
+    """Sets the bytes to zero that the constructor writes.
+
+    Args:
+        code: Runtime code.
+        immutables: Start and length, in bytes, of the places of each immutable, as the compiler lists them.
+    """
+    masked = bytearray(code)
+    for places in immutables.values():
+        for place in places:
+            end = place["start"] + place["length"]
+            masked[place["start"] : end] = bytes(len(masked[place["start"] : end]))
+    return bytes(masked)
 
 
 def runnable_opcodes(code: bytes) -> set[int]:

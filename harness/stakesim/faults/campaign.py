@@ -46,6 +46,11 @@ class FaultCampaignResult:
     trouble: str = ""
 
     @property
+    def is_cut(self) -> bool:
+        """Whether Ctrl-C or trouble ended it before all episodes had run."""
+        return self.interrupted or bool(self.trouble)
+
+    @property
     def ok(self) -> bool:
         """Whether no episode has violations."""
         return not any(episode.violations for episode in self.episodes)

@@ -94,13 +94,11 @@ class _Source:
 
     @cached_property
     def _others(self) -> dict[str, Path]:
-        """Paths of the files that the contract imports, by their names among the sources and by their own names."""
+        """Paths of the files that the contract imports, by their names among the sources."""
         try:
-            files = collect_files(self._file)
+            return {name: each.path for name, each in collect_files(self._file).items()}
         except StakesimError:  # one is gone by now
             return {}
-        by_name = {each.path.name: each.path for each in files.values()}
-        return by_name | {name: each.path for name, each in files.items()}
 
     def place_of(self, problem: str) -> tuple[int | None, Path | None]:
         """Line and file that a problem names; None for a line that it does not name, and for the contract's file."""

@@ -12,7 +12,7 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from stakesim.evm.compiler import Artifact
-from stakesim.evm.instructions import immutable_places
+from stakesim.evm.instructions import immutable_places, mask_immutables
 from stakesim.evm.source_build import SourceBuild, without_metadata_hash
 from stakesim.gate.contract_state import NOBODY, Contract
 from stakesim.gate.hashes import code_hash
@@ -174,20 +174,6 @@ def is_build_of(code: bytes, artifact: Artifact, *, ignore_metadata: bool = Fals
         built = without_metadata_hash(built)
     places = {"": [{"start": at + 1, "length": 32} for at in immutable_places(built)]}
     return len(code) == len(built) and mask_immutables(code, places) == built
-
-
-def mask_immutables(code: bytes, immutables: Mapping[str, list[Mapping[str, int]]] | Mapping[str, Any]) -> bytes:
-    """Sets the bytes to zero that the constructor writes.
-
-    Args:
-        code: Runtime code.
-        immutables: Start and length, in bytes, of the places of each immutable, as the compiler lists them.
-    """
-    masked = bytearray(code)
-    for places in immutables.values():
-        for place in places:
-            masked[place["start"] : place["start"] + place["length"]] = bytes(place["length"])
-    return bytes(masked)
 
 
 # -------------------------------------------------------------------------------------------------------------- roles
