@@ -24,7 +24,7 @@ def passing_report(written_at: datetime) -> dict[str, Any]:
     mutant = Mutant("add", 0, 1, "+", "-", "pay", 4, 1, "total += fee;")
     proof = Proof("check_payout", PROVED, 1.25)
     figures = {"scenarios": 40, "steps": 400, "transactions": 300}
-    figures |= {"functions": 34, "examples": 500, "calls": 20_000_000, "properties": 1, "mutants": 1, "episodes": 200}
+    figures |= {"functions": 34, "examples": 500, "calls": 10_000_000, "properties": 1, "mutants": 1, "episodes": 200}
     gate = GateResult(production_contract(), None, Terms(), "release", "revm", 7)
     gate.parts = [GatePart(name, "", figures=dict(figures), seeds=[7]) for name in PARTS]
     gate.coverage = Coverage("EventStake.sol", {1: True}, ())

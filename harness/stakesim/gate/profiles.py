@@ -67,10 +67,10 @@ class Effort:
 EFFORTS: dict[ProfileName, Effort] = {
     "pr": Effort(5, runs=40, walks=150, steps=30, examples=40, moves=40, calls=60_000, mutants=80, faults=0),
     "nightly": Effort(
-        180, runs=500, walks=2_000, steps=50, examples=500, moves=50, calls=10_000_000, mutants=None, faults=100
+        180, runs=500, walks=2_000, steps=50, examples=500, moves=50, calls=5_000_000, mutants=None, faults=100
     ),
     "release": Effort(
-        300, runs=500, walks=3_000, steps=50, examples=500, moves=50, calls=20_000_000, mutants=None, faults=200
+        300, runs=500, walks=3_000, steps=50, examples=500, moves=50, calls=10_000_000, mutants=None, faults=200
     ),
 }
 """By profile, the smallest first."""
