@@ -22,8 +22,8 @@ from stakesim.evm.errors import EngineError
 from stakesim.evm.instructions import mask_immutables
 from stakesim.evm.source_build import SourceBuild, without_metadata_hash
 from stakesim.gate import release
-from stakesim.gate.deployment_record import source_revision
 from stakesim.gate.errors import ReleaseError
+from stakesim.gate.hashes import source_revision
 from stakesim.scenario.actions import Terms
 from web3 import Web3
 from web3.exceptions import Web3RPCError

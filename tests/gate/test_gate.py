@@ -30,7 +30,7 @@ from stakesim.evm.import_resolver import collect_sources
 from stakesim.gate import coverage, pipeline, release, report, source_parts
 from stakesim.gate.beyond_abi import beyond_abi
 from stakesim.gate.errors import ReleaseError
-from stakesim.gate.hashes import abi_hash, code_hash
+from stakesim.gate.hashes import abi_hash, code_hash, source_revision
 from stakesim.gate.mutant import Mutant
 from stakesim.gate.mutation_result import MutantStatus, MutationResult, Verdict
 from stakesim.gate.pipeline import interface_problems
@@ -151,6 +151,7 @@ class TestPassing:
         assert gate_json_content["seed"] == 0
         assert gate_json_content["versions"]["solc"]
         assert gate_json_content["reviewed"] == {}
+        assert gate_json_content["git"] == source_revision(gate.file)
 
     def test_the_ledger_has_all_rows(self, passing_gate):
         gate, folder = passing_gate
@@ -715,6 +716,15 @@ def test_json_has_the_proofs_the_seeds_and_the_hashes():
     hashes = report.as_json(replace(gate, contract="Stake.json"), NOW, "stakesim gate")["hashes"]
     assert (hashes["sources_sha256"], hashes["settings_sha256"]) == (None, None)  # an artifact has neither
     assert json.dumps(content)
+
+
+@pytest.mark.parametrize("dirty", [False, True])
+def test_json_and_page_name_the_commit(dirty, tmp_path):
+    gate = GateResult(production_contract(), None, Terms(), "pr", "revm", 0)
+    gate.revision = {"commit": "c0ffee" * 6 + "abcd", "dirty": dirty}
+    report.write(gate, tmp_path, "stakesim gate")
+    assert json.loads((tmp_path / "gate.json").read_text())["git"] == gate.revision
+    assert (f"commit {gate.revision['commit']} with changes" in (tmp_path / "report.html").read_text()) == dirty
 
 
 class TestAbiHash:

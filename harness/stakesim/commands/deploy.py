@@ -133,9 +133,8 @@ def _terms(term: list[str] | None, artifact: Artifact, gate: Path) -> ContractTe
 def _build(contract: str | None, artifact: Artifact) -> tuple[SourceBuild | None, dict[str, Any] | None]:
     """Builds the contract from its sources, which must give what passed the gate. Returns their commit as well."""
     from stakesim.evm.source_build import build_from_source, find_sources
-    from stakesim.gate.deployment_record import source_revision
     from stakesim.gate.errors import ReleaseError
-    from stakesim.gate.hashes import abi_hash
+    from stakesim.gate.hashes import abi_hash, source_revision
 
     build, sources = build_from_source(contract), find_sources(contract)
     if build is None or sources is None:

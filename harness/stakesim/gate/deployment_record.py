@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +25,6 @@ from stakesim.gate.release import Deployment
 from stakesim.gate.report_file import JsonModel, parse, read_json
 from stakesim.scenario.actions import Terms
 
-GIT_TIMEOUT_S = 30
-
 
 def planned_record(
     deployer: ChecksumAddress,
@@ -45,7 +42,7 @@ def planned_record(
         terms: Those that it is deployed with.
         deployment: What is to be sent.
         build: The contract built from its sources; None for a compiler's artifact.
-        revision: As `source_revision` returns it.
+        revision: As `hashes.source_revision` returns it.
     """
     return {
         "chain_id": deployment.transaction["chainId"],
@@ -95,7 +92,7 @@ def deployment_record(w3: Web3, planned: Mapping[str, Any], receipt: TxReceipt) 
 
 def gate_summary(report: Mapping[str, Any], gate: Path) -> dict[str, Any]:
     """Returns what the record says of the gate's report, which is in the file `gate`."""
-    summary = {name: report[name] for name in ("made", "profile", "seed", "versions")}
+    summary = {name: report.get(name) for name in ("made", "profile", "seed", "versions", "git")}
     return summary | {"sha256": hashlib.sha256(gate.read_bytes()).hexdigest()}
 
 
@@ -110,24 +107,6 @@ def _constructor_arguments(artifact: Artifact, arguments: tuple[Any, ...]) -> di
 
     decoded = {each["name"]: named(each, value) for each, value in zip(inputs, arguments, strict=True)}
     return {"decoded": decoded, "encoded": "0x" + encode(constructor_types(artifact), arguments).hex()}
-
-
-def source_revision(file: Path) -> dict[str, Any] | None:
-    """Returns the commit of a file's git checkout, and whether the checkout has changes that are in no commit.
-
-    Returns:
-        None if the file is not under git's control, or there is no git.
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(file.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "--", file.name)
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def record_file(chain_id: int, address: ChecksumAddress) -> Path:

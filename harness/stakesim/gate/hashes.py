@@ -1,9 +1,10 @@
-"""Hashes that say which contract a report is about."""
+"""Hashes, and the commit, that say which contract a report is about."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from eth_utils.crypto import keccak
 from stakesim.evm.abi import Abi, AbiItem
 from stakesim.evm.compiler import SETTINGS, Artifact, compiler_version
 from stakesim.evm.import_resolver import collect_sources
+
+_GIT_TIMEOUT_S = 30
 
 
 def code_hash(code: str) -> str:
@@ -57,6 +60,25 @@ def contract_hashes(artifact: Artifact, file: Path) -> dict[str, str | None]:
         "creation_code_keccak256": code_hash(artifact.bytecode),
         "runtime_code_keccak256": code_hash(artifact.deployed_bytecode),
     }
+
+
+def source_revision(file: Path) -> dict[str, Any] | None:
+    """Returns the commit of a file's git checkout, and whether the checkout has changes that are in no commit.
+
+    Returns:
+        None if the file is not under git's control, or there is no git.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_S)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "--", file.name)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _sha256(content: Any) -> str:

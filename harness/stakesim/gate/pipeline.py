@@ -22,7 +22,7 @@ from stakesim.evm.errors import EngineError
 from stakesim.gate.beyond_abi import beyond_abi
 from stakesim.gate.budget import Budget
 from stakesim.gate.equivalent_mutants import load_equivalents
-from stakesim.gate.hashes import contract_hashes
+from stakesim.gate.hashes import contract_hashes, source_revision
 from stakesim.gate.profiles import MOST_OF_WHOLE, REGRESSIONS, WHOLE, Effort, ProfileName
 from stakesim.gate.result import GatePart, GateResult, PartVerdict
 from stakesim.gate.source_parts import coverage_part, mutants_part
@@ -79,6 +79,7 @@ def run_gate(
         contract = None
     artifact = load_contract(contract) if contract else compile_contracts()["EventStake"]
     gate = GateResult(artifact, contract, terms or Terms(), profile, engine, seed, jobs, given_terms=terms)
+    gate.revision = source_revision(gate.file)
     is_changed = _has_changed(gate)  # never at first: it notes the hashes
     _check_call(gate)
     gate.minutes = gate.effort.minutes if seconds is None else seconds / 60

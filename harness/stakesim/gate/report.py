@@ -117,6 +117,7 @@ def as_json(gate: GateResult, written_at: datetime, command: str) -> dict[str, A
             "bytes": len(gate.artifact.deployed_bytecode) // 2 - 1,
         },
         "hashes": gate.hashes,
+        "git": gate.revision,
         "constructor": {"terms": dict(gate.terms)},
         "engine": gate.engine,
         "seed": gate.seed,

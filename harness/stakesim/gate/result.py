@@ -179,6 +179,7 @@ class GateResult:
         seconds: Wall-clock time.
         given_terms: Those that were asked for; None: nobody did, and a contract that has terms of its own keeps them.
         interrupted: Whether Ctrl-C ended it.
+        revision: Commit of the contract's file at the beginning, as `source_revision` returns it.
     """
 
     artifact: Artifact
@@ -200,6 +201,7 @@ class GateResult:
     seconds: float = 0.0
     given_terms: Terms | None = None
     interrupted: bool = False
+    revision: dict[str, Any] | None = None
 
     @property
     def verdict(self) -> PartVerdict:
