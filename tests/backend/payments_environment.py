@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from sqlalchemy import func, insert, select, update
 from stakesim_adapter.razorpay_stand_in import RazorpayStandIn, Webhook
 
-AT_ONCE = PaymentPolicy(ask_every=timedelta(0), look_every=timedelta(0))
+AT_ONCE = PaymentPolicy(ask_every=timedelta(0), look_every=timedelta(0), request_ends_after=timedelta(0))
 """A policy with which each round asks again."""
 SLOW_TO_PAY, SLOW_TO_BOOK = timedelta(minutes=20), timedelta(hours=3)
 """Ages at which a quote must have been paid, and a payment must have been used."""

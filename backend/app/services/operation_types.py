@@ -217,6 +217,14 @@ class UsedNonce(NamedTuple):
     block_number: int
     transaction: Transaction | None = None
 
+    @property
+    def block(self) -> dict[str, Any]:
+        """Columns of an operation that has no effect because of it: if its block is dropped, that is open again."""
+        return {
+            "block_number": self.block_number,
+            "block_hash": self.transaction and self.transaction.block_hash,
+        }
+
 
 @dataclass(frozen=True)
 class NoEffect:

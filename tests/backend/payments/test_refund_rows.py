@@ -69,7 +69,7 @@ def could_not(connection: Connection, refund: Refund) -> None:
 FAILED = {"problem": "The gateway could not carry the refund out.", "failed": 2, "gateway_refund_id": None}
 REFUND_CHANGES: list[tuple[Callable[[Connection, Refund], Any], tuple[str, ...], dict[str, Any]]] = [
     (claim, REFUND_STATES, {"tries": 4, "next_at": NOW + MINUTE, "updated_at": NOW}),
-    (hurry, ("due", "requested"), {"next_at": NOW, "updated_at": NOW}),
+    (hurry, ("due", "requested"), {"next_at": NOW}),
     (taken, ("due",), {"state": "requested", "gateway_refund_id": "refund_new", "problem": None, "updated_at": NOW}),
     (not_taken, ("due",), {"problem": "no answer"}),
     (done, ("requested",), {"state": "done", "next_at": None, "problem": None, "updated_at": NOW}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,11 +57,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 def test_what_becomes_of_it_when_another_used_its_nonce(
     world: World, given: Operation, block: int, outcome: str
 ) -> None:
-    world.conclusion, world.used = NoEffect(given, UsedNonce("0xother", block)), 5
+    other = SimpleNamespace(block_hash="0xblock")
+    world.conclusion, world.used = NoEffect(given, UsedNonce("0xother", block, other)), 5  # type: ignore[arg-type]
     after = world.follow(given, "NONCE_TOO_LOW")
     if outcome == "fail":
         message = f"Superseded {given.kind} had no effect: its nonce 4 went to 0xother, which is not ours."
-        assert world.log == ["conclude", f"fail {message}"]
+        assert world.log == ["conclude", f"fail {message} {{'block_number': {block}, 'block_hash': '0xblock'}}"]
         assert after.state == "failed"
     else:
         assert world.log == ["conclude", f"forget {given.state}", f"{outcome}: its nonce 4 went to 0xother"]

@@ -91,6 +91,7 @@ _LOOK = (
         _runs.status.label("run_status"),
         _runs.seats_booked,
         func.coalesce(_CANCELLED_IN, _runs.blockchain_block).label("decided_in"),
+        _runs.refresh_due,
     )
     .select_from(
         payments.join(operations, _o.key == _p.operation_key)
@@ -136,8 +137,8 @@ def what_is_owed(row: Any, finalized_block: int) -> Owed | Settled | None:
         return None
     if not row.to_custody:  # the contract pays them itself
         return Settled()
-    if row.decided_in is None or row.decided_in > finalized_block:
-        return None
+    if row.decided_in is None or row.decided_in > finalized_block or row.refresh_due:
+        return None  # the rows of a run that is due may be of blocks that a reorganisation dropped
     return _owed_to_custody(row)
 
 
@@ -181,9 +182,10 @@ _NEXT = (
     .limit(BATCH)
 )
 _SEEN = (_r.id == _ID) & (_r.tries == bindparam("seen_tries", type_=BigInteger))
+_IS_QUIET = (_r.tries == 0) | (_r.updated_at <= NOW - bindparam("quiet_for", type_=Interval))
 _CLAIM = (
     update(refunds)
-    .where(_SEEN)
+    .where(_SEEN, _IS_QUIET)
     .values(tries=_r.tries + 1, next_at=NOW + bindparam("after", type_=Interval), updated_at=NOW)
 )
 _TAKEN = (
@@ -191,10 +193,11 @@ _TAKEN = (
     .where(_r.id == _ID, _r.state == "due")
     .values(state="requested", gateway_refund_id=bindparam("new_refund"), problem=None, updated_at=NOW)
 )
+_MADE_BY_HAND = _TAKEN.where(_r.tries == bindparam("seen_tries", type_=BigInteger))
 _HURRY = (
     update(refunds)
     .where(_r.payment_id == bindparam("of_payment", type_=Uuid), _r.next_at.is_not(None))
-    .values(next_at=NOW, updated_at=NOW)
+    .values(next_at=NOW)  # `updated_at` tells when the gateway was asked last
 )
 _PROBLEM = update(refunds).where(_r.id == _ID, _r.state == "due").values(problem=bindparam("new_problem"))
 _OF_GATEWAY = (_r.gateway_refund_id == bindparam("of_refund")) & (_r.state == "requested")
@@ -228,9 +231,19 @@ def next_refunds(connection: Connection, gateway: str) -> Sequence[tuple[Refund,
     return [(Refund(*row[:-1]), row[-1]) for row in rows]
 
 
-def claim(connection: Connection, refund: Refund, after: timedelta) -> bool:
-    """Counts a try, after which nobody asks the gateway again for a while. Returns False if somebody else did."""
-    parameters = {"of_id": refund.id, "seen_tries": refund.tries, "after": after}
+def claim(connection: Connection, refund: Refund, after: timedelta, quiet_for: timedelta = timedelta(0)) -> bool:
+    """Counts a try, after which nobody asks the gateway again for a while.
+
+    Args:
+        connection: A connection.
+        refund: The refund, as it was read.
+        after: The while.
+        quiet_for: Time for which the gateway must not have been asked, so that no request is on its way.
+
+    Returns:
+        False if somebody else asked meanwhile, or within that time.
+    """
+    parameters = {"of_id": refund.id, "seen_tries": refund.tries, "after": after, "quiet_for": quiet_for}
     return connection.execute(_CLAIM, parameters).rowcount == 1
 
 
@@ -239,9 +252,15 @@ def hurry(connection: Connection, payment_id: UUID) -> bool:
     return connection.execute(_HURRY, {"of_payment": payment_id}).rowcount == 1
 
 
-def taken(connection: Connection, refund_id: UUID, gateway_refund_id: str) -> None:
-    """Stores that the gateway has the refund (due -> requested)."""
-    connection.execute(_TAKEN, {"of_id": refund_id, "new_refund": gateway_refund_id})
+def taken(connection: Connection, refund_id: UUID, gateway_refund_id: str) -> bool:
+    """Stores that the gateway has the refund (due -> requested). Returns False if it is not due any more."""
+    return connection.execute(_TAKEN, {"of_id": refund_id, "new_refund": gateway_refund_id}).rowcount == 1
+
+
+def made_by_hand(connection: Connection, refund: Refund, reference: str) -> None:
+    """Stores that a person has made a refund (due -> done), unless the gateway was asked since it was read."""
+    connection.execute(_MADE_BY_HAND, {"of_id": refund.id, "new_refund": reference, "seen_tries": refund.tries})
+    done(connection, reference)
 
 
 def not_taken(connection: Connection, refund_id: UUID, problem: str) -> None:

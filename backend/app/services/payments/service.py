@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,6 +30,7 @@ from app.services.payments.gateway import (
     Capture,
     DisputeNews,
     Failure,
+    ManualGateway,
     News,
     Order,
     PaymentGateway,
@@ -39,6 +41,7 @@ from app.services.payments.types import Amounts, Payment, PaymentPolicy, Refund,
 
 LIMIT_INR = Decimal(10) ** 18
 """Amounts below are stored exactly."""
+_IS_ASKED = "The gateway is being asked for the refund: look at it again in a minute."
 
 log = logging.getLogger(__name__)
 
@@ -256,29 +259,39 @@ class PaymentService:
         payment, refund = self.get(payment_id), self.refund_of(payment_id)
         if refund is None:
             raise NotFound(f"No refund of payment {payment_id} is due.")
-        if refund.state == "due" and payment.gateway == self.gateway.name:
-            self._require_not_at_gateway(payment, refund)
+        if refund.state == "due":
+            refund = self._require_not_at_gateway(payment, refund)
         with self._database.transaction() as connection:
-            refunds.taken(connection, refund.id, reference)
-            refunds.done(connection, reference)
+            refunds.made_by_hand(connection, refund, reference)
             recorded = refunds.find_of_payment(connection, payment_id)
+        if recorded is not None and recorded.state == "due":
+            raise InvalidRequest(_IS_ASKED)
         if recorded is None or recorded.gateway_refund_id != reference:
             raise InvalidRequest(f"The refund of payment {payment_id} was made under another reference.")
         log.warning("payment %s: somebody recorded its refund by hand, reference %s", payment_id, reference)
         return self.get(payment_id)
 
-    def _require_not_at_gateway(self, payment: Payment, refund: Refund) -> None:
-        """Raises `InvalidRequest` if the gateway has a refund, as after an answer that was lost."""
+    def _require_not_at_gateway(self, payment: Payment, refund: Refund) -> Refund:
+        """Claims a refund, and raises `InvalidRequest` if the gateway has it, as after an answer that was lost.
+
+        Returns:
+            The refund as it is claimed.
+        """
         assert payment.gateway_payment_id is not None
+        quiet_for = timedelta(0) if payment.gateway == ManualGateway.name else self.policy.request_ends_after
         with self._database.autocommit() as connection:
-            if not refunds.claim(connection, refund, self.policy.ask_at_most):
-                raise InvalidRequest("The gateway is being asked for the refund: look at it again in a minute.")
+            if not refunds.claim(connection, refund, self.policy.ask_at_most, quiet_for):
+                raise InvalidRequest(_IS_ASKED)
+        claimed = replace(refund, tries=refund.tries + 1)
+        if payment.gateway != self.gateway.name:
+            return claimed
         known = self.gateway.find_refund(payment.gateway_payment_id, refund.key)
         if known is not None:
             with self._database.autocommit() as connection:
                 refunds.taken(connection, refund.id, known.refund_id)
             self.receive(known)
             raise InvalidRequest(f"The gateway has the refund of payment {payment.id}, as {known.refund_id}.")
+        return claimed
 
     def hurry_refund(self, payment_id: UUID) -> None:
         """Has the next round ask the gateway about a refund. Raises `NotFound` if there is none to ask about."""
@@ -289,7 +302,7 @@ class PaymentService:
 
     def _manual(self, payment_id: UUID) -> Payment:
         payment = self.get(payment_id)
-        if payment.gateway != "manual" or self.gateway.name != "manual":
+        if {payment.gateway, self.gateway.name} != {ManualGateway.name}:
             raise NotFound(f"The payment {payment_id} is not one that an operator records.")
         return payment
 
@@ -353,6 +366,8 @@ class PaymentService:
                 refunds.not_taken(connection, refund.id, error.message)
             return error.message
         with self._database.autocommit() as connection:
-            refunds.taken(connection, refund.id, news.refund_id)
+            is_stored = refunds.taken(connection, refund.id, news.refund_id)
+        if not is_stored and refund.gateway_refund_id is None:
+            log.error("payment %s: refund %s is recorded otherwise: look at both", refund.payment_id, news.refund_id)
         self.receive(news)
         return None

@@ -151,6 +151,7 @@ class PaymentPolicy:
         look_every: Time between two looks at a used payment for which something may come due.
         ask_every: Time after which the gateway is asked again about a refund; doubled each time, up to `ask_at_most`.
         ask_at_most: Maximum of that time.
+        request_ends_after: Time after which a request to the gateway has had its effect, or never will.
     """
 
     quote_for: timedelta = timedelta(minutes=15)
@@ -158,3 +159,4 @@ class PaymentPolicy:
     look_every: timedelta = timedelta(minutes=5)
     ask_every: timedelta = timedelta(minutes=1)
     ask_at_most: timedelta = timedelta(hours=1)
+    request_ends_after: timedelta = timedelta(minutes=1)

@@ -280,7 +280,7 @@ class Unmined:
             return self.start_over(proof, reason, counts_as_retry=not was_mined_before)
         nonce, kind = operation.nonce, operation.kind
         message = f"{kind} had no effect: its nonce {nonce} went to {used.tx_hash}, which is not ours."
-        return states.fail(self._database, proof, Superseded(message))
+        return states.fail(self._database, proof, Superseded(message), **used.block)
 
 
 def _waits(operation: Operation) -> bool:
