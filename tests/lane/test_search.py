@@ -25,6 +25,9 @@ QUICK = (  # each stands for a kind; all are found within some hundred sequences
     "withdrawal-with-a-stipend",
     "rescue-by-owner",
     "plain-ether-taken",
+    "credit-of-64-bits",
+    "eleventh-person-refused",
+    "removed-operator-owns",
 )
 
 
@@ -126,6 +129,23 @@ def test_a_contract_whose_counters_are_not_found_is_searched_without_those_world
     contract = patched_event_stake("++_totals.lastBookingId", "_totals.lastBookingId += 2")
     search = LaneSearch(contract, 1)
     assert "ids above 255" in search.skipped
+
+
+def test_ids_are_not_set_where_all_up_to_the_last_are_taken_for_given(campaign_seed: int) -> None:
+    """As where they are places of a list: set, they would make a sound contract look broken."""
+    unknown = "if (run.host == address(0)) revert U"
+    given = "if (eventRunId == 0 || eventRunId > _totals.lastRunId) revert U"
+    bookings = [
+        (
+            f"if ({name}user == address(0)) revert UnknownBooking({id_})",
+            f"if ({id_} == 0 || {id_} > _totals.lastBookingId) revert UnknownBooking({id_})",
+        )
+        for name, id_ in (("booking.", "id"), ("", "bookingId"))
+    ]
+    search = LaneSearch(plainly_patched(unknown, given, *bookings), campaign_seed)
+    assert "ids can't be set" in search.skipped["ids above 255"]
+    search.run(sequences=300, watch=lambda: True)
+    assert [finding.difference.text for finding in search.findings.values()] == []
 
 
 def test_a_corpus_is_read_as_it_was_written(tmp_path: Path) -> None:

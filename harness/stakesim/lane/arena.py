@@ -21,7 +21,7 @@ from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
 from stakesim.lane.codec import LaneCodec
-from stakesim.lane.moves import FUNDS, PUPPETS, SIGNERS, deployer_of
+from stakesim.lane.moves import CONTROLLERS, FUNDS, PUPPETS, SIGNERS, deployer_of
 from stakesim.model.rules import CONTRACT, NOBODY
 from stakesim.scenario.actions import ReceiverMode, Terms
 from stakesim.scenario.base_action import PLATFORM
@@ -40,6 +40,12 @@ _VIEW_GAS = 2**26
 _ZERO = "0x" + "00" * 20
 _HOW = {how: number for number, how in enumerate(get_args(ReceiverMode))}
 _WORD = 32
+_ADDRESSES = {
+    **{name: 0xA0_0000 + number for number, name in enumerate(("platform", "operator", "host", "guest"))},
+    "stranger": 0xA0_0001 + 2**128,
+    "friend": 0xA0_0002 + 2**128,
+}
+"""Addresses of `SIGNERS`. Who keeps 128 bits of them takes the stranger for the operator, the friend for the host."""
 _LOOK_SLOT = 2
 """Slot of `ScriptedReceiver` that says what it looks at."""
 _NO_ACCOUNT = (0, 0, keccak(b""))
@@ -103,8 +109,8 @@ class Arena:
         self._empty_journal = self._evm.snapshot()
         self._settled: dict[str | tuple[str, int], Any] = {}  # all accounts by address, all slots by address and number
         self._at_restart: dict[str | tuple[str, int], Any] = {}  # what `restart` has to write back
-        self._controllers = {name: _hex(0xC0_0000 + number) for number, name in enumerate(PUPPETS)}
-        self._addresses = {name: _hex(0xA0_0000 + number) for number, name in enumerate(SIGNERS)}
+        self._controllers = {name: _hex(address) for name, address in CONTROLLERS.items()}
+        self._addresses = {name: _hex(_ADDRESSES[name]) for name in SIGNERS}
         for address in (*self._addresses.values(), *self._controllers.values()):
             self._write(address, (0, FUNDS, keccak(b"")))
         self.set_time(time)

@@ -1,21 +1,22 @@
 """Finds the counters of runs and bookings in a contract's storage, so that worlds with large ids cost nothing.
 
 A counter is looked for by what it does: it is the only 32 bits of the storage that grow by one with each run of another
-host, or each booking of another attendee in another run.
+host, or each booking of another attendee in another run. A contract may take all ids up to its last one for given, as
+where that is the length of a list: there, other ids would make runs and bookings that can't be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stakesim.evm.chain_spec import GENESIS_TIMESTAMP
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.lane.moves import SIGNERS
 from stakesim.model.rules import MAX_ID
-from stakesim.scenario.actions import Terms
+from stakesim.scenario.actions import PLATFORM, Terms
 
 if TYPE_CHECKING:
     from stakesim.lane.arena import Arena
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _ROUNDS = 3
 _PRICE = 10_000
 """Wei of a seat."""
+_UNKNOWN = 1_000
+"""An id that is never given while counters are looked for."""
 
 
 class Counters(NamedTuple):
@@ -39,7 +42,7 @@ def find_counters(contract: Artifact) -> Counters:
         contract: The contract.
 
     Raises:
-        EngineError: They are not found, or revm is not installed.
+        EngineError: They are not found, can't be set, or revm is not installed.
     """
     key = contract.bytecode
     if key not in _found:
@@ -60,7 +63,25 @@ def _find(arena: Arena, now: int) -> Counters:
     booking = _growing(arena, [partial(_book, arena, host, number) for number, host in enumerate(hosts, start=1)])
     if run is None or booking is None:
         raise EngineError("the contract's counters of runs and bookings are not found in its storage")
-    return Counters(run, booking)
+    counters = Counters(run, booking)
+    before = _answers_about_unknown(arena)
+    for place in counters:
+        arena.set_counter(place, 2 * _UNKNOWN)
+    if _answers_about_unknown(arena) != before:
+        raise EngineError(
+            "ids can't be set: the contract takes all ids up to its last one for given, as places of a list"
+        )
+    return counters
+
+
+def _answers_about_unknown(arena: Arena) -> list[Any]:
+    """What views and calls say about a run and a booking whose ids were never given."""
+    one, seats, nobody = (_UNKNOWN,), (_UNKNOWN, 1), (_UNKNOWN, ())
+    views = [("getEventRun", one), ("getBooking", one), ("getEventBookings", one), ("calculateBookingCost", seats)]
+    calls = [("bookEvent", seats), ("completeEvent", nobody), ("cancelEvent", one), ("cancelBooking", one)]
+    done = [arena.call(PLATFORM, arena.codec.call(name, args), 0, None) for name, args in calls]
+    answers = arena.read([arena.codec.call(name, args) for name, args in views])[1]
+    return [*answers, *((each.ok, each.output) for each in done)]
 
 
 def _growing(arena: Arena, steps: Sequence[Callable[[], None]]) -> tuple[int, int] | None:

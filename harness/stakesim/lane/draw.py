@@ -165,6 +165,12 @@ def _create(rng: Random, state: State) -> Move:
     price = rng.choice(ODD_PRICES) if rng.random() < _ODD else rng.choice(PRICES)
     seats = rng.choice(ODD_SEATS) if rng.random() < _ODD else rng.choice(SEATS)
     start = rng.choice(ODD_STARTS) if rng.random() < _ODD else rng.choice(LEADS)
+    run = _run(rng, state)
+    if run is not None and run.start > state.now and rng.random() < 0.25:  # two runs with something in common
+        experience = run.experience if rng.random() < 0.5 else experience
+        price = run.price if rng.random() < 0.5 else price
+        seats = run.max_seats if rng.random() < 0.5 else seats
+        start = run.start if rng.random() < 0.5 else start
     args = (experience, price, seats, start)
     if rng.random() < 0.6:
         return Move("createEventRun", rng.choice(PARTIES), args)
@@ -413,14 +419,18 @@ def _platform(rng: Random, state: State) -> str:
     draw = rng.random()
     if allowed and draw < 0.8:
         return rng.choice(allowed)
-    return "operator" if draw < 0.88 else rng.choice(PARTIES)
+    return rng.choice(_HAD_ROLES if draw < 0.88 else PARTIES)
+
+
+_HAD_ROLES = ("operator", PLATFORM, "stranger")
+"""Parties that had a role where roles have changed hands; see `worlds`."""
 
 
 def _owner(rng: Random, state: State) -> str:
     draw = rng.random()
     if draw < 0.8 and state.owner in PARTIES:
         return state.owner
-    return "operator" if draw < 0.88 else rng.choice(PARTIES)
+    return rng.choice(_HAD_ROLES if draw < 0.88 else PARTIES)
 
 
 def _party_or(rng: Random, state: State, party: str) -> str:
@@ -428,7 +438,9 @@ def _party_or(rng: Random, state: State, party: str) -> str:
     draw = rng.random()
     if draw < 0.55 and party in PARTIES:
         return party
-    return _platform(rng, state) if draw < 0.8 else rng.choice(PARTIES)
+    if draw < 0.8:
+        return _platform(rng, state)
+    return rng.choice(_HAD_ROLES if draw < 0.9 else PARTIES)
 
 
 def _beneficiary(rng: Random) -> str:

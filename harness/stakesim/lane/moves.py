@@ -20,6 +20,8 @@ SIGNERS = (PLATFORM, "operator", "host", "guest", "friend", "stranger")
 """Parties with a key."""
 PUPPETS = ("mallory", "trudy")
 """Parties that are contracts, and do with ether what they were last told to."""
+CONTROLLERS = {name: 0xC0_0000 + number for number, name in enumerate(PUPPETS)}
+"""Address of the account that makes a puppet act, and deploys it."""
 PARTIES = (*SIGNERS, *PUPPETS)
 ACTORS = {
     **{name: Actor(pays="self") for name in SIGNERS if name != PLATFORM},

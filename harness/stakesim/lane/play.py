@@ -16,12 +16,14 @@ from stakesim.evm.batch_reader import decode, encode_answer
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
+from stakesim.evm.in_process.evm import contract_address
 from stakesim.evm.required_abi import has_specified_errors, missing_extension, own_transactions
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import find_counters
 from stakesim.lane.moves import (
     ACTORS,
+    CONTROLLERS,
     FORCE_ETHER,
     FUNDS,
     LEAST,
@@ -42,7 +44,7 @@ from stakesim.model.deployed_interface import DEPLOYED, may_refuse
 from stakesim.model.rules import ARGUMENTS, CONTRACT, NOBODY, PAYING, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, ExpectedEvent, RefusedError, State, initial_state
 from stakesim.model.transfers import orders
-from stakesim.model.views import ExpectedView, expected_views, says_nothing
+from stakesim.model.views import ExpectedView, expected_views, says_nothing, twins
 from stakesim.scenario.actions import Terms
 
 ENDLESS = "endless"
@@ -54,7 +56,8 @@ DEPLOYMENT = "the deployment"
 _STRANGE_ADDRESS = "0x" + "57" * 20
 _WANT_OF_GAS = ("OutOfGas", "InsufficientGas()", "no reason")
 _SEQUENCES_PER_EVM = 2_000
-VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS)
+_PUPPET = contract_address(CONTROLLERS[PUPPETS[0]].to_bytes(20, "big"), 0)
+VIEWED = (*PARTIES, NOBODY, CONTRACT, _STRANGE_ADDRESS, *twins("0x" + _PUPPET.hex()))
 """Addresses that views are asked about."""
 
 
@@ -392,7 +395,7 @@ class Player:
                 differences.append(Difference("view", view.function, f"after {after}", text, index, _subject(view)))
         for party, wei, due in zip((*PARTIES, CONTRACT), balances, due_wei, strict=True):
             if wei != due:
-                text = f"{party} must have {due} wei after {after}, and has {wei - due:+} wei"
+                text = f"{party} must have {due} wei after {after}, and has {wei} ({wei - due:+}) wei"
                 differences.append(Difference("wei", "wallets", f"after {after}", text, index, party))
         return [each for each in differences if each.subject not in self._wrong_from_start]
 

@@ -374,7 +374,13 @@ class LaneSearch:
         self.findings[found.difference.cause] = found
 
     def _report_state(self, player: Player, differences: Sequence[Difference], moves: Sequence[Move]) -> None:
-        """Finds the moves after which the state differs, and reports how; each view and wallet once."""
+        """Finds the moves after which the state differs, and reports how; each view and wallet once.
+
+        Args:
+            player: In the world where the moves begin.
+            differences: What differs at their end; empty if a move shows it.
+            moves: The moves.
+        """
         player.restart()
         at_end, seen = {difference.subject for difference in differences}, set[str]()
         for position, move in enumerate(moves):
@@ -384,7 +390,7 @@ class LaneSearch:
                 if difference.subject not in seen:
                     self._report(player, difference, moves[: position + 1])
             seen |= {difference.subject for difference in found}
-            if result or at_end <= seen:
+            if result or (at_end and at_end <= seen):
                 return
         for difference in differences:  # only seen at the end
             if difference.subject not in seen:

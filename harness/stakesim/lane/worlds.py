@@ -19,7 +19,7 @@ _FIRST = (
     Move("bookEventFor", PLATFORM, ("trudy", 2, 1)),
 )
 """Two runs with bookings, for worlds in which other ids have the same lowest bits."""
-_MIXED = ("guest", "mallory", "friend", "stranger")
+_MIXED = ("guest", "mallory", "friend", "stranger", *(f"0x{11_000_000 + number:040d}" for number in range(40)))
 _ROLES = (Move("setOperator", PLATFORM, ("operator", True)),)
 
 
@@ -67,6 +67,7 @@ def _worlds(seats: int) -> tuple[World, ...]:
         World("a full run of hostile attendees", shared, moves=_largest_run(seats, *PUPPETS)),
         World("a contract hosts and attends", shared, moves=_hosted_by_a_contract()),
         World("a contract owns it", shared, moves=_owned_by_a_contract()),
+        World("roles have changed hands", shared, moves=_new_roles()),
         World("deferred payouts", shared, moves=_deferred()),
         World("a run of many cancellations", shared, moves=_cancellations()),
         World("nearly as much wei as it can hold", moves=_nearly_too_much()),
@@ -127,6 +128,21 @@ def _owned_by_a_contract() -> tuple[Move, ...]:
         Move("createEventRun", "host", ("a", _PRICE, 4, 30 * DAY)),
         Move("bookEvent", "friend", (2, 2)),
         Move("completeEvent", PLATFORM, (1, ()), when=When("start", 1, 0)),
+    )
+
+
+def _new_roles() -> tuple[Move, ...]:
+    """Who opened a run and booked for others has no role any more, nor has the owner; a removed operator owns it."""
+    return (
+        *(Move("setOperator", PLATFORM, (name, True)) for name in ("operator", "stranger")),
+        Move("createEventRunFor", "stranger", ("host", "a", _PRICE, 6, 30 * DAY)),
+        Move("createEventRun", PLATFORM, ("a", _PRICE, 4, 40 * DAY)),
+        Move("bookEventFor", "stranger", ("guest", 1, 1)),
+        Move("bookEventFor", "operator", ("friend", 1, 2)),
+        Move("bookEventFor", PLATFORM, ("guest", 2, 1)),
+        *(Move("setOperator", PLATFORM, (name, False)) for name in ("operator", "stranger")),
+        Move("transferOwnership", PLATFORM, ("operator",)),
+        Move("acceptOwnership", "operator"),
     )
 
 

@@ -15,6 +15,11 @@ _CUT_TO_ONE = 2**32 + 1
 """Its lowest 32 bits are the id 1."""
 
 
+def twins(address: str) -> tuple[str, str]:
+    """Returns two addresses of nobody: one ends with the same 128 bits as the address, one begins with them."""
+    return "0x" + "77" * 4 + address[10:].lower(), address[:34].lower() + "77" * 4
+
+
 class ExpectedView(NamedTuple):
     """A call of a view, and what it must return.
 

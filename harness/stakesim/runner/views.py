@@ -13,7 +13,7 @@ from stakesim.evm.errors import AbiError, CallReverted
 from stakesim.evm.required_abi import stake_abi
 from stakesim.model.rules import CONTRACT, NOBODY
 from stakesim.model.state import State, readable
-from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views
+from stakesim.model.views import ZERO_ADDRESS, ExpectedView, expected_views, twins
 from stakesim.runner.session import Session
 
 SAW = keccak(text="Saw(bytes32,uint256,uint256)")
@@ -29,7 +29,10 @@ def wrong_views(session: Session, model: State) -> list[str]:
     """
     if not session.contract.full_interface:
         return []
-    addresses = (*session.parties.addresses, NOBODY, _STRANGER, CONTRACT)
+    known = session.parties.addresses
+    addresses = [*known, NOBODY, _STRANGER, CONTRACT]
+    for address in [known[party] for party in known if party in model.credits]:
+        addresses += twins(address)
     views = list(expected_views(model, addresses, roles=session.contract.has_roles))
     at = {**session.parties.addresses, NOBODY: ZERO_ADDRESS, CONTRACT: session.contract_address}
     answers = session.reader.answers([(view.function, tuple(_address(arg, at) for arg in view.args)) for view in views])

@@ -3,10 +3,11 @@
 Everything here is data. `stakesim.model` decides what an action must do, and `stakesim.runner` carries it out.
 """
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stakesim.scenario.administration import AcceptOwnership, Pause, SetOperator, TransferOwnership, Unpause
 from stakesim.scenario.base_action import PLATFORM as PLATFORM
@@ -319,7 +320,17 @@ class ForceEther(BaseAction):
     wei: Annotated[Wei, Field(gt=0)]
 
 
-CallArgument: TypeAlias = bool | Whole | str | tuple[Whole, ...]
+def _as_on_chain(text: str) -> str:
+    """An address as the chain's events are decoded to: with its checksum. Any other text stays as it is."""
+    if not _ADDRESS.fullmatch(text):
+        return text
+    from eth_utils.address import to_checksum_address  # its package takes a while to import
+
+    return to_checksum_address(text)
+
+
+_ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
+CallArgument: TypeAlias = bool | Whole | Annotated[str, AfterValidator(_as_on_chain)] | tuple[Whole, ...]
 """An argument of a call. For an address it is an actor's name, `zero address`, `the contract`, or hexadecimal."""
 
 

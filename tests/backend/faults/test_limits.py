@@ -13,8 +13,9 @@ import pytest
 from app.api.readiness import look_at_database
 from app.core.errors import NothingToApprove
 from app.db.tables import approvals, operations
-from app.services import interventions
+from app.services import booking_service, interventions
 from app.services.operation_types import HeldCause, Operation
+from app.services.operations import create as store_operation
 from app.services.transactions.limits import SIGNABLE_FUNCTIONS
 from app.services.transactions.spending import DAY_US, Charge
 from fault_environment import GWEI, FaultEnvironment
@@ -189,6 +190,25 @@ def test_the_seats_of_a_user_in_a_run(environment: FaultEnvironment) -> None:
     held(worker, waiting)
     worker.settle(worker.services.bookings.prepare_cancel(early.subject))
     assert worker.settle(waiting).state == "confirmed"
+
+
+def test_a_booking_that_becomes_visible_late_counts_what_was_signed_meanwhile(
+    environment: FaultEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, drafts = limited(environment, person_run_seats=2), list[tuple[str, Any]]()
+    run = worker.open_run(seats=8)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            booking_service, "find_or_create", lambda _, __, request, make: drafts.append((request, make()))
+        )
+        worker.prepare_booking(run, seats=2)
+    [(request, draft)] = drafts
+    with worker.database.transaction() as connection:  # its commit takes a while
+        early = store_operation(connection, "early", request, draft)
+        late = worker.follow(worker.prepare_booking(run, seats=2))
+    assert late.state == "submitted"
+    assert "would have 4 seats" in (held(worker, worker.find(early)).held or "")
+    assert worker.settle(late).state == "confirmed"
 
 
 def test_exits_are_never_above_a_limit(environment: FaultEnvironment) -> None:

@@ -14,6 +14,7 @@ from app.services import nonce_queries, operations, pause
 from app.services.operation_types import HeldCause, Operation
 from fault_environment import FaultEnvironment, all_operations
 from limits_environment import ETH, limited
+from stakesim.scenario.actions import Terms
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +118,16 @@ def test_completing_goes_on_and_the_platforms_own_money_waits(environment: Fault
     pause.resume(environment.database, "operator")
     assert len(worker.step(fees).attempts) == len(fees.attempts) + 1
     assert worker.settle(worker.find(fees)).state == "confirmed"
+
+
+def test_a_forgotten_run_expires_during_a_pause(environment: FaultEnvironment) -> None:
+    run = environment.open_run()
+    environment.settle(environment.prepare_booking(run))
+    starts_at = environment.services.runs.get(run).starts_at
+    environment.engine.set_next_timestamp(int(starts_at.timestamp()) + Terms().completion_grace)
+    environment.mine()
+    pause.pause(environment.database, "operator")
+    assert environment.settle(environment.services.runs.prepare_expire(run)).state == "confirmed"
 
 
 @pytest.mark.parametrize("first", ["the pause", "the statement that signs"])

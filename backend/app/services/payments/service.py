@@ -41,6 +41,8 @@ from app.services.payments.types import Amounts, Payment, PaymentPolicy, Refund,
 
 LIMIT_INR = Decimal(10) ** 18
 """Amounts below are stored exactly."""
+MAX_UNANSWERED = 3
+"""Overdue payments of which the gateway says nothing, after which a round asks it no more."""
 _IS_ASKED = "The gateway is being asked for the refund: look at it again in a minute."
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class PaymentService:
         self._database, self._sealer = database, sealer
         self.gateway = gateway
         self.policy = policy or PaymentPolicy()
+        self._unanswered: set[UUID] = set()  # payments of which the gateway said nothing when they were overdue
 
     # ---------------------------------------------------------------------------------------------- quotes and orders
 
@@ -239,7 +242,7 @@ class PaymentService:
         if payment.gateway_payment_id not in (None, reference):
             raise InvalidRequest(f"The payment {payment_id} was recorded under another reference.")
         with self._database.autocommit() as connection:
-            store.set_order(connection, payment_id, str(payment_id))
+            store.set_order(connection, payment_id, str(payment_id), is_late=True)
             news = Capture(str(payment_id), reference, amount_inr, CURRENCY, paid_at or datetime.now(UTC))
             self._store_capture(connection, news)
         recorded = self.get(payment_id)
@@ -329,20 +332,31 @@ class PaymentService:
         return problems
 
     def _expire(self) -> list[str]:
-        """Lets payments expire that were not captured in time, after the gateway was asked for captures once more."""
+        """Lets payments expire that were not captured in time, after the gateway was asked for captures once more.
+
+        Where the gateway does not answer, whoever waits for it waits longer; nobody is told that nothing came. Payments
+        of which it said nothing last time are asked for last, so that one strange answer keeps nobody else waiting.
+        """
         with self._database.autocommit() as connection:
-            overdue = store.overdue(connection)
-        for payment_id, order_id in overdue:
+            overdue = store.overdue(connection, self.gateway.name)
+        problems: list[str] = []
+        last_time, self._unanswered = self._unanswered, set()
+        for payment_id, order_id in sorted(overdue, key=lambda each: each[0] in last_time):
+            if len(self._unanswered) == MAX_UNANSWERED:
+                self._unanswered |= last_time
+                break
             try:
                 for capture in [] if order_id is None else self.gateway.captures(order_id):
                     self.receive(capture)
             except GatewayUnavailable as error:
-                return [error.message]  # whoever waits for it waits longer; nobody is told that nothing came
+                self._unanswered.add(payment_id)
+                problems.append(f"payment {payment_id}: {error.message}")
+                continue
             except AppError as error:
                 log.error("payment %s: %s", payment_id, error.message)
             with self._database.autocommit() as connection:
                 store.expire(connection, payment_id)
-        return []
+        return problems
 
     def _ask_for(self, refund: Refund, gateway_payment_id: str) -> str | None:
         """Asks the gateway for a refund, or what became of it. Returns what is wrong; None if nothing is."""

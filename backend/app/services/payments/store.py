@@ -116,16 +116,26 @@ def insert_quote(
     return None if row is None else Payment(*row)
 
 
-_SET_ORDER = Compiled(
+_ADD_ORDER = (
     update(payments)
-    .where(_p.id == bindparam("of_id", type_=Uuid), in_state("created"), _p.gateway_order_id.is_(None))
+    .where(_p.id == bindparam("of_id", type_=Uuid), _p.gateway_order_id.is_(None))
     .values(gateway_order_id=bindparam("new_order"), updated_at=NOW)
 )
+_SET_ORDER = Compiled(_ADD_ORDER.where(in_state("created")))
+_SET_ORDER_LATE = Compiled(_ADD_ORDER.where(in_state("created", "expired")))
 
 
-def set_order(connection: Connection, payment_id: UUID, order_id: str) -> bool:
-    """Stores the gateway's order of a payment that has none. Returns whether it did."""
-    return connection.execute(_SET_ORDER, {"of_id": payment_id, "new_order": order_id}).rowcount == 1
+def set_order(connection: Connection, payment_id: UUID, order_id: str, *, is_late: bool = False) -> bool:
+    """Stores the gateway's order of a payment that has none. Returns whether it did.
+
+    Args:
+        connection: A connection to the database.
+        payment_id: Id of the payment.
+        order_id: The gateway's id of the order.
+        is_late: Whether the payment may have expired, as one that was paid without an order.
+    """
+    statement = _SET_ORDER_LATE if is_late else _SET_ORDER
+    return connection.execute(statement, {"of_id": payment_id, "new_order": order_id}).rowcount == 1
 
 
 _PAID_AT = bindparam("new_paid_at", type_=DateTime(timezone=True))
@@ -211,7 +221,11 @@ def fail(connection: Connection, gateway: str, order_id: str) -> None:
     connection.execute(_FAIL, {"of_gateway": gateway, "of_order": order_id})
 
 
-_EXPIRED = select(_p.id, _p.gateway_order_id).where(in_state("created", "failed"), _p.expires_at <= NOW)
+_EXPIRED = select(_p.id, _p.gateway_order_id).where(
+    in_state("created", "failed"),
+    _p.expires_at <= NOW,
+    (_p.gateway == bindparam("of_gateway")) | _p.gateway_order_id.is_(None),
+)
 _EXPIRE = Compiled(
     update(payments)
     .where(_p.id == bindparam("of_id", type_=Uuid), in_state("created", "failed"), _p.expires_at <= NOW)
@@ -219,9 +233,15 @@ _EXPIRE = Compiled(
 )
 
 
-def overdue(connection: Connection) -> list[tuple[UUID, str | None]]:
-    """Returns the ids and orders of payments that were not captured in time, the oldest first."""
-    return [(row.id, row.gateway_order_id) for row in connection.execute(_EXPIRED.order_by(_p.expires_at).limit(BATCH))]
+def overdue(connection: Connection, gateway: str) -> list[tuple[UUID, str | None]]:
+    """Returns the ids and orders of payments that were not captured in time, the oldest first.
+
+    Args:
+        connection: A connection to the database.
+        gateway: Name of the gateway that can be asked. Orders of another one are left out: they may be paid.
+    """
+    rows = connection.execute(_EXPIRED.order_by(_p.expires_at).limit(BATCH), {"of_gateway": gateway})
+    return [(row.id, row.gateway_order_id) for row in rows]
 
 
 def expire(connection: Connection, payment_id: UUID) -> None:
@@ -281,15 +301,20 @@ def raise_unusable(payment: Payment) -> None:
         raise PaymentUnusable(f"The payment {payment.id} is disputed at the gateway.")
 
 
+_DISPUTE_ID = bindparam("new_dispute_id", type_=Text)
+_DISPUTES = _p.disputes.concat(func.jsonb_build_object(_DISPUTE_ID, bindparam("new_dispute", type_=Text)))
+_PATHS: list[Any] = [literal_column(f"""'$.* ? (@ == "{outcome}")'::jsonpath""") for outcome in ("lost", "open")]
+_HAS_LOST, _HAS_OPEN = (func.jsonb_path_exists(_DISPUTES, path) for path in _PATHS)
 _DISPUTE = (
     update(payments)
     .where(_p.gateway == bindparam("of_gateway"), _p.gateway_payment_id == bindparam("of_payment"))
-    .where(
-        _p.dispute.is_(None)
-        | (_p.dispute == "open")
-        | ((_p.dispute == "won") & (_p.dispute_id != bindparam("new_dispute_id")))
+    .where(func.coalesce(_p.disputes[_DISPUTE_ID].astext, "open") == "open")
+    .values(
+        dispute=case((_HAS_LOST, "lost"), (_HAS_OPEN, "open"), else_="won"),
+        dispute_id=_DISPUTE_ID,
+        disputes=_DISPUTES,
+        updated_at=NOW,
     )
-    .values(dispute=bindparam("new_dispute"), dispute_id=bindparam("new_dispute_id"), updated_at=NOW)
     .returning(_p.id, _p.state)
     .cte("disputed")
 )

@@ -44,8 +44,10 @@ class Payment:
         operation_key: Key of the operation that it pays for.
         to_custody: Whether the contract returns what it owes to the custody address; None until it is used.
         look_at: When to find out whether something is owed; None if nothing ever will be.
-        dispute: `open`, `won` or `lost`, as the platform sees it; None without a dispute.
-        dispute_id: The gateway's id of the dispute.
+        dispute: `open`, `won` or `lost`, as the platform sees it; None without a dispute. Of several disputes, one that
+            is lost precedes one that is open, and this one that is won.
+        dispute_id: The gateway's id of the dispute of which there were news last.
+        disputes: Outcome of each dispute, by the gateway's id of it.
         seal: Proves that this service stored the quote, and recorded its capture; see `app.services.payments.seals`.
     """
 
@@ -70,6 +72,7 @@ class Payment:
     look_at: datetime | None
     dispute: str | None
     dispute_id: str | None
+    disputes: dict[str, str]
     seal: Seal
     created_at: datetime
     updated_at: datetime
