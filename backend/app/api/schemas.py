@@ -345,7 +345,9 @@ class Operation(ResponseBody):
     nonce: int | None
     tx_hashes: list[TxHash] = Field(description="All attempts, oldest first. At most one is mined.")
     tx_hash: TxHash | None = Field(description="The attempt that was mined.")
-    block_number: int | None
+    block_number: int | None = Field(
+        description="Block in which it was mined, or in which another transaction used its nonce."
+    )
     gas_used: int | None
     gas_price_wei: Wei | None
     held: str | None = Field(description="Why it can't proceed at present.")
