@@ -79,8 +79,9 @@ def _answers_about_unknown(arena: Arena) -> list[Any]:
     one, seats, nobody = (_UNKNOWN,), (_UNKNOWN, 1), (_UNKNOWN, ())
     views = [("getEventRun", one), ("getBooking", one), ("getEventBookings", one), ("calculateBookingCost", seats)]
     calls = [("bookEvent", seats), ("completeEvent", nobody), ("cancelEvent", one), ("cancelBooking", one)]
-    done = [arena.call(PLATFORM, arena.codec.call(name, args), 0, None) for name, args in calls]
-    answers = arena.read([arena.codec.call(name, args) for name, args in views])[1]
+    codec = arena.codec
+    done = [arena.call(PLATFORM, codec.call(*call), 0, None) for call in calls if codec.has_function(call[0])]
+    answers = arena.read([codec.call(*view) for view in views])[1]
     return [*answers, *((each.ok, each.output) for each in done)]
 
 

@@ -53,6 +53,11 @@ def all_rows(connection: Connection) -> dict[UUID, Payment]:
     return {row.id: Payment(*row) for row in connection.execute(select(payments_table))}
 
 
+def disputed(dispute: str, **disputes: str) -> dict[str, Any]:
+    """Columns of a payment with these disputes, of which the last was told last."""
+    return {"dispute": dispute, "dispute_id": [*disputes][-1], "disputes": disputes}
+
+
 def dispute(outcome: Any, dispute_id: str, connection: Connection, payment: Payment) -> str | None:
     news = DisputeNews(payment.gateway_payment_id or "", dispute_id, outcome)
     return store.dispute(connection, "razorpay", news)

@@ -34,6 +34,7 @@ from payment_rows import (
     all_rows,
     changed,
     dispute,
+    disputed,
     many,
     refund_of,
 )
@@ -80,7 +81,7 @@ CHANGES: list[tuple[Change, tuple[str, ...], dict[str, Any], dict[str, Any]]] = 
         {"usable_until": NOW + SECOND},
         {"state": "used", "operation_key": "key_new", "to_custody": False, "look_at": NOW},
     ),
-    (partial(dispute, "open", "dispute_new"), CAPTURED, {}, {"dispute": "open", "dispute_id": "dispute_new"}),
+    (partial(dispute, "open", "dispute_new"), CAPTURED, {}, disputed("open", dispute_new="open")),
     (owe_unused, ("captured",), {"usable_until": NOW}, {"state": "refunding"}),
 ]
 
@@ -120,9 +121,8 @@ NO_CHANGE: list[tuple[Change, str, dict[str, Any]]] = [
     (owe_unused, "captured", {"usable_until": NOW + SECOND}),
     (owe_unused, "captured", {"usable_until": NOW, "dispute": "open"}),
     (owe_unused, "captured", {"usable_until": NOW, "dispute": "lost"}),
-    (partial(dispute, "open", "dispute_new"), "captured", {"dispute": "lost", "dispute_id": "dispute_old"}),
-    (partial(dispute, "won", "dispute_new"), "captured", {"dispute": "lost", "dispute_id": "dispute_new"}),
-    (partial(dispute, "open", "dispute_new"), "captured", {"dispute": "won", "dispute_id": "dispute_new"}),
+    (partial(dispute, "won", "dispute_new"), "captured", disputed("lost", dispute_new="lost")),
+    (partial(dispute, "open", "dispute_new"), "captured", disputed("won", dispute_new="won")),
 ]
 
 
@@ -170,17 +170,21 @@ def test_what_is_undisputed_or_won_is_used_or_goes_back(connection: Connection, 
 
 
 @pytest.mark.parametrize(
-    ("before", "outcome", "dispute_id"),
-    [({}, "won", "a"), ({"dispute": "open", "dispute_id": "a"}, "lost", "a"), ({"dispute": "won"}, "open", "b")],
+    ("before", "outcome", "dispute_id", "after"),
+    [
+        ({}, "won", "a", disputed("won", a="won")),
+        (disputed("open", a="open"), "lost", "a", disputed("lost", a="lost")),
+        (disputed("won", a="won"), "open", "b", disputed("open", a="won", b="open")),
+        (disputed("open", a="open"), "won", "b", disputed("open", a="open", b="won")),
+        (disputed("lost", a="lost"), "open", "b", disputed("lost", a="lost", b="open")),
+    ],
 )
 def test_news_of_a_dispute_are_stored(
-    connection: Connection, before: dict[str, Any], outcome: str, dispute_id: str
+    connection: Connection, before: dict[str, Any], outcome: str, dispute_id: str, after: dict[str, Any]
 ) -> None:
-    """A later dispute of a payment begins after the first one was won."""
-    payment = add(connection, "used", **{"dispute_id": "a"} | before)
+    payment = add(connection, "used", **before)
     assert dispute(outcome, dispute_id, connection, payment) == "used"
-    new = {"dispute": outcome, "dispute_id": dispute_id}
-    assert all_rows(connection) == {payment.id: changed(payment, new)}
+    assert all_rows(connection) == {payment.id: changed(payment, after)}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +215,7 @@ def test_the_time_of_a_payment_is_stored_whatever_the_time_zone_of_the_session(c
         for order, amount in ((payment, 10), (add(connection), 11)):
             capture(connection, order, payment_id=f"pay_{hour}_{amount}", paid_at=paid_at, amount=Decimal(amount))
         times = [row.paid_at.astimezone(UTC) for row in all_rows(connection).values() if row.paid_at is not None]
-        assert times[-2:] == [paid_at, paid_at]
+        assert sorted(times)[-2:] == [paid_at, paid_at]
 
 
 @pytest.mark.parametrize("amount", [Decimal("9.99"), Decimal("10.01")])
@@ -256,7 +260,7 @@ def test_one_payment_at_the_gateway_captures_one_order(connection: Connection) -
 
 def test_a_round_takes_the_oldest_payments_that_are_overdue(connection: Connection) -> None:
     oldest = many(connection, "created", "expires_at")
-    assert [payment for payment, _ in store.overdue(connection)] == oldest[:BATCH]
+    assert [payment for payment, _ in store.overdue(connection, "razorpay")] == oldest[:BATCH]
 
 
 def test_what_is_overdue_and_what_is_not(connection: Connection) -> None:
@@ -264,5 +268,5 @@ def test_what_is_overdue_and_what_is_not(connection: Connection) -> None:
         payment = add(connection, state, expires_at=NOW)
         add(connection, state, expires_at=NOW + SECOND)
         expected = [(payment.id, payment.gateway_order_id)] if state in ("created", "failed") else []
-        assert store.overdue(connection) == expected, state
+        assert store.overdue(connection, payment.gateway) == expected, state
         connection.rollback()

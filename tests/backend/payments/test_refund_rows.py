@@ -118,7 +118,7 @@ def test_a_charge_back_stops_the_refund_that_is_due_and_no_other(connection: Con
     payment = add(connection, "refunding")
     for state, outcome in (("due", "lost"), ("due", "open"), ("due", "won"), ("requested", "lost")):
         connection.execute(refunds_table.delete())
-        connection.execute(payments_table.update().values(dispute=None))
+        connection.execute(payments_table.update().values(dispute=None, disputes={}))
         refund, other = add_refund(connection, state, payment), add_refund(connection, state)
         assert dispute(outcome, "dispute_new", connection, payment) == "refunding"
         stopped: dict[str, Any] = {"next_at": None, "problem": "The payment was charged back.", "updated_at": NOW}
