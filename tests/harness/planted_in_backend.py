@@ -116,8 +116,8 @@ PLANTS = [
     Plant(
         "a refund is lost when its block is reorganised: decided for good too early",
         REFUNDS,
-        "if row.decided_in is None or row.decided_in > finalized_block:\n        return None",
-        "if row.decided_in is None or row.decided_in > finalized_block:\n        return Settled()",
+        "if row.decided_in is None or row.decided_in > finalized_block or row.refresh_due:\n        return None",
+        "if row.decided_in is None or row.decided_in > finalized_block or row.refresh_due:\n        return Settled()",
     ),
     Plant(
         "a refund is lost when its block is reorganised: its payment is not looked at again",
