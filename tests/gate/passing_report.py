@@ -30,6 +30,7 @@ def passing_report(written_at: datetime) -> dict[str, Any]:
     gate.coverage = Coverage("EventStake.sol", {1: True}, ())
     gate.mutation = MutationResult("", [Verdict(mutant, MutantStatus.KILLED, stage=Stage.LANE)])
     gate.analyses = [ToolReport("slither", [], {"findings": 0}, 1.0), ToolReport("halmos", [], {}, 1.0, [proof])]
+    gate.revision = {"commit": "c0ffee" * 6 + "abcd", "dirty": False}
     gate.gas = [GasChange("somebody books", 100_000, 100_000)]
     gate.reached.update({"runs": 3})
     content: dict[str, Any] = json.loads(json.dumps(report.as_json(gate, written_at, "stakesim gate")))

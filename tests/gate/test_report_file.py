@@ -30,6 +30,7 @@ IRRELEVANT = {
     "engine": ("x",),
     "hashes.sources_sha256": (None,),  # that of an artifact; the code's own hash is read
     "hashes.settings_sha256": (None,),
+    "git": (None,),  # that of a file that is in no checkout
     "versions.*": ("x",),
     "seeds": ([],),  # of a part
     "left_out": ([],),

@@ -304,10 +304,10 @@ payments = Table(
     Column("look_at", DateTime(timezone=True)),
     Column("dispute", Text),
     Column("dispute_id", Text),
-    Column("disputes", JSONB),
     Column("seal", Text),
     _created_at(),
     Column("updated_at", DateTime(timezone=True), server_default=text("clock_timestamp()")),
+    Column("disputes", JSONB),
 )
 
 # What is owed of payments

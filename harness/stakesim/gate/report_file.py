@@ -66,6 +66,11 @@ class _Hashes(JsonModel):
     runtime_code_keccak256: _Hash
 
 
+class _Git(JsonModel):
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")]
+    dirty: bool
+
+
 class _Constructor(JsonModel):
     terms: dict[str, _Count]
 
@@ -147,6 +152,7 @@ class GateReport(JsonModel):
     minutes: _Seconds
     contract: _Contract
     hashes: _Hashes
+    git: _Git | None
     constructor: _Constructor
     engine: str
     seed: _Count

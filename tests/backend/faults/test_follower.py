@@ -88,7 +88,7 @@ def test_operations_share_one_look_at_each_block(environment: FaultEnvironment, 
     count, threads = 20, threading.active_count()
     network.observe_pace()
     waiters = [network.send(environment.prepare_run()) for _ in range(count)]
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # some of earlier tests may end meanwhile
     network.wait(*waiters)
     assert {waiter.result(0).state for waiter in waiters} == {"confirmed"}
     receipts = network.calls["eth_getTransactionReceipt"]

@@ -47,8 +47,8 @@ class Payment:
         dispute: `open`, `won` or `lost`, as the platform sees it; None without a dispute. Of several disputes, one that
             is lost precedes one that is open, and this one that is won.
         dispute_id: The gateway's id of the dispute of which there were news last.
-        disputes: Outcome of each dispute, by the gateway's id of it.
         seal: Proves that this service stored the quote, and recorded its capture; see `app.services.payments.seals`.
+        disputes: Outcome of each dispute, by the gateway's id of it.
     """
 
     id: UUID
@@ -72,10 +72,10 @@ class Payment:
     look_at: datetime | None
     dispute: str | None
     dispute_id: str | None
-    disputes: dict[str, str]
     seal: Seal
     created_at: datetime
     updated_at: datetime
+    disputes: dict[str, str]
 
     @property
     def frozen_wei(self) -> tuple[int, int]:
