@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from eth_typing import ChecksumAddress
+from psycopg.errors import UniqueViolation
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
 
@@ -377,9 +378,13 @@ class TransactionSender:
         except UnexpectedReceipt as error:
             log.error("%s", error, extra=log_fields(operation))
             columns["error"] = states.error_to_json(error)
-        with self._database.autocommit() as connection:
-            closed = operations.close(connection, operation, SENT_STATES, effects, in_order=True, **columns)
-            earlier = [] if closed else operations.open_with_lower_nonce(connection, operation)
+        try:
+            with self._database.autocommit() as connection:
+                closed = operations.close(connection, operation, SENT_STATES, effects, in_order=True, **columns)
+                earlier = [] if closed else operations.open_with_lower_nonce(connection, operation)
+        except UniqueViolation:  # that row's own operation is reopened by the next round of a reconciler
+            message = f"{operation.kind}: its id on chain is another row's, as a reorganisation is not followed yet."
+            raise ChainUnavailable(message, operation.key) from None
         if earlier:
             return self._close(operation, receipt) if self._close_all(earlier) else operation
         if closed is None:
