@@ -63,6 +63,7 @@ class RazorpayStandIn:
         pending_refunds: Whether refunds are carried out only by `process_refund`.
         number: Number of the latest id. The same ids come again with the same start.
         webhooks: All webhooks, in the order of their events.
+        refunded_before_news: Payments that were given back before the service had news of a dispute of them.
     """
 
     key_id: str = "rzp_test_stand_in"
@@ -75,6 +76,7 @@ class RazorpayStandIn:
     orders: dict[str, Entity] = field(default_factory=dict)
     payments: dict[str, Entity] = field(default_factory=dict)
     refunds: dict[str, Entity] = field(default_factory=dict)
+    refunded_before_news: set[str] = field(default_factory=set)
     webhooks: list[Webhook] = field(default_factory=list)
     _keys: dict[str, tuple[Entity, str]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -103,6 +105,7 @@ class RazorpayStandIn:
         with self._lock:
             for kept in (self.orders, self.payments, self.refunds, self.webhooks, self._keys):
                 kept.clear()
+            self.refunded_before_news.clear()
             self.fails = 0
 
     def forged(self, order_id: str) -> list[Webhook]:

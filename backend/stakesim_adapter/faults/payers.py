@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from uuid import UUID
 
@@ -30,6 +31,7 @@ class Payers:
         self.quotes: dict[str, UUID] = {}
         self.webhooks: list[Webhook] = []
         self._stand_in = stand_in
+        self._disputed: set[str] = set()  # payments of which there were news of a dispute
 
     def pay(
         self, services: Services, key: str, how: PaymentBehaviour, get_quote: Callable[[], Payment | None]
@@ -69,12 +71,22 @@ class Payers:
             waiting = [waiting[index] for index in np.random.default_rng(order).permutation(len(waiting))]
         self._deliver(services, waiting)
 
+    def _note_dispute(self, webhook: Webhook) -> None:
+        """Notes whether a payment was given back before the first news of a dispute of it."""
+        dispute = json.loads(webhook.body)["payload"].get("dispute")
+        if dispute is None or (payment_id := dispute["entity"]["payment_id"]) in self._disputed:
+            return
+        self._disputed.add(payment_id)
+        if any(refund["payment_id"] == payment_id for refund in self._stand_in.refunds.values()):
+            self._stand_in.refunded_before_news.add(payment_id)
+
     def _deliver(self, services: Services, webhooks: list[Webhook]) -> None:
         """Delivers webhooks as the API does; what fails for the database is sent again later."""
         if services.payments is None:
             return
         for webhook in webhooks:
             headers = {name.lower(): value for name, value in webhook.headers.items()}
+            self._note_dispute(webhook)
             try:
                 services.payments.receive_webhook(webhook.body, headers)
             except DatabaseUnavailable:

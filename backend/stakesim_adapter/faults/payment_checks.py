@@ -35,6 +35,7 @@ class Books(NamedTuple):
         subjects: Statuses of event runs and bookings, by id.
         captured: The gateway's captured payments in INR, by its id.
         given_back: The gateway's refunds that have not failed, by its id of the payment.
+        unknowing: The gateway's ids of payments that were given back before the service was told of a dispute.
     """
 
     payments: Sequence[Any]
@@ -43,6 +44,7 @@ class Books(NamedTuple):
     subjects: Mapping[Any, str]
     captured: Mapping[str, Entity]
     given_back: Mapping[str, list[Entity]]
+    unknowing: frozenset[str]
 
 
 def check_payments(testbed: BackendTestbed, services: Services, *, lost_commits: bool = False) -> list[Violation]:
@@ -97,7 +99,8 @@ def _read(testbed: BackendTestbed) -> Books:
     for refund in testbed.stand_in.refunds.values():
         if refund["status"] != "failed":
             given_back.setdefault(refund["payment_id"], []).append(refund)
-    return Books(rows, owed, orders, subjects, in_inr, given_back)
+    unknowing = frozenset(testbed.stand_in.refunded_before_news)
+    return Books(rows, owed, orders, subjects, in_inr, given_back, unknowing)
 
 
 def _what_was_captured_is_known(books: Books) -> Iterator[Violation]:
@@ -143,7 +146,7 @@ def _what_is_owed_went_back_once(books: Books) -> Iterator[Violation]:
 
 def _due(row: Any, books: Books) -> int:
     """What is owed of a captured payment, in paise."""
-    if row.dispute == "lost":
+    if row.dispute == "lost" and row.gateway_payment_id not in books.unknowing:
         return 0
     whole, stake = int(row.amount_inr * 100), int((row.stake_inr or 0) * 100)
     order = books.orders.get(row.operation_key)
