@@ -384,6 +384,7 @@ def test_mutants_without_effect_on_the_scenarios_survive(only_scenarios, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.in_turn
 def test_a_listed_equivalent_that_the_lane_tells_is_no_pass(only_scenarios, engine_name, tmp_path, monkeypatch):
     """Nobody need believe the list. What the lane does not tell stays as it was reviewed."""
     only_scenarios("everybody-comes")

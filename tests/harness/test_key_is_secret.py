@@ -20,7 +20,7 @@ PROFILES = SCENARIOS / "profiles"
 
 ROOT = checkout()
 
-DRAWN = {"quick": 1, "ci": 5, "deep": 50}
+DRAWN = {"quick": 1, "ci": 2, "deep": 50}
 """Random scenarios of each profile."""
 
 

@@ -49,6 +49,7 @@ def test_the_worked_examples_give_one_ledger_on_py_evm_and_on_anvil(profile):
     assert [row._replace(tx_hash=None) for row in py_evm.rows] == [row._replace(tx_hash=None) for row in anvil.rows]
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_every_scenario_gives_one_ledger_on_py_evm_and_on_revm(profile, sampled):
     """To the wei and the unit of gas; where a sample of them goes through the services, the transaction's hash, too."""

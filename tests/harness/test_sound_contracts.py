@@ -11,6 +11,7 @@ SOUND = CONTRACTS / "test" / "sound"
 SCENARIOS = sorted((CONTRACTS.parent / "scenarios").glob("*.yaml"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["PackedWords", "HostPaidFirst"])
 def test_other_storage_and_another_order_of_payouts_are_no_findings(name, engine_name, sampled):
     scenarios = sampled(SCENARIOS)

@@ -58,6 +58,7 @@ def test_a_project_with_options_fixtures_and_yaml_files_of_these_names(installed
     assert "2 passed" in process.stdout
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mode", ["prepend", "importlib"])
 def test_a_project_that_uses_the_plugin(installed, tmp_path, mode):
     (tmp_path / "pytest.ini").write_text("[pytest]\nstakesim_scenarios = stories\n")

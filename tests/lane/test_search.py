@@ -35,6 +35,7 @@ def test_nothing_is_found_in_the_contract(campaign_seed: int) -> None:
     assert findings(sound_contract(), campaign_seed, sequences=250) == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_found(name: str, campaign_seed: int) -> None:
     found = findings(planted_contract(name), campaign_seed, sequences=6_000)

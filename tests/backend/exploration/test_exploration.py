@@ -66,7 +66,7 @@ def explore(
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted", "mined"])
 def test_two_workers_and_a_reconciler(connection: Connection, profile: str, beginning: str) -> None:
     processes = [worker(1), worker(1, raises_fees=True), RECONCILER]
@@ -76,7 +76,7 @@ def test_two_workers_and_a_reconciler(connection: Connection, profile: str, begi
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted", "mined"])
 def test_two_workers_interrupt_each_other(connection: Connection, profile: str, beginning: str) -> None:
     processes = [worker(1), worker(1, raises_fees=True)]
@@ -105,7 +105,7 @@ def test_a_fault_meets_a_worker_and_a_reconciler(
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("command", "beginning"), [*(("cancel", each) for each in ("prepared", "signed", "submitted")), ("retry", "signed")]
 )
@@ -116,7 +116,7 @@ def test_an_operator_meets_a_worker(connection: Connection, profile: str, comman
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("fault", OPERATORS_FAULTS)
 def test_a_fault_meets_an_operator_who_cancels(connection: Connection, profile: str, fault: str) -> None:
     processes = [operator("cancel"), worker(1)]
@@ -130,7 +130,7 @@ def test_two_operators_cancel_at_once(connection: Connection, profile: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("fault", ["foreign transaction", "reorganisation", "mempool dropped", "crash"])
 def test_a_fault_meets_an_operator_who_abandons(connection: Connection, profile: str, fault: str) -> None:
     """The sender's key is not there any more; a process from before has it, and raises fees."""
@@ -146,7 +146,7 @@ def test_one_stale_answer_does_not_confirm_what_was_dropped(connection: Connecti
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("beginning", ["mined", "followed"])
 def test_a_deep_reorganisation_meets_a_reconciler(connection: Connection, profile: str, beginning: str) -> None:
     """Deeper than the confirmations, not deeper than the network's finalized block."""
@@ -154,7 +154,7 @@ def test_a_deep_reorganisation_meets_a_reconciler(connection: Connection, profil
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("beginning", ["prepared", "signed", "submitted"])
 def test_the_database_loses_its_last_commits(connection: Connection, profile: str, beginning: str) -> None:
     """The last one or two; all processes start anew."""
@@ -163,7 +163,7 @@ def test_the_database_loses_its_last_commits(connection: Connection, profile: st
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("fault", ["foreign transaction", "reorganisation", "lagging node"])
 def test_a_fault_meets_two_workers(connection: Connection, profile: str, fault: str) -> None:
     processes = [worker(2), worker(1, raises_fees=True)]
@@ -171,7 +171,7 @@ def test_a_fault_meets_two_workers(connection: Connection, profile: str, fault: 
 
 
 @pytest.mark.slow
-@pytest.mark.sampled
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("fault", ["count too high", "count too low", "crash"])
 def test_a_fault_meets_workers_that_sign(connection: Connection, profile: str, fault: str) -> None:
     processes = [worker(1), worker(1, key="b")]
