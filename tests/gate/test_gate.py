@@ -51,7 +51,7 @@ STAND_IN = str(CONTRACTS / "test" / "MinimalEventStake.sol")
 SOUND = str(CONTRACTS / "test" / "SoundEventStake.sol")
 OVERPAID = f"{CONTRACTS / 'test' / 'Planted.sol'}:KeepsOverpayment"
 OTHER_TERMS = f"{CONTRACTS / 'test' / 'sound' / 'OfTheDeployedInterface.sol'}:OtherPercentages"
-SMALL = Effort(60, runs=8, walks=12, steps=12, examples=2, moves=8, calls=1_500, mutants=1, faults=0)
+SMALL = Effort(60, runs=3, walks=8, steps=12, examples=2, moves=8, calls=1_500, mutants=1, faults=0)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 BEYOND_ABI = """
 // SPDX-License-Identifier: MIT
