@@ -10,11 +10,13 @@ from planted_bugs import together
 from stakesim.evm.contract_file import patched_event_stake
 from stakesim.lane.corpus import FILE, load_sequences, save_sequences
 from stakesim.lane.judge import LaneJudge, learn
+from stakesim.lane.knowledge import Entry
 from stakesim.lane.moves import SCRIPT, Move, Nested, When
 from stakesim.lane.play import Player, World
 from stakesim.lane.search import LaneSearch
 from stakesim.lane.worlds import worlds
-from stakesim.search.contract_search import save_corpus
+from stakesim.runner.narrative import narrate
+from stakesim.search.contract_search import confirm, open_search, save_corpus
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +35,17 @@ QUICK = (  # each stands for a kind; all are found within some hundred sequences
 
 def test_nothing_is_found_in_the_contract(campaign_seed: int) -> None:
     assert findings(sound_contract(), campaign_seed, sequences=250) == []
+
+
+def test_what_is_settled_in_any_world_is_sound_as_a_scenario_too(campaign_seed: int) -> None:
+    """A search plays some of what it kept as scenarios, with all invariants, whoever the attendees are."""
+    search = open_search(sound_contract(), campaign_seed)
+    for world in worlds():
+        runs = [run.id for run in search.open_player(world).state.runs.values() if run.open]
+        settled = (Move("expireEvent", "guest", (run,), when=When("deadline", run, 0)) for run in runs)
+        search.corpus += [Entry(world.name, tuple(settled))] * bool(runs)
+    assert 10 < len(search.corpus) <= 20, "the search plays 20 at least"
+    assert [narrate(found.findings) for found in confirm(search)] == []
 
 
 @pytest.mark.sampled

@@ -186,7 +186,8 @@ def _blocked(tried: Sequence[_Tried]) -> Iterator[BlockedExit]:
 
 def _blocked_payments(session: Session, state: ContractState) -> list[BlockedExit]:
     """What people and platform can't get, on a snapshot, of what the model says that they are due."""
-    due = {party: credit for party, credit in state.credits.items() if credit}
+    with_key = session.parties.accounts
+    due = {party: credit for party, credit in state.credits.items() if credit and party in with_key}
     if not due and not state.platform_balance:
         return []
     snapshot = session.engine.snapshot()
@@ -231,8 +232,8 @@ class _Desk:
 
     def pay_fees(self, owner: str, balance: int) -> Iterator[BlockedExit]:
         """Takes out what the platform earned, as far as its owner is one of the parties."""
-        name = self.session.parties.names().get(owner)
-        if not balance or name is None or self.session.parties.is_contract(name):
+        name = self.session.parties.names().get(owner, owner)
+        if not balance or name not in self.session.parties.accounts or self.session.parties.is_contract(name):
             return
         creditor = Creditor(self.session.parties.accounts[name], owner)
         ways = self.session.ways_out

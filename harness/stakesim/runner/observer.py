@@ -28,7 +28,17 @@ from stakesim.runner.observe import ContractState
 from stakesim.runner.session import Session
 from stakesim.runner.step import ActualOutcome, MinedTransaction, Step
 from stakesim.runner.views import SAW, stale_views, wrong_views
-from stakesim.scenario.actions import PLATFORM, Action, CallFunction, CancelRun, Complete, Expire, SetIds, Wait
+from stakesim.scenario.actions import (
+    PLATFORM,
+    Action,
+    CallFunction,
+    CancelRun,
+    Complete,
+    Expire,
+    SetIds,
+    Wait,
+    named_addresses,
+)
 from stakesim.scenario.administration import Administration
 
 
@@ -105,6 +115,7 @@ class Observer:
             EngineError: The engine can't do what the action needs.
             Exception: Whatever the system under test raises.
         """
+        self._meet(named_addresses(timed.action) - self._names.keys())
         if isinstance(timed.action, SetIds):
             self._replay.set_ids(timed.action.runs, timed.action.bookings)
         model_before, model, expected, actual = self._perform(timed, actual, after_perform)
@@ -139,6 +150,19 @@ class Observer:
             ],
             has_specified_errors=self.session.contract.has_specified_errors,
         )
+
+    def _meet(self, addresses: set[str]) -> None:
+        """Makes addresses parties by which nobody signs: the contract may pay them from now on."""
+        if not addresses:
+            return
+        named = {address: address for address in sorted(addresses)}
+        self._names.update(named)
+        self.session.parties.addresses.update(named)
+        read = self.session.reader.read(
+            self._state, (), (), named.keys(), named.keys(), terms_and_lists=False, roles=False
+        )
+        self._state = replace(read, credits={**dict.fromkeys(named, 0), **read.credits})
+        self._initial = replace(self._initial, wallets={**read.wallets, **self._initial.wallets})
 
     def _perform(
         self, timed: TimedAction, actual: ActualOutcome | None, after_perform: Callable[[], None]

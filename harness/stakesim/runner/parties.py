@@ -17,12 +17,12 @@ class Parties:
     Attributes:
         actors: By name.
         accounts: Keys by actor; for a hostile contract, the key of its controller.
-        addresses: Checksummed, by party.
+        addresses: Checksummed, by party; those that calls name, as parties without a key, are added when they do.
     """
 
     actors: Mapping[str, Actor]
     accounts: Mapping[str, LocalAccount]
-    addresses: Mapping[str, str]
+    addresses: dict[str, str]
 
     def names(self) -> dict[str, str]:
         """Parties by address."""

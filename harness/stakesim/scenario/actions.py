@@ -410,6 +410,13 @@ class ScriptReceiver(BaseAction):
         return self
 
 
+def named_addresses(action: BaseAction) -> set[str]:
+    """Addresses, with their checksums, that an action names as arguments of a call: most are no actor's."""
+    calls = (action if isinstance(action, CallFunction) else getattr(action, "calls", None),)
+    args = (argument for call in calls if call is not None for argument in call.args)
+    return {argument for argument in args if isinstance(argument, str) and _ADDRESS.fullmatch(argument)}
+
+
 class SetIds(BaseAction):
     """Sets the ids of the last run and booking in the contract's storage, as if so many had been made.
 
