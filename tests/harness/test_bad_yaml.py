@@ -76,17 +76,18 @@ BAD_FILES = {
     ),
 }
 
-MOST_WORK_S = 10
-"""Processor seconds: tenths are enough on an idle machine, and work that grows with a file's square takes minutes."""
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_an_invalid_file_is_one_sentence_with_the_line_and_not_much_work(tmp_path: Path, name: str) -> None:
+def test_an_invalid_file_is_one_sentence_with_the_line_within_a_second(tmp_path: Path, name: str) -> None:
     content, message = BAD_FILES[name]
-    began = time.process_time()
-    assert refusal(tmp_path, content).startswith(message)
-    assert time.process_time() - began < MOST_WORK_S
+    for _ in range(3):  # what else the machine does may slow one of them down
+        began = time.process_time()
+        assert refusal(tmp_path, content).startswith(message)
+        seconds = time.process_time() - began
+        if seconds < 1:
+            break
+    assert seconds < 1
 
 
 @pytest.mark.parametrize("value", ["[{}]", "{{{}}}"], ids=["lists", "mappings"])
@@ -178,10 +179,10 @@ def test_every_field_that_is_given_twice_is_told(tmp_path: Path) -> None:
 
 def test_a_file_full_of_problems_does_not_flood_the_terminal(tmp_path: Path) -> None:
     began = time.process_time()
-    told = problems(tmp_path, GOOD + "".join(f"wrong{n}: 1\n" for n in range(2_000)))
-    assert time.process_time() - began < MOST_WORK_S
+    told = problems(tmp_path, GOOD + "".join(f"wrong{n}: 1\n" for n in range(500)))
+    assert time.process_time() - began < 1
     assert len(told) == 21
-    assert told[-1] == "27: and 1980 problems from here on"
+    assert told[-1] == "27: and 480 problems from here on"
 
 
 @pytest.mark.parametrize(("first", "second"), [("2d", "1d"), ("1d", None), ("7d", "1d")])

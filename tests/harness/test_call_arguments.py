@@ -80,7 +80,5 @@ def test_a_payment_to_an_address_that_is_too_small_is_found() -> None:
 
 
 def scenario(*actions: str) -> Scenario:
-    head = (
-        "name: paid\nstory: An address is paid.\nactors: {host: {pays: self}, guest: {}, mallory: {receiver: scripted}}"
-    )
+    head = "name: paid\nstory: An address is paid.\nactors: {host: {pays: self}, guest: {}}"
     return loads("\n".join([head, "actions:", *actions, ""]))

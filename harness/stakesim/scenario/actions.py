@@ -412,9 +412,10 @@ class ScriptReceiver(BaseAction):
 
 def named_addresses(action: BaseAction) -> set[str]:
     """Addresses, with their checksums, that an action names as arguments of a call: most are no actor's."""
-    calls = (action if isinstance(action, CallFunction) else getattr(action, "calls", None),)
-    args = (argument for call in calls if call is not None for argument in call.args)
-    return {argument for argument in args if isinstance(argument, str) and _ADDRESS.fullmatch(argument)}
+    call = action if isinstance(action, CallFunction) else getattr(action, "calls", None)
+    if call is None:
+        return set()
+    return {argument for argument in call.args if isinstance(argument, str) and _ADDRESS.fullmatch(argument)}
 
 
 class SetIds(BaseAction):
