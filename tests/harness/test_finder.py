@@ -201,6 +201,25 @@ def test_shrinking_does_not_change_the_failing_action(monkeypatch):
     assert [action.do for action in shrunk.scenario.actions] == ["create_run", "complete"]
 
 
+def test_a_long_failure_is_made_short_by_bounded_work(monkeypatch):
+    """Not by 600 runs of it, which take many minutes without a word."""
+    scenario = story(*[Wait()] * 20, opens(), books("guest"), Complete(run="run1", attended=("booking1",)))
+    played = []
+    real = shrink_module.run_scenario
+
+    def counted(environment, scenario):
+        played.append(len(scenario.actions))
+        return real(environment, scenario)
+
+    with opened(plainly_patched(*TOO_EARLY)) as environment:
+        failure = run_scenario(environment, scenario)
+        monkeypatch.setattr(shrink_module, "run_scenario", counted)
+        monkeypatch.setattr(shrink_module, "MAX_ACTIONS", 100)
+        shrunk = shrink(environment, failure, name=lambda result: len(result.scenario.actions))  # no shorter one counts
+    assert len(shrunk.scenario.actions) == len(scenario.actions)
+    assert 100 <= sum(played) <= 100 + len(scenario.actions)
+
+
 def test_overpayment_does_not_become_underpayment():
     """A wei too many is refused, and nothing else."""
     odd = ("        if (msg.value != amount) revert", "        if (msg.value == amount + 1) revert")

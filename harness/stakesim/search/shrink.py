@@ -23,6 +23,8 @@ from stakesim.units import DAY, HOUR, MINUTE
 
 MAX_RUNS = 600
 """Scenarios that a search runs at most; it then ends with the shortest one so far."""
+MAX_ACTIONS = 20_000
+"""Actions of all these scenarios together: one of 200 actions takes seconds, and is not run 600 times."""
 Edit: TypeAlias = dict[str, Any]
 """New values for fields of a scenario."""
 
@@ -47,7 +49,7 @@ def shrink(
     """
     search = _Search(environment, result, max_runs, lambda one: (one.kind, name(one)))
     previous = None
-    while previous is not search.best and search.runs_left:
+    while previous is not search.best and search.may_go_on:
         previous = search.best
         search.drop_actions()
         for simplifications in (_simpler_actors, _simpler_times, _simpler_amounts, _simpler_conditions):
@@ -57,11 +59,12 @@ def shrink(
 
 
 class _Search:
-    """The shortest failure so far, and how many runs are left.
+    """The shortest failure so far, and how much work is left.
 
     Attributes:
         best: The shortest failure so far.
         runs_left: How many scenarios may still be run.
+        actions_left: How many actions they may have together; the last one may have more.
     """
 
     def __init__(
@@ -73,11 +76,16 @@ class _Search:
     ) -> None:
         self._environment, self._identity, self._wanted = environment, identity, identity(result)
         self._tried: set[str] = set()
-        self.best, self.runs_left = result, max_runs
+        self.best, self.runs_left, self.actions_left = result, max_runs, MAX_ACTIONS
         scenario = result.scenario
         actions = scenario.actions[: result.findings[0].step]
         origin = {**(scenario.origin or {}), "shrunk_from": f"{scenario.name}, {len(scenario.actions)} actions"}
         self.keep_if_failing({"actions": actions, "strict": False, "received": {}, "origin": origin})
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another scenario may be run."""
+        return self.runs_left > 0 and self.actions_left > 0
 
     def keep_if_failing(self, edit: Edit) -> bool:
         """Runs the best scenario with a change, and keeps it if the scenario still fails in the same way.
@@ -86,13 +94,14 @@ class _Search:
             Whether it was kept.
         """
         candidate = self._edited(edit)
-        if candidate is None or not self.runs_left:
+        if candidate is None or not self.may_go_on:
             return False
         identity = candidate.model_dump_json(exclude={"origin", "name", "story"})
         if identity in self._tried:
             return False
         self._tried.add(identity)
         self.runs_left -= 1
+        self.actions_left -= len(candidate.actions)
         result = run_scenario(self._environment, candidate)
         if not self._fails_alike(result):
             return False
@@ -107,7 +116,7 @@ class _Search:
     def drop_actions(self) -> None:
         """Leaves out half of the actions at a time, then quarters, down to single ones."""
         size = len(self.best.scenario.actions) // 2 or 1
-        while self.runs_left:
+        while self.may_go_on:
             start = 0
             while start < len(self.best.scenario.actions):
                 actions = self.best.scenario.actions
@@ -121,7 +130,7 @@ class _Search:
     def apply_all(self, simplifications: Callable[[Scenario], Iterator[Edit]]) -> None:
         """Tries the proposed edits on the best scenario, and starts anew after each that helps."""
         helped = True
-        while helped and self.runs_left:
+        while helped and self.may_go_on:
             helped = any(self.keep_if_failing(edit) for edit in simplifications(self.best.scenario))
 
     def _edited(self, edit: Edit) -> Scenario | None:
