@@ -22,7 +22,7 @@ from stakesim.commands.options import (
     option_text,
     reports,
 )
-from stakesim.commands.terminal import console, finish, output, print_error, print_finding
+from stakesim.commands.terminal import console, finish, output, print_error, print_finding, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,13 +106,15 @@ def _save(results: list[ScenarioResult], options: _Options) -> None:
         print_error(f"the failing scenarios can't be saved: {error}")
 
 
-def _as_campaign(results: list[ScenarioResult], findings: list[Finding] | None = None) -> CampaignResult:
+def _as_campaign(
+    results: list[ScenarioResult], findings: list[Finding] | None = None, *, interrupted: bool = False
+) -> CampaignResult:
     """What was found as a campaign; the findings are those of the results, if no others are given."""
     from stakesim.campaign.result import CampaignResult
 
     if findings is None:
         findings = [finding for each in results for finding in each.findings]
-    return CampaignResult(results, findings)
+    return CampaignResult(results, findings, interrupted=interrupted)
 
 
 def _write_page(result: CampaignResult, out: Path, command: str, figures: str, not_tried: Mapping[str, str]) -> Path:
@@ -130,7 +132,7 @@ def _search_contract(options: _Options, sequences: int | None) -> NoReturn:
     """Searches a contract, tells what is found, and ends the command."""
     from stakesim.evm.compiler import compile_contracts
     from stakesim.evm.contract_file import load_contract
-    from stakesim.search.contract_search import confirm, corpus_folder, open_search, save_corpus
+    from stakesim.search.contract_search import corpus_folder, open_search, play_findings, play_kept, save_corpus
 
     given = contract_or_default(options.contract)
     artifact = load_contract(given) if given else compile_contracts()["EventStake"]
@@ -142,21 +144,35 @@ def _search_contract(options: _Options, sequences: int | None) -> NoReturn:
             update()
             return options.most is None or len(search.findings) < options.most
 
-        search.run(seconds=options.seconds, sequences=sequences, watch=watch)
+        interrupted = False
+        try:
+            search.run(seconds=options.seconds, sequences=sequences, watch=watch)
+        except KeyboardInterrupt:
+            interrupted = True
+            update()
+    with uninterrupted():
+        try:
+            save_corpus(search, folder)
+        except OSError as error:
+            print_error(f"the corpus can't be kept: {error}")
+        found = play_findings(search)
     try:
-        save_corpus(search, folder)
-    except OSError as error:
-        print_error(f"the corpus can't be kept: {error}")
-    found = confirm(search)
-    _save([finding.result for finding in found], options)
-    _tell(search, found, options.out, given)
+        if not found and not interrupted:
+            found = play_kept(search)
+    except KeyboardInterrupt:
+        interrupted = True
+    if interrupted:
+        search.skipped.setdefault("kept sequences with all invariants", "Ctrl-C came first")
+    with uninterrupted():
+        _save([finding.result for finding in found], options)
+        _tell(search, found, options.out, given, interrupted=interrupted)
     figures: dict[str, Any] = {
         "seed": search.seed,
         "seconds": round(search.seconds, 1),
         "checked_actions": search.moves,
     }
     figures |= {"sequences": search.sequences, "findings": len(found), "not_tried": search.skipped}
-    finish(ok=not found, **figures)
+    finish(ok=not found, interrupted=interrupted, **figures)
 
 
 @contextmanager
@@ -207,19 +223,22 @@ def _print_json(finding: LaneFinding) -> None:
     )
 
 
-def _tell(search: LaneSearch, found: list[ContractFinding], out: Path | None, contract: str | None) -> None:
+def _tell(
+    search: LaneSearch, found: list[ContractFinding], out: Path | None, contract: str | None, *, interrupted: bool
+) -> None:
     """Tells and writes what was found."""
     from stakesim.evm.compiler import CONTRACTS
     from stakesim.runner.narrative import narrate
     from stakesim.search.contract_search import export
 
+    all_findings = [finding for each in found for finding in each.findings]
+    told = _as_campaign([each.result for each in found], all_findings, interrupted=interrupted)
     files: list[Path] = []
     if out is not None:
         try:
             imported = Path(contract.partition(":")[0]).resolve() if contract else CONTRACTS / "EventStake.sol"
             files = export(search, found, out, os.path.relpath(imported, out))
             command = f"stakesim fuzz --seed {search.seed}{option_text(contract=contract)}"
-            told = _as_campaign([each.result for each in found], [each for one in found for each in one.findings])
             files.append(_write_page(told, out, command, _figures(search), search.skipped))
         except OSError as error:
             print_error(f"the stories can't be written: {error}")
@@ -233,7 +252,13 @@ def _tell(search: LaneSearch, found: list[ContractFinding], out: Path | None, co
         screen.print(f"written: {file}", markup=False)
     for what, reason in search.skipped.items():
         screen.print(f"not tried: {what}, as {reason}", markup=False)
-    screen.print(f"{_figures(search)}\nseed: {search.seed}", markup=False)
+    _tell_verdict(told, _figures(search), search.seed)
+
+
+def _tell_verdict(told: CampaignResult, figures: str, seed: int) -> None:
+    from stakesim.campaign.result import HEADINGS
+
+    console(findings=not told.ok).print(f"{HEADINGS[told.verdict]}  {figures}\nseed: {seed}", markup=False)
 
 
 # A backend
@@ -243,6 +268,7 @@ def _search_backend(options: _Options) -> NoReturn:
     """Searches a backend, tells what is found, and ends the command."""
     from stakesim.commands.campaigns import load_artifact
     from stakesim.runner.environment import open_environment
+    from stakesim.runner.narrative import narrate
     from stakesim.search.backend_search import search
 
     told = 0
@@ -260,32 +286,38 @@ def _search_backend(options: _Options) -> NoReturn:
 
     with closing(open_environment(None, load_artifact(options.contract), options.driver)) as environment:
         progress = search(environment, seconds=options.seconds, seed=options.seed, corpus=options.corpus, report=tell)
+    tell(progress)
     results = [found.result for found in progress.found]
-    _save(results, options)
-    if options.out is not None:
-        _write(results, progress, options.out)
-    _tell_of_backend(progress, results)
+    campaign = _as_campaign(results, interrupted=progress.interrupted)
+    with uninterrupted():
+        _save(results, options)
+        if options.out is not None:
+            command = f"stakesim fuzz --driver {options.driver} --seed {progress.seed}"
+            command += option_text(contract=options.contract)
+            _write(campaign, options.out, command, _figures_of_backend(progress))
+        for result in results:
+            console(findings=True).print(f"{narrate(result.findings)}\n", markup=False)
+        _tell_verdict(campaign, _figures_of_backend(progress), progress.seed)
     figures: dict[str, Any] = {
         "seed": progress.seed,
         "seconds": round(progress.seconds, 1),
         "checked_actions": progress.actions,
     }
-    finish(ok=not results, **figures, sequences=progress.sequences, findings=len(results))
+    figures |= {"sequences": progress.sequences, "findings": len(results)}
+    finish(ok=not results, interrupted=progress.interrupted, **figures)
 
 
-def _write(results: list[ScenarioResult], progress: SearchProgress, out: Path) -> None:
+def _write(told: CampaignResult, out: Path, command: str, figures: str) -> None:
     """Writes each story as a scenario, and a page of all of them, and says where."""
     from stakesim.scenario.scenario import dump
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for result in results:
+        for result in told.results:
             file = out / f"{result.scenario.name}.yaml"
             file.write_text(dump(result.scenario), encoding="utf-8")
             console().print(f"written: {file}", markup=False)
-        command = f"stakesim fuzz --driver services --seed {progress.seed}"
-        page = _write_page(_as_campaign(results), out, command, _figures_of_backend(progress), {})
-        console().print(f"written: {page}", markup=False)
+        console().print(f"written: {_write_page(told, out, command, figures, {})}", markup=False)
     except OSError as error:
         print_error(f"the stories can't be written: {error}")
 
@@ -295,12 +327,3 @@ def _figures_of_backend(progress: SearchProgress) -> str:
         f"{progress.seconds:.0f} s, {progress.actions:,} actions checked, {progress.sequences:,} sequences, "
         f"{progress.branches} of {progress.branches_in_all} branches, {len(progress.found)} findings"
     )
-
-
-def _tell_of_backend(progress: SearchProgress, results: list[ScenarioResult]) -> None:
-    from stakesim.runner.narrative import narrate
-
-    screen = console()
-    for result in results:
-        console(findings=True).print(f"{narrate(result.findings)}\n", markup=False)
-    screen.print(f"{_figures_of_backend(progress)}\nseed: {progress.seed}", markup=False)

@@ -114,6 +114,7 @@ class LaneSearch:
     def __post_init__(self) -> None:
         self._rng = Random(self.seed)
         self._waiting: list[tuple[str, tuple[Move, ...]]] = []
+        self._wrong_worlds: list[tuple[World, Sequence[Difference], Sequence[Move]]] = []
         self._hits: Counter[Hashable] = Counter()
         self._players: dict[str, Player] = {}
         self._storage: StorageSignals | None = None
@@ -136,12 +137,10 @@ class LaneSearch:
                 continue
             if player.spoiled_by:
                 self.skipped[world.name] = "the moves that lead there already show a finding"
-                plain = self.open_player(World(world.name, world.terms, world.time))
-                self._report_state(plain, (), player.spoiled_by)
+                self._wrong_worlds.append((world, (), player.spoiled_by))
                 continue
             if player.wrong_views:
-                plain = self.open_player(World(world.name, world.terms, world.time))
-                self._report_state(plain, player.wrong_views, world.moves)
+                self._wrong_worlds.append((world, player.wrong_views, world.moves))
             if world.name == LAST_IDS and _ids_go_on(player):
                 self.skipped[world.name] = "its ids go on beyond 32 bits"
                 continue
@@ -217,6 +216,9 @@ class LaneSearch:
                 `sequences`.
             sequences: How many sequences to play; None: only by `seconds`.
             watch: Called after each sequence; says whether to go on.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C. All that was found until then is in `findings`.
         """
         with rare_collection():
             while sequences is None or self.sequences < sequences:
@@ -225,7 +227,10 @@ class LaneSearch:
                     return
 
     def play_one(self) -> None:
-        """Plays one sequence."""
+        """Plays one sequence; before the first one, tells which worlds show that something is wrong."""
+        while self._wrong_worlds:
+            begin, differences, leading_there = self._wrong_worlds.pop(0)
+            self._report_state(self.open_player(begin._replace(moves=())), differences, leading_there)
         rng = self._rng
         if self._waiting:
             world, moves = self._waiting.pop(0)
@@ -366,7 +371,11 @@ class LaneSearch:
             difference, player.world, tuple(moves), self.seconds, self.sequences, player.world.name, tuple(moves)
         )
         if moves and self.shrinking:
-            world, short, shown = shrink(self.open_player, player.world, moves, difference)
+            try:
+                world, short, shown = shrink(self.open_player, player.world, moves, difference)
+            except KeyboardInterrupt:  # told as long as it is
+                self.findings[difference.cause] = found
+                raise
             if shown.cause != difference.cause and shown.cause in self._known_causes:
                 return
             self._known_causes.add(shown.cause)

@@ -81,6 +81,7 @@ class SearchProgress:
         corpus: Sequences in the corpus.
         found: What was found.
         unreadable: Files of the corpus that are no valid scenarios.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     seed: int
@@ -93,6 +94,7 @@ class SearchProgress:
     corpus: int = 0
     found: list[Found] = field(default_factory=list)
     unreadable: Sequence[Path] = ()
+    interrupted: bool = False
 
 
 def search(
@@ -119,6 +121,9 @@ def search(
         scenarios: Scenarios to begin with, beside the corpus; None: those of the project.
         shrink_runs: Scenarios that are run at most to make one finding short.
 
+    Returns:
+        What was searched and found; Ctrl-C ends the search, and loses none of it.
+
     Raises:
         EngineError: The engine can't do what is needed.
         BackendError: The backend can't start a scenario.
@@ -136,7 +141,10 @@ def search(
         searching = _Search(
             environment, default_rng(progress.seed), branches, kept, progress, time.monotonic() + seconds, most_actions
         )
-        searching.run(begin, report, shrink_runs)
+        try:
+            searching.run(begin, report, shrink_runs)
+        except KeyboardInterrupt:
+            progress.interrupted = True
     return progress
 
 
@@ -254,18 +262,26 @@ class _Search:
             self.found[cause].times += 1
             return
         seconds, actions = time.monotonic() - self.began, self.progress.actions
-        shortest = shrink(self.environment, result, max_runs=shrink_runs, name=cause_of)
-        number, last = len(self.found) + 1, shortest.scenario.actions[-1].do if shortest.scenario.actions else "end"
-        scenario = shortest.scenario.model_copy(update={"name": f"found-{number}-{last.replace('_', '-')}"})
-        weakness = classify(shortest)
-        shortest.findings = [
-            replace(finding, scenario=scenario, weakness=weakness or finding.weakness) for finding in shortest.findings
-        ]
-        shortest.scenario = scenario
-        replays = shortest is not result or not run_scenario(self.environment, result.scenario).ok
-        self.found[cause] = Found(cause, shortest, seconds, actions, replays)
-        self.progress.found.append(self.found[cause])
+        try:
+            shortest = shrink(self.environment, result, max_runs=shrink_runs, name=cause_of)
+            replays = shortest is not result or not run_scenario(self.environment, result.scenario).ok
+        except KeyboardInterrupt:  # told as long as it is
+            self._add(Found(cause, result, seconds, actions))
+            raise
+        self._add(Found(cause, shortest, seconds, actions, replays))
         self.branches.take()
+
+    def _add(self, found: Found) -> None:
+        result, number = found.result, len(self.found) + 1
+        last = result.scenario.actions[-1].do if result.scenario.actions else "end"
+        scenario = result.scenario.model_copy(update={"name": f"found-{number}-{last.replace('_', '-')}"})
+        weakness = classify(result)
+        result.findings = [
+            replace(finding, scenario=scenario, weakness=weakness or finding.weakness) for finding in result.findings
+        ]
+        result.scenario = scenario
+        self.found[found.cause] = found
+        self.progress.found.append(found)
 
     def _update(self) -> None:
         progress = self.progress

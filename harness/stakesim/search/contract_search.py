@@ -120,24 +120,39 @@ def save_corpus(search: LaneSearch, corpus: Path) -> None:
 
 
 def confirm(search: LaneSearch) -> list[ContractFinding]:
-    """Plays what was found as scenarios, with all invariants; if nothing was, a sample of what was kept.
+    """Plays what was found as scenarios, with all invariants; if nothing was, a sample of what was kept."""
+    return play_findings(search) or play_kept(search)
 
-    The lane compares less than all invariants do. Of a contract that takes liberties there is no sample, as each
-    sequence in which it takes one would be told once more.
-    """
-    with closing(open_environment("revm", search.contract, CONTRACT, terms=search.traits.terms)) as environment:
-        found = [
+
+def play_findings(search: LaneSearch) -> list[ContractFinding]:
+    """Plays what was found as scenarios, with all invariants."""
+    with _environment(search) as environment:
+        return [
             _played(search, environment, finding, _name(number, finding))
             for number, finding in enumerate(search.findings.values(), start=1)
         ]
-        if found or search.traits.liberties:
-            return found
+
+
+def play_kept(search: LaneSearch) -> list[ContractFinding]:
+    """Plays a sample of what was kept as scenarios, as the lane compares less than all invariants do.
+
+    Returns:
+        What breaks one. Nothing if the contract takes liberties, as each sequence in which it does would be told again.
+    """
+    found: list[ContractFinding] = []
+    if search.traits.liberties:
+        return found
+    with _environment(search) as environment:
         for kept in _sample(search):
             played = _played(search, environment, kept, f"kept-{len(found) + 1}")
             if played.confirmed and played.result.kind not in {other.result.kind for other in found}:
                 shortest = shrink(environment, played.result)
                 found.append(ContractFinding(kept, shortest.scenario, shortest))
     return found
+
+
+def _environment(search: LaneSearch) -> closing[Environment]:
+    return closing(open_environment("revm", search.contract, CONTRACT, terms=search.traits.terms))
 
 
 def _played(search: LaneSearch, environment: Environment, finding: LaneFinding, name: str) -> ContractFinding:
