@@ -171,7 +171,7 @@ def test_a_pause_is_no_change_of_terms(engine_name):
 def test_a_function_that_the_abi_calls_a_view_is_called_all_the_same(engine_name):
     """A call of a view changes nothing, and a transaction may: an artifact's ABI can say anything."""
     planted = load_contract(f"{CONTRACTS / 'test' / 'Planted.sol'}:OwnerTakesEscrow")
-    own = {item["name"] for item in own_transactions(planted.abi)}
+    own = own_transactions(planted.abi).keys()
     abi = [item | {"stateMutability": "view"} if item.get("name") in own else item for item in planted.abi]
     weaknesses = {
         finding.weakness for finding in run([], engine=engine_name, contract=replace(planted, abi=abi)).findings

@@ -315,3 +315,27 @@ def test_a_finding_is_not_drawn_away(stakesim, monkeypatch, broken):
     finished = stakesim("run", broken, "calm", *ALONE, "--runs", "2")
     assert finished.returncode == 1
     assert "FINDINGS  3 scenarios" in finished.stdout
+
+
+# Whose contract
+
+
+def test_a_verdict_on_the_packaged_contract_is_told_outside_of_the_checkout(stakesim, tmp_path):
+    """A project that forgot to name its contract got a pass for another one."""
+    run_one = ("run", ROOT / "scenarios" / "no-show.yaml", "--driver", "contract", "--engine", "revm")
+    assert "EventStake" not in stakesim(*run_one).stderr
+    told = stakesim(*run_one, cwd=tmp_path)
+    assert told.returncode == 0
+    assert "tested is the EventStake of stakesim: name another by --contract" in told.stderr
+    named = tmp_path / "named"
+    named.mkdir()
+    (named / "pyproject.toml").write_text(f'[tool.stakesim]\ncontract = "{ROOT / "contracts" / "EventStake.sol"}"\n')
+    assert "EventStake" not in stakesim(*run_one, cwd=named).stderr
+
+
+def test_what_the_backend_can_not_do_is_not_demanded(monkeypatch):
+    result = campaign.CampaignResult([], [])
+    result.reached.update({key: 1 for key in campaign.MUST_REACH if key != "bookings cancelled"})
+    assert [finding.id for finding in campaign._unreached(result, None, "revm")] == ["VACUOUS"]
+    result.reached["not supported: cancel_booking"] = 30
+    assert not [*campaign._unreached(result, None, "revm")]

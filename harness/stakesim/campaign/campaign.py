@@ -36,6 +36,8 @@ MUST_REACH = {
     "price swing": "no price swing",
 }
 """What a campaign of several drawn scenarios must reach, and how it is reported if it is not reached."""
+_REACHED_BY = {"no-shows": "complete", "bookings cancelled": "cancel_booking", "runs cancelled": "cancel_run"}
+"""The actions without which that is not reached; a backend need not have them."""
 MUST_REACH_IN_INR = {
     "payments captured": "no captured payment",
     "payments expired": "no expired payment",
@@ -206,6 +208,7 @@ def _renumbered(result: ScenarioResult, *, by: int) -> ScenarioResult:
 def _unreached(result: CampaignResult, contract: Artifact | None, engine: str) -> Iterator[Finding]:
     """A finding if the campaign did not reach what it must, and the contract allows."""
     impossible = {"bookings cancelled"} if contract and "cancelBooking" in missing_extension(contract.abi) else set()
+    impossible |= {reached for reached, action in _REACHED_BY.items() if action in unsupported(result)}
     must_reach = dict(MUST_REACH)
     if _draws_many_payments(result):
         must_reach |= MUST_REACH_IN_INR

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stakesim.commands.terminal import Output, set_output
+from stakesim.commands.terminal import Output, console, set_output
 from stakesim.evm import hardfork
 
 if TYPE_CHECKING:
@@ -146,10 +146,18 @@ def reports(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def contract_or_default(contract: str | None) -> str | None:
-    """The argument of `--contract`, else the project's contract; None means the packaged `EventStake`."""
+    """The argument of `--contract`, else the project's contract; None means the packaged `EventStake`.
+
+    Outside of stakesim's own checkout that is told, so that its verdict is not taken for that of a contract at hand.
+    """
+    from stakesim.paths import checkout
     from stakesim.project import current_project
 
-    return contract or current_project().contract
+    project = current_project()
+    if not contract and not project.contract and project.root != checkout():
+        note = "tested is the EventStake of stakesim: name another by --contract, or by `contract` in [tool.stakesim]"
+        console(stderr=True).print(f"stakesim: {note}", markup=False)
+    return contract or project.contract
 
 
 def parse_terms(arguments: list[str] | None) -> ContractTerms:

@@ -121,16 +121,18 @@ class _EventType(NamedTuple):
 
 
 class ContractAbi:
-    """A codec for one ABI. Of overloaded functions only the last is used."""
+    """A codec for one ABI. Functions go by name or signature; of overloaded ones the last goes by the name."""
 
     def __init__(self, abi: Abi) -> None:
         def items_of(item_type: str) -> list[AbiItem]:
             return [item for item in abi if item["type"] == item_type]
 
-        self._functions = {
-            item["name"]: _Function(selector_of(item), _Parameters.of(item["inputs"]), _Parameters.of(item["outputs"]))
+        functions = [
+            (item, _Function(selector_of(item), _Parameters.of(item["inputs"]), _Parameters.of(item["outputs"])))
             for item in items_of("function")
-        }
+        ]
+        self._functions = {item["name"]: function for item, function in functions}
+        self._functions |= {signature(item): function for item, function in functions}
         self._errors = {
             selector_of(item): (item["name"], _Parameters.of(item["inputs"]))
             for item in (*_BUILT_IN_ERRORS, *items_of("error"))
@@ -149,7 +151,7 @@ class ContractAbi:
         return function in self._functions
 
     def function_of(self, data: bytes) -> str | None:
-        """Returns the name of the function that call data calls; None if the ABI has no such function."""
+        """Returns the function that call data calls, by name or else by signature; None if the ABI has no such one."""
         return next((name for name, each in self._functions.items() if each.selector == bytes(data[:4])), None)
 
     def input_types(self, function: str) -> tuple[str, ...]:

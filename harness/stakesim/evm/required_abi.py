@@ -8,15 +8,20 @@ depends on them.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from stakesim.evm.abi import Abi, AbiItem, ContractAbi, abi_type
+from stakesim.evm.abi import Abi, AbiItem, ContractAbi, abi_type, signature
 from stakesim.evm.compiler import CONTRACTS, compile_contracts
 from stakesim.evm.errors import EngineError
 
 DEPLOYED_ABI_FILE = CONTRACTS / "abi" / "deployed.json"
+_OF_THE_WHOLE = frozenset(
+    {"createEventRunFor", "bookEventFor", "cancelBooking", "expireEvent", "setOperator", "totalLiabilities"}
+)
+"""Functions of the extension that only the whole interface gives a meaning."""
 _SPECIFIED_ERRORS = frozenset({"NotAuthorized", "TooEarly", "WrongValue"})
 
 
@@ -53,6 +58,16 @@ def stake_abi() -> ContractAbi:
     return ContractAbi(compile_contracts()["EventStake"].abi)
 
 
+def codec_of(abi: Abi) -> ContractAbi:
+    """Returns the codec for a contract's ABI: what `EventStake` has goes by its name, whatever overloads there are."""
+    return ContractAbi(standard_last(abi))
+
+
+def standard_last(abi: Abi) -> Abi:
+    """Returns the ABI in the order that codecs need, as of overloaded functions the last goes by the name."""
+    return sorted(abi, key=is_standard)
+
+
 def missing_extension(abi: Abi) -> set[str]:
     """Returns the names of the functions of the extension that this ABI lacks.
 
@@ -67,25 +82,52 @@ def has_specified_errors(abi: Abi) -> bool:
     return {item["name"] for item in abi if item["type"] == "error"} >= _SPECIFIED_ERRORS
 
 
-def own_functions(abi: Abi) -> list[AbiItem]:
-    """Returns the functions of this ABI that are neither required nor in the extension."""
-    return [item for item in abi if item["type"] == "function" and _key(item) not in _known_keys()]
+def functions_of(abi: Abi) -> dict[str, AbiItem]:
+    """Returns all functions by what they are called by.
+
+    That is the name; if `EventStake` or this contract has another function of the name, the signature, as
+    "withdraw(uint256)".
+    """
+    functions = [item for item in abi if item["type"] == "function"]
+    names = Counter(item["name"] for item in functions)
+    names.update({name for _, name, _ in _standard_keys()})
+    return {
+        item["name"] if is_standard(item) or names[item["name"]] == 1 else signature(item): item for item in functions
+    }
+
+
+def own_transactions(abi: Abi) -> dict[str, AbiItem]:
+    """Returns the functions that can change the contract's state and that its interface does not have.
+
+    The interface is the whole one if the contract has all of it, else the required one alone. See `functions_of`.
+    """
+    interface = _keys(deployed_abi() if missing_extension(abi) else (*deployed_abi(), *extension_abi()))
+    return {
+        name: item
+        for name, item in functions_of(abi).items()
+        if _key(item) not in interface and item["stateMutability"] in ("nonpayable", "payable")
+    }
+
+
+def is_standard(item: AbiItem) -> bool:
+    """Returns whether `EventStake` or the required interface has this function, event or error."""
+    return _key(item) in _standard_keys()
 
 
 @cache
-def _known_keys() -> frozenset[tuple[str, str, str]]:
-    return frozenset(_key(item) for item in (*deployed_abi(), *extension_abi()))
+def _standard_keys() -> frozenset[tuple[str, str, str]]:
+    return _keys((*deployed_abi(), *compile_contracts()["EventStake"].abi))
 
 
-def own_transactions(abi: Abi) -> list[AbiItem]:
-    """Returns those of `own_functions` that can change the contract's state."""
-    return [item for item in own_functions(abi) if item["stateMutability"] in ("nonpayable", "payable")]
+def _keys(abi: Abi) -> frozenset[tuple[str, str, str]]:
+    return frozenset(map(_key, abi))
 
 
 def check_supported(abi: Abi, contract_name: str) -> None:
     """Checks that scenarios can run on a contract.
 
-    It needs all required functions, and either all functions of the extension or not even `totalLiabilities`.
+    It needs all required functions, and either all functions of the extension or none of those that only the whole
+    interface gives a meaning: it has no rules for one alone, and would not call it.
 
     Raises:
         EngineError: A function is missing, or its calls or results have other types. One sentence lists all of them.
@@ -93,11 +135,13 @@ def check_supported(abi: Abi, contract_name: str) -> None:
     present = {item["name"] for item in abi if item["type"] == "function"}
     missing_names = {item["name"] for item in deployed_abi() if item["type"] == "function"} - present
     missing_from_extension = missing_extension(abi)
-    if "totalLiabilities" not in missing_from_extension:
+    added = sorted(_OF_THE_WHOLE - missing_from_extension)
+    if added:
         missing_names |= missing_from_extension
     if missing_names:
+        having = f"it has {', '.join(added)} but lacks" if added else "it lacks"
         raise EngineError(
-            f"{contract_name} can't be tested, as it lacks {', '.join(sorted(missing_names))}: give a contract with "
+            f"{contract_name} can't be tested, as {having} {', '.join(sorted(missing_names))}: give a contract with "
             "all of contracts/IEventStake.sol, or with contracts/abi/deployed.json and none of what that adds to it."
         )
     if incompatible := [difference.text for difference in differences(abi) if not difference.compatible]:

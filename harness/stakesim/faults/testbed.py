@@ -15,13 +15,13 @@ from hexbytes import HexBytes
 from web3.providers import HTTPProvider, JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from stakesim.evm.abi import ContractAbi
 from stakesim.evm.anvil import AnvilEngine
 from stakesim.evm.chain_spec import CHAIN_ID, engine_accounts
 from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import init_code
 from stakesim.evm.errors import EngineError
 from stakesim.evm.lean_web3 import lean_web3
+from stakesim.evm.required_abi import codec_of
 from stakesim.faults.episode_clock import BLOCK_S
 from stakesim.scenario.actions import Terms
 
@@ -84,7 +84,7 @@ class FaultTestbed:
         self.terms = Terms()
         if artifact is None:
             artifact, args = compile_contracts()["EventStake"], (service_account().address, self.terms.as_struct())
-        self.abi = ContractAbi(artifact.abi)
+        self.abi = codec_of(artifact.abi)
         self.engine = AnvilEngine()
         try:
             self.rpc_url = str(cast(HTTPProvider, self.engine.w3.provider).endpoint_uri)

@@ -16,10 +16,10 @@ from web3 import Web3
 from web3.types import TxReceipt
 from web3.utils.address import get_create2_address, get_create_address
 
-from stakesim.evm.abi import ContractAbi
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
+from stakesim.evm.required_abi import codec_of
 from stakesim.gate.beyond_abi import beyond_abi
 from stakesim.gate.contract_state import NOBODY
 from stakesim.gate.errors import ReleaseError
@@ -342,7 +342,7 @@ def deploy(
             f"{deployment.transaction['chainId']}, and the deployment may cost {deployment.highest_cost} wei: send it "
             "some."
         )
-    abi = ContractAbi(artifact.abi)
+    abi = codec_of(artifact.abi)
     call = {"to": deployment.address, "data": HexBytes(abi.encode("owner"))}
     signed = deployer.sign_transaction(dict(deployment.transaction))
     tx_hash = signed.hash.to_0x_hex()

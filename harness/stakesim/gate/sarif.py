@@ -121,7 +121,7 @@ class _Source:
             return None
         action = scenario.actions[finding.step - 1]
         function = action.function if isinstance(action, CallFunction) else FUNCTIONS.get(action.do)
-        return self._line_with(rf"\s*function {function}\b")
+        return self._line_with(rf"\s*function {str(function).partition('(')[0]}\b")
 
     def result(
         self, rule: str, text: str, level: str, line: int | None = None, file: Path | None = None

@@ -20,6 +20,7 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import constructor_types, init_code
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.pyrevm_text import parse_failure, read_journal
+from stakesim.evm.required_abi import standard_last
 from stakesim.lane.codec import LaneCodec
 from stakesim.lane.moves import CONTROLLERS, FUNDS, PUPPETS, SIGNERS, deployer_of
 from stakesim.model.rules import CONTRACT, NOBODY
@@ -125,7 +126,7 @@ class Arena:
         self._batch_reader = self._deploy(self._artifacts["BatchReader"], owner)
         self._addresses[NOBODY], self._addresses[CONTRACT] = _ZERO, self.stake
         self.addresses = {name: int(address, 16) for name, address in self._addresses.items()}
-        self.codec = LaneCodec(contract.abi, self.addresses)
+        self.codec = LaneCodec(standard_last(contract.abi), self.addresses)
         self._puppet_codec = LaneCodec(self._artifacts["ScriptedReceiver"].abi, self.addresses)
         self._deferred = "0x" + keccak(text="PaymentDeferred(address,uint256)").hex()
         self._saw = "0x" + keccak(text="Saw(bytes32,uint256,uint256)").hex()

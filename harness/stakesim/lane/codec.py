@@ -68,7 +68,7 @@ class LaneCodec:
         """Prepares all functions, errors and events.
 
         Args:
-            abi: The ABI.
+            abi: The ABI. Functions go by name or signature; of overloaded ones the last goes by the name.
             addresses: Address of each party, as a number.
         """
         self._addresses = addresses
@@ -81,8 +81,9 @@ class LaneCodec:
             kind, name = item["type"], item.get("name", "")
             digest = keccak(text=signature(item)) if name else b""
             if kind == "function":
-                self._inputs[name] = digest[:4], self._tuple(item["inputs"]).encode
-                self._outputs[name] = self._tuple(item["outputs"]).encode
+                for called in (name, signature(item)):
+                    self._inputs[called] = digest[:4], self._tuple(item["inputs"]).encode
+                    self._outputs[called] = self._tuple(item["outputs"]).encode
             elif kind == "error":
                 self._errors[name] = digest[:4], self._tuple(item["inputs"]).encode
             elif kind == "event" and not item.get("anonymous"):
@@ -122,7 +123,7 @@ class LaneCodec:
         return ViewAnswer(self.error(*view.error) or b"", reverted=True)
 
     def has_function(self, name: str) -> bool:
-        """Whether the contract has a function of this name; nothing can always be called."""
+        """Whether the contract has a function of this name or signature; nothing can always be called."""
         return name in CALLS_OF_NOTHING or name in self._inputs
 
     def has_event(self, name: str) -> bool:

@@ -17,8 +17,7 @@ from stakesim.lane.draw import draw_own
 from stakesim.lane.moves import SCRIPT, Move, When, deployed_move
 from stakesim.lane.play import Player, World
 from stakesim.model.contract_traits import ContractTraits
-from stakesim.model.deployed_interface import DEPLOYED
-from stakesim.model.rules import ARGUMENTS, RECEIVE
+from stakesim.model.rules import RECEIVE
 from stakesim.model.state import Liberty, Reason
 from stakesim.scenario.actions import Terms
 from stakesim.scenario.base_action import PLATFORM
@@ -80,9 +79,7 @@ def _agrees(player: Player, moves: tuple[Move, ...]) -> bool:
 def not_judged(contract: Artifact, traits: ContractTraits) -> dict[str, str]:
     """What is played as if it was right, or not played; and why."""
     pushed = [reason for reason in get_args(Reason) if reason in traits.liberties]
-    functions = {item["name"] for item in contract.abi if item["type"] == "function"}
-    added = sorted(functions & ARGUMENTS.keys() - set(DEPLOYED))
-    told = dict.fromkeys(added, "it means nothing without the other functions of IEventStake")
+    told: dict[str, str] = {}
     if traits.liberties:
         told["kept sequences with all invariants"] = "the contract takes liberties, which `stakesim run` tells"
     if "excess" in traits.liberties:

@@ -12,6 +12,7 @@ from itertools import chain, repeat
 from typing import Any
 
 from stakesim.evm.abi import AbiItem, abi_type, signature
+from stakesim.evm.required_abi import functions_of
 from stakesim.lane.counters import find_counters
 from stakesim.lane.foundry_file import test_file
 from stakesim.lane.moves import (
@@ -32,7 +33,7 @@ from stakesim.lane.play import STALE, VIEWED, Difference, MoveResult, Player, Wo
 from stakesim.lane.shrink import first_difference
 from stakesim.lane.solidity import Writer, duration, number
 from stakesim.lane.while_paid import Looks, looks_of
-from stakesim.model.rules import ARGUMENTS, CALLS_OF_NOTHING, CONTRACT, execute, force_ether
+from stakesim.model.rules import CALLS_OF_NOTHING, CONTRACT, execute, force_ether
 from stakesim.model.state import ContractCall, Effects, RefusedError
 from stakesim.model.views import ExpectedView, expected_views
 
@@ -79,7 +80,7 @@ class _Export:
         self._effects, self._told_time = Effects(), world.time
         self._looks: Looks = {}
         self._state = self._player.state.copy()  # by the rules alone
-        self._functions = {item["name"]: item for item in player.contract.abi if item["type"] == "function"}
+        self._functions = functions_of(player.contract.abi)
         moves = self._with_least_gas((*world.moves, *moves))
         start = len(world.moves) if len(moves) > len(world.moves) else 0
         self.prelude = [line for position in range(start) for line in self._played(moves[position], position)]
@@ -118,7 +119,7 @@ class _Export:
         elif result.executed and result.executed.ok and not result.undone:
             call = call_of(state, move)
             yield from self._lines_before(move, call)
-            if call.function not in ARGUMENTS:
+            if not self._player.judges(call.function):
                 yield self._attempt(call)
                 return
             try:
@@ -141,7 +142,7 @@ class _Export:
             return
         call = call_of(state, move)
         yield from self._lines_before(move, call)
-        if call.function not in ARGUMENTS:
+        if not self._player.judges(call.function):
             yield self._attempt(call)
             return
         for name, look in self._looks.items():
@@ -231,7 +232,7 @@ class _Export:
             return f'hex"{CALLS_OF_NOTHING[call.function].hex()}"'
         item = self._functions[call.function]
         values = self.writer.values(item["inputs"], call.args)
-        if call.function not in ARGUMENTS and isinstance(call, ContractCall):
+        if isinstance(call, ContractCall) and not self._player.judges(call.function):
             return f"abi.encodeWithSignature({', '.join([_quoted(signature(item)), *values])})"
         return f"abi.encodeCall(stake.{call.function}, ({', '.join(values)}))"
 

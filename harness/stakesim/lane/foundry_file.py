@@ -47,7 +47,7 @@ def test_file(
     always = {PLATFORM, deployer_of(contract)}
     parties = [name for name in SIGNERS if name in always or re.search(rf"\b{name.upper()}\b", played)]
     set_up = _function("setUp", [*_deployed(contract, world, writer, parties, puppets), *prelude])
-    test = _function(f"test_{difference.function}_{difference.kind}", story)
+    test = _function(re.sub(r"\W+", "_", f"test_{difference.function}_{difference.kind}"), story)
     code = f"{set_up}\n\n{test}"
     functions = "\n\n".join((code, *_helpers(code, writer, with_puppets=bool(puppets))))
     constants = "\n".join(_constants(contract, world, parties, puppets))

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from stakesim.evm.abi import ContractAbi
 from stakesim.evm.batch_reader import decode, encode_answer
 from stakesim.evm.chain_spec import EPOCH
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.errors import EngineError
 from stakesim.evm.in_process.evm import contract_address
-from stakesim.evm.required_abi import has_specified_errors, missing_extension, own_transactions
+from stakesim.evm.required_abi import codec_of, has_specified_errors, missing_extension, own_transactions
 from stakesim.lane.arena import Arena, Executed
 from stakesim.lane.codec import word
 from stakesim.lane.counters import find_counters
@@ -141,7 +140,7 @@ class Player:
     Attributes:
         world: The world.
         contract: The contract.
-        own_functions: Names and argument types of functions that only this contract has.
+        own_functions: Functions that only this contract has, by name or signature, and the types of their arguments.
         spoiled_by: The world's first moves that already show a difference; empty as a rule.
         wrong_from_start: What differs before any move, and is not told again after one; empty as a rule.
         wrong_views: Views that are wrong after the world's own moves, and not told again; empty as a rule.
@@ -166,11 +165,11 @@ class Player:
         self._judged = ARGUMENTS if self._full_interface else DEPLOYED
         self.played, self.ordered = 0, False
         self._has_errors = has_specified_errors(contract.abi) and not self._traits.reverts_with_strings
-        self._abi = ContractAbi(contract.abi)
+        self._abi = codec_of(contract.abi)
         self.own_functions = [
-            (item["name"], [p["type"] for p in item["inputs"]])
-            for item in own_transactions(contract.abi)
-            if item["name"] not in ARGUMENTS
+            (name, [p["type"] for p in item["inputs"]])
+            for name, item in own_transactions(contract.abi).items()
+            if not self.judges(name)
         ]
         self._build()
 
@@ -209,6 +208,10 @@ class Player:
                 self.spoiled_by = self.world.moves[:position]
                 return
         self._begin()
+
+    def judges(self, function: str) -> bool:
+        """Whether the rules say what a function does; one of the contract's own may do what it likes but pay."""
+        return function in self._judged
 
     def can_play(self, moves: Sequence[Move]) -> bool:
         """Whether the contract has all functions that are called."""
@@ -261,7 +264,7 @@ class Player:
         if gas == LEAST:
             gas = arena.least_gas(call.sender, data, call.value, move.origin)
         done = arena.call(call.sender, data, call.value, gas, move.origin)
-        if call.function not in self._judged:  # a function of the contract's own: it may do what it likes but pay
+        if call.function not in self._judged:
             if done.ok and not self._full_interface:
                 take_over_own_function(state, arena, call.sender, done)
             return MoveResult(done, None, [])

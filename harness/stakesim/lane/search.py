@@ -40,6 +40,8 @@ _BASE_COST = 20
 _SHORTENINGS = 15
 _LOOKS = 8
 """Every so many sequences slots are looked for that came into use."""
+_AT_FIRST = 50
+"""Given sequences that are played before any other: those that showed findings are the first."""
 _AT_ONCE = When(seconds=1)
 _WHERE_IT_LEADS = 0.9
 """How often a sequence is played in the world that it was kept in."""
@@ -186,12 +188,20 @@ class LaneSearch:
         return self._players[name].world
 
     def begin_with(self, sequences: Sequence[tuple[str, tuple[Move, ...]]]) -> None:
-        """Plays these sequences first, each in the world of this name."""
+        """Plays these sequences, each in the world of this name: first some, the others by turns with new ones.
+
+        So a search that begins with thousands finds something new even if it has little time.
+        """
         self._waiting = [
             (world, moves)
             for world, moves in sequences
             if world in self._players and self._players[world].can_play(moves)
         ]
+
+    @property
+    def waiting(self) -> Sequence[tuple[str, tuple[Move, ...]]]:
+        """What is left of the sequences to begin with."""
+        return self._waiting
 
     @property
     def moves(self) -> int:
@@ -232,7 +242,7 @@ class LaneSearch:
             begin, differences, leading_there = self._wrong_worlds.pop(0)
             self._report_state(self.open_player(begin._replace(moves=())), differences, leading_there)
         rng = self._rng
-        if self._waiting:
+        if self._waiting and (self.sequences < _AT_FIRST or self.sequences % 2):
             world, moves = self._waiting.pop(0)
             self._players[world].restart()
             self.sequences += 1

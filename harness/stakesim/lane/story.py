@@ -167,7 +167,7 @@ class _Writer:
 
     def _ordinary(self, move: Move, state: State) -> Action | None:
         """The action that people would write; None where there is none."""
-        if move.gas is not None or move.origin is not None:
+        if move.gas is not None or move.origin is not None or not self._player.judges(move.function):
             return None
         if move.function in ("createEventRun", "createEventRunFor", "bookEvent", "bookEventFor"):
             return self._paying(move, state)

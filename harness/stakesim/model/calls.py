@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stakesim.model.deployed_interface import DEPLOYED
 from stakesim.model.rules import ARGUMENTS, CALLS_OF_NOTHING
 from stakesim.model.state import EXPERIENCE_ID, Booking, Call, ContractCall, State, party_of
 from stakesim.scenario.actions import (
@@ -33,11 +34,14 @@ def contract_call_of(state: State, action: Action, call: Call) -> ContractCall |
         call: Who takes and sends it, and what is sent along.
 
     Returns:
-        None for a call of a function that only the contract at hand has, or that takes other arguments. Calls of
-        nothing are such where the contract has only the deployed interface, which may take plain ether.
+        None for a call of a function that only the contract at hand has, or that takes other arguments. If the contract
+        has only the deployed interface, that is each other function, and calls of nothing, as it may take plain ether.
     """
     function, args = _function_of(state, action, call)
-    if ARGUMENTS.get(function) != len(args) or (function in CALLS_OF_NOTHING and not state.full_interface):
+    if ARGUMENTS.get(function) != len(args):
+        return None
+    own = isinstance(action, CallFunction) and function not in DEPLOYED
+    if not state.full_interface and (own or function in CALLS_OF_NOTHING):
         return None
     label, direct = None, True
     if isinstance(action, CreateRun | Book):

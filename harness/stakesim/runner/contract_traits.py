@@ -16,7 +16,7 @@ from stakesim.evm.client import ChainClient
 from stakesim.evm.compiler import Artifact
 from stakesim.evm.engine import Engine
 from stakesim.evm.errors import AbiError, CallReverted, EngineError
-from stakesim.evm.required_abi import stake_abi
+from stakesim.evm.required_abi import codec_of, stake_abi
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.runner.ways_out import Creditor, WaysOut
 from stakesim.scenario.actions import Terms
@@ -118,7 +118,7 @@ def _checked(subject: Subject, terms: dict[str, Any]) -> Terms:
 
 def _view(subject: Subject, name: str, *args: Any) -> tuple[Any, ...] | None:
     """Calls a view that the contract may have; None if it has none of that kind."""
-    abi = ContractAbi(subject.artifact.abi)
+    abi = codec_of(subject.artifact.abi)
     if name not in abi:
         return None
     try:

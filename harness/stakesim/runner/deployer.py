@@ -14,7 +14,7 @@ from stakesim.evm.compiler import Artifact, compile_contracts
 from stakesim.evm.deployment import CONSTRUCTORS, constructor_types, deploy, init_code
 from stakesim.evm.engine import Engine, Snapshot
 from stakesim.evm.errors import EngineError
-from stakesim.evm.required_abi import check_supported, has_specified_errors, missing_extension, stake_abi
+from stakesim.evm.required_abi import check_supported, codec_of, has_specified_errors, missing_extension, stake_abi
 from stakesim.model.contract_traits import ContractTraits
 from stakesim.runner.contract_traits import UNLIMITED, Subject, explore
 from stakesim.runner.drivers.onchain import ReceiverAbis
@@ -123,7 +123,7 @@ class Deployer:
         traits = self._traits or usual
         self.contract = StakeContract(
             artifact=artifact,
-            abi=ContractAbi(artifact.abi),
+            abi=codec_of(artifact.abi),
             full_interface=full_interface,
             takes_terms=takes_terms,
             traits=traits,

@@ -287,7 +287,8 @@ _PAYMENTS: Mapping[PaymentBehaviour, str] = {
 
 def _called(action: CallFunction) -> str:
     nothing = {"receive": "sends plain ether, and calls nothing", "fallback": "calls a function that does not exist"}
-    return nothing.get(action.function) or f"calls {action.function}({_arguments(action.args)})"
+    how = " with {}" if "(" in action.function else "({})"
+    return nothing.get(action.function) or f"calls {action.function}{how.format(_arguments(action.args))}"
 
 
 def _arguments(args: Sequence[Any]) -> str:

@@ -18,7 +18,7 @@ from stakesim.evm.abi import Abi, AbiItem, ContractAbi, abi_type
 from stakesim.evm.client import ChainClient, TransactionReceipt
 from stakesim.evm.engine import Engine
 from stakesim.evm.errors import AbiError
-from stakesim.evm.required_abi import deployed_abi, own_transactions
+from stakesim.evm.required_abi import own_transactions
 
 _NO_EXITS = ("transferOwnership", "renounceOwnership", "acceptOwnership", "receive", "fallback")
 _MAX_CALLS = 64
@@ -67,10 +67,8 @@ class WaysOut:
             account_abi: ABI of hostile contracts.
         """
         self._engine, self._chain, self._address, self._account_abi = engine, chain, address, account_abi
-        required = {item["name"] for item in deployed_abi() if item["type"] == "function"}
-        own = own_transactions(abi)
-        extension = [item for item in abi if item.get("name") in ("withdraw", "withdrawTo")]
-        self._functions = [item for item in (*extension, *own) if item["name"] not in (*required, *_NO_EXITS)]
+        self._functions = {item["name"]: item for item in abi if item.get("name") in ("withdraw", "withdrawTo")}
+        self._functions |= {name: item for name, item in own_transactions(abi).items() if name not in _NO_EXITS}
 
     def take(self, creditor: Creditor, wei: int, ids: Iterable[int]) -> list[Paid]:
         """Takes out, on the chain as it is, what the creditor can get by calling functions of the contract's own.
@@ -132,7 +130,7 @@ class WaysOut:
     def _calls(self, address: str, wei: int, ids: list[int]) -> Iterator[tuple[str, bytes]]:
         """Calls with arguments that might be meant: the own address, the amount, or the id of a run or booking."""
         calls = 0
-        for item in self._functions:
+        for function, item in self._functions.items():
             for args in _argument_lists(item, address, wei, ids):
                 try:
                     data = ContractAbi([item]).encode(item["name"], *args)
@@ -141,7 +139,7 @@ class WaysOut:
                 if calls == _MAX_CALLS:
                     return
                 calls += 1
-                yield item["name"], data
+                yield function, data
 
 
 def _argument_lists(item: AbiItem, address: str, wei: int, ids: list[int]) -> Iterator[tuple[Any, ...]]:

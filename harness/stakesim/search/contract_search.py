@@ -110,13 +110,14 @@ def _traits(contract: Artifact, terms: Terms | None) -> ContractTraits:
 
 
 def save_corpus(search: LaneSearch, corpus: Path) -> None:
-    """Keeps what was found and what showed something new.
+    """Keeps what was found, what there was no time for, and what showed something new.
 
     Raises:
         OSError: The folder can't be written.
     """
     found = [(finding.found_in, finding.found_as) for finding in search.findings.values()]
-    save_sequences(corpus, [*found, *((entry.world, entry.moves) for entry in search.corpus)])
+    kept = [(entry.world, entry.moves) for entry in search.corpus]
+    save_sequences(corpus, [*found, *search.waiting, *kept])
 
 
 def confirm(search: LaneSearch) -> list[ContractFinding]:

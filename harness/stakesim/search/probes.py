@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice, product
 from typing import TypeAlias
 
 from stakesim.evm.abi import Abi, AbiItem
 from stakesim.evm.chain_spec import TRANSACTION_GAS_CAP
+from stakesim.evm.required_abi import functions_of
 from stakesim.runner.environment import Environment
 from stakesim.runner.scenario_result import ScenarioResult
 from stakesim.runner.scenario_run import run_scenario
@@ -53,20 +54,19 @@ _MAX_BOOKINGS = 1_000
 """Bookings of the largest run that is played: a settlement that does something for each needs too much gas by then."""
 
 
-def function_probes(functions: Abi) -> Iterator[Scenario]:
+def function_probes(functions: Mapping[str, AbiItem]) -> Iterator[Scenario]:
     """Makes scenarios that call a function while money is in the contract, by the owner and by an outsider.
 
     Whatever the function does, afterwards everybody must get what is due.
 
     Args:
-        functions: ABI entries of functions that only this contract has.
+        functions: ABI entries of functions that only this contract has, by name or signature.
     """
-    for function in functions:
-        name = function["name"]
+    for name, function in functions.items():
         if name in _OWNERSHIP:
             continue
         takes_numbers = any(argument["type"].startswith("uint") for argument in function["inputs"])
-        for number, calls in enumerate(_calls_of(function)):
+        for number, calls in enumerate(_calls_of(name, function)):
             for call in calls:
                 scenario_name = f"probe-{_kebab_case(name)}-by-{call.by}-{number}"
                 yield _with_money_in_it(scenario_name, call, books_afterwards=takes_numbers)
@@ -74,14 +74,14 @@ def function_probes(functions: Abi) -> Iterator[Scenario]:
 
 def view_probe(abi: Abi) -> Scenario:
     """Makes a scenario that sends transactions to each function that is a view: nothing but the ABI says that it is."""
-    views = [item for item in abi if item["type"] == "function" and item["stateMutability"] in ("view", "pure")]
-    calls = [call for view in views for calls in islice(_calls_of(view), 1) for call in calls]
+    views = [each for each in functions_of(abi).items() if each[1]["stateMutability"] in ("view", "pure")]
+    calls = [call for view in views for calls in islice(_calls_of(*view), 1) for call in calls]
     return _with_money_in_it("probe-views", *calls, books_afterwards=True)
 
 
-def _calls_of(function: AbiItem) -> Iterator[list[CallFunction]]:
+def _calls_of(name: str, function: AbiItem) -> Iterator[list[CallFunction]]:
     """By list of arguments, a call by the owner and one by an outsider."""
-    name, types = function["name"], [argument["type"] for argument in function["inputs"]]
+    types = [argument["type"] for argument in function["inputs"]]
     for args in _argument_lists(types):
         lists = {by: tuple(by if arg == "address" else arg for arg in args) for by in (PLATFORM, "outsider")}
         yield [CallFunction(function=name, args=own, by=by) for by, own in lists.items()]
