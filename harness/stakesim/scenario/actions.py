@@ -341,8 +341,8 @@ class CallFunction(BaseAction):
     may fail, and may not move anybody's money, nor change what is due to anybody.
 
     Attributes:
-        function: Name of the function; `receive` sends plain ether, without call data, and `fallback` call data that
-            names no function.
+        function: Name of the function, or its signature, as `withdraw(uint256)`, where it has the name of another;
+            `receive` sends plain ether, without call data, and `fallback` call data that names no function.
         args: Its arguments.
         by: Who sends the transaction.
         signed_by: Who signs the transaction that makes a scripted receiver call; if left out, the receiver's own key.
